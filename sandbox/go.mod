@@ -1,0 +1,3 @@
+module github.com/kaphera/kaphera/sandbox
+
+go 1.26.0
