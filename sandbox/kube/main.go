@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
@@ -76,7 +76,7 @@ func run(newCommand func() *cobra.Command) func() int {
 }
 
 func runKubelet() int {
-	return cli.Run(kubelet.NewKubeletCommand(genericapiserver.SetupSignalContext()))
+	return cli.Run(kubelet.NewKubeletCommand(context.Background()))
 }
 
 func runKubectl() int {
