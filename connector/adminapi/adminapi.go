@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package adminapi holds the wire types of a connector's internal plain JSON API: what the EDC operator uses to configure
+// participants, wallets and issuers (/admin/v1), what roles use among each other (/internal/v1), and the per-participant
+// view that agents and portals use (/api/{ctx}/v1). Times are RFC 3339 in UTC. It holds no behaviour.
+package adminapi
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/profile"
+)
+
+// Error is the body of every non-2xx answer.
+type Error struct {
+	Code    string `json:"code"`    // stable, e.g. "not-found", "invalid", "conflict", "counterparty-unreachable", "policy-denied"
+	Message string `json:"message"` // for people: what, which value, what to do
+	Path    string `json:"path,omitempty"`
+	Trace   *Trace `json:"trace,omitempty"`
+}
+
+// --- control plane: /admin/v1 ---
+
+// Participant is PUT /admin/v1/participants/{ctx} on the control plane (DELETE removes it; GET reads it).
+type Participant struct {
+	DID     string `json:"did"`
+	BPN     string `json:"businessPartnerNumber,omitempty"`
+	Profile string `json:"profile"` // must have been PUT to /admin/v1/profiles/{name}
+	// Active false answers every protocol message with 503 and starts nothing; the data stays.
+	Active bool `json:"active"`
+	// SelfCheck off makes the provider offer without evaluating its own obligations, as connectors do that evaluate only the counterparty.
+	SelfCheck SelfCheck `json:"selfCheck,omitempty"`
+}
+
+// SelfCheck says whether a provider evaluates constraints on itself before it offers and agrees.
+type SelfCheck string
+
+// SelfCheck values; empty means Enforce.
+const (
+	SelfCheckEnforce SelfCheck = "Enforce"
+	SelfCheckOff     SelfCheck = "Off"
+)
+
+// Profile is PUT /admin/v1/profiles/{name} on the control plane. Refused (422) with the JSON path when it is not valid.
+type Profile = profile.Profile
+
+// --- wallet: /admin/v1 ---
+
+// WalletParticipant is PUT /admin/v1/participants/{ctx} on the wallet: makes the key in the Vault when absent and publishes the DID document.
+type WalletParticipant struct {
+	DID            string                  `json:"did"`
+	TrustedIssuers []profile.TrustedIssuer `json:"trustedIssuers"`
+}
+
+// WalletParticipantStatus is its answer, and GET's.
+type WalletParticipantStatus struct {
+	DID   string `json:"did"`
+	KeyID string `json:"keyId"` // did#kid of the active key
+}
+
+// CredentialRequest is POST /admin/v1/participants/{ctx}/credential-requests: asks an issuer by DCP. Idempotent by (issuer, type) while one is
+// under way or a valid credential is held.
+type CredentialRequest struct {
+	Issuer string `json:"issuer"` // DID
+	Type   string `json:"type"`
+}
+
+// HeldCredential is one item of GET /admin/v1/participants/{ctx}/credentials: an object for every credential held or requested.
+type HeldCredential struct {
+	ID        string          `json:"id,omitempty"`
+	Type      string          `json:"type"`
+	Issuer    string          `json:"issuer"`
+	State     CredentialState `json:"state"`
+	IssuedAt  *time.Time      `json:"issuedAt,omitempty"`
+	ExpiresAt *time.Time      `json:"expiresAt,omitempty"`
+	Claims    json.RawMessage `json:"claims,omitempty"` // credentialSubject
+	Detail    string          `json:"detail,omitempty"` // why it is not valid, for people
+}
+
+// CredentialState tells apart what monitoring needs.
+type CredentialState string
+
+// Credential states.
+const (
+	CredentialRequested      CredentialState = "Requested"
+	CredentialValid          CredentialState = "Valid"
+	CredentialExpiring       CredentialState = "Expiring"
+	CredentialExpired        CredentialState = "Expired"
+	CredentialRevoked        CredentialState = "Revoked"
+	CredentialSuspended      CredentialState = "Suspended"
+	CredentialWrongIssuer    CredentialState = "WrongIssuer"
+	CredentialNeverDelivered CredentialState = "NeverDelivered"
+	CredentialRejected       CredentialState = "Rejected"
+	CredentialRenewalStuck   CredentialState = "RenewalStuck"
+)
+
+// TokenRequest is POST /internal/v1/{ctx}/token on the wallet (internal token): a self-issued ID token.
+// Exactly one of Scopes (the receiver may query these) and AccessToken (echoed as `token` when querying) may be set.
+type TokenRequest struct {
+	Audience    string   `json:"audience"`
+	Scopes      []string `json:"scopes,omitempty"`
+	AccessToken string   `json:"accessToken,omitempty"`
+}
+
+// TokenResponse answers it.
+type TokenResponse struct {
+	Token     string    `json:"token"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// --- issuer: /admin/v1 ---
+
+// IssuerConfig is PUT /admin/v1/issuers/{ctx}: makes the key when absent, publishes the DID document.
+type IssuerConfig struct {
+	DID   string           `json:"did"`
+	Types []CredentialType `json:"types"`
+}
+
+// CredentialType is what an issuer can issue.
+type CredentialType struct {
+	Type     string `json:"type"`
+	Validity string `json:"validity"` // ISO 8601 duration, e.g. "P365D"
+	// RequiredClaims must be present in a holder's claims, else the request is rejected by name.
+	RequiredClaims []string `json:"requiredClaims,omitempty"`
+}
+
+// Holder is PUT /admin/v1/issuers/{ctx}/holders/{did, base64url}: who may receive what, with which claims.
+type Holder struct {
+	DID         string             `json:"did"`
+	Credentials []HolderCredential `json:"credentials"`
+}
+
+// HolderCredential is one entitlement. Claims become credentialSubject members (id is added).
+type HolderCredential struct {
+	Type   string          `json:"type"`
+	Claims json.RawMessage `json:"claims"`
+}
+
+// Issued is an item of GET /admin/v1/issuers/{ctx}/credentials?holder=; POST .../credentials/{id}/{revoke,suspend,resume} answer it too.
+type Issued struct {
+	ID        string    `json:"id"`
+	Holder    string    `json:"holder"`
+	Type      string    `json:"type"`
+	State     string    `json:"state"` // Issued, Revoked, Suspended, Expired
+	IssuedAt  time.Time `json:"issuedAt"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// --- participant view: /api/{ctx}/v1 on the control plane ---
+
+// Asset is PUT/GET/DELETE /assets/{id}; GET /assets lists. DataAddress is EDC's HttpData: type, baseUrl, proxyPath, proxyQueryParams, authKey, secretName (Vault alias).
+type Asset struct {
+	ID          string            `json:"id"`
+	Properties  map[string]any    `json:"properties"`
+	DataAddress map[string]string `json:"dataAddress"`
+}
+
+// Secret is PUT /secrets/{alias}: written to the participant's Vault path, never read back.
+type Secret struct {
+	Value string `json:"value"`
+}
+
+// Offer is PUT/GET/DELETE /offers/{id}; GET /offers lists. It is an EDC contract definition with its two policies inline.
+// PUT evaluates the contract policy's provider constraints against the own credentials and refuses (403 policy-denied, with trace) what the catalog would hide.
+type Offer struct {
+	ID             string          `json:"id"`
+	Assets         []string        `json:"assets"`
+	UseCase        string          `json:"useCase,omitempty"`
+	AccessPolicy   json.RawMessage `json:"accessPolicy,omitempty"` // ODRL Set; absent = everybody who satisfies the profile
+	ContractPolicy json.RawMessage `json:"contractPolicy"`         // ODRL Set
+	State          string          `json:"state,omitempty"`        // Offered, Withheld (read only)
+	Trace          *Trace          `json:"trace,omitempty"`        // why (read only)
+}
+
+// CatalogEntry is an item of GET /catalog?counterparty=<DID>[&address=<DSP base>]: asked from the counterparty now.
+type CatalogEntry struct {
+	OfferID    string          `json:"offerId"`
+	AssetID    string          `json:"assetId"`
+	Properties map[string]any  `json:"properties"`
+	Policy     json.RawMessage `json:"policy"` // the offer as received, verbatim
+	Sentences  []string        `json:"sentences"`
+	Formats    []string        `json:"formats"`
+}
+
+// NegotiationRequest is POST /negotiations. The offer is looked up in the counterparty's catalog by id, and copied exactly.
+// ID is an idempotency key: the same id again answers the existing negotiation.
+type NegotiationRequest struct {
+	ID           string `json:"id,omitempty"`
+	Counterparty string `json:"counterparty"`      // DID
+	Address      string `json:"address,omitempty"` // DSP base; default from the DID document (DataService)
+	OfferID      string `json:"offerId"`
+}
+
+// Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason}.
+type Negotiation struct {
+	ID              string    `json:"id"`
+	Role            string    `json:"role"`  // consumer, provider
+	State           string    `json:"state"` // DSP state: REQUESTED, OFFERED, ACCEPTED, AGREED, VERIFIED, FINALIZED, TERMINATED
+	Step            string    `json:"step"`  // EDC state with -ING steps
+	Counterparty    string    `json:"counterparty"`
+	CounterpartyPID string    `json:"counterpartyPid,omitempty"`
+	AssetID         string    `json:"assetId"`
+	OfferID         string    `json:"offerId"`
+	UseCase         string    `json:"useCase,omitempty"`
+	AgreementID     string    `json:"agreementId,omitempty"`
+	Reason          *Reason   `json:"reason,omitempty"`
+	Waiting         string    `json:"waiting,omitempty"` // what it waits for, for people
+	History         []Event   `json:"history"`
+	Traces          []Trace   `json:"traces,omitempty"`
+	CreatedAt       time.Time `json:"createdAt"`
+	UpdatedAt       time.Time `json:"updatedAt"`
+}
+
+// Reason says why something ended.
+type Reason struct {
+	Code    string `json:"code"` // e.g. policy-denied, counterparty-terminated, counterparty-unreachable, identity-refused
+	Message string `json:"message"`
+	By      string `json:"by"` // own, counterparty
+}
+
+// Event is a transition.
+type Event struct {
+	At     time.Time `json:"at"`
+	State  string    `json:"state"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Agreement is GET /agreements/{id}; GET /agreements lists.
+type Agreement struct {
+	ID            string          `json:"id"` // wire id
+	NegotiationID string          `json:"negotiationId"`
+	AssetID       string          `json:"assetId"`
+	Provider      string          `json:"provider"`
+	Consumer      string          `json:"consumer"`
+	SignedAt      time.Time       `json:"signedAt"`
+	Policy        json.RawMessage `json:"policy"`
+}
+
+// TransferRequest is POST /transfers. ID is an idempotency key.
+type TransferRequest struct {
+	ID          string `json:"id,omitempty"`
+	AgreementID string `json:"agreementId"`
+	Format      string `json:"format,omitempty"` // default HttpData-PULL
+}
+
+// Transfer is GET /transfers/{id}; GET /transfers lists; POST /transfers/{id}/{suspend,resume,complete,terminate}.
+// GET /transfers/{id}/data[/path][?query] fetches through the provider's data plane and answers its body, status and content type.
+type Transfer struct {
+	ID           string    `json:"id"`
+	Role         string    `json:"role"`
+	State        string    `json:"state"` // REQUESTED, STARTED, SUSPENDED, COMPLETED, TERMINATED
+	AgreementID  string    `json:"agreementId"`
+	AssetID      string    `json:"assetId"`
+	Counterparty string    `json:"counterparty"`
+	Endpoint     string    `json:"endpoint,omitempty"` // never the token
+	Reason       *Reason   `json:"reason,omitempty"`
+	History      []Event   `json:"history"`
+	CreatedAt    time.Time `json:"createdAt"`
+	UpdatedAt    time.Time `json:"updatedAt"`
+}
+
+// Summary is GET /summary: counts for status pages.
+type Summary struct {
+	Negotiations map[string]int `json:"negotiations"` // by DSP state
+	Transfers    map[string]int `json:"transfers"`
+	Agreements   int            `json:"agreements"`
+	LastFailure  *Negotiation   `json:"lastFailure,omitempty"`
+}
+
+// Trace is the record of one policy evaluation.
+type Trace struct {
+	Phase   profile.Phase `json:"phase"`
+	Policy  string        `json:"policy"` // sha256 of the canonical policy
+	At      time.Time     `json:"at"`
+	By      string        `json:"by"` // DID of the evaluating party
+	Allowed bool          `json:"allowed"`
+	Checks  []Check       `json:"checks"`
+}
+
+// Check is one constraint of a trace.
+type Check struct {
+	Path         string          `json:"path"` // JSON path of the constraint
+	LeftOperand  string          `json:"leftOperand"`
+	Operator     string          `json:"operator"`
+	RightOperand json.RawMessage `json:"rightOperand"`
+	Subject      profile.Subject `json:"subject"`
+	Party        string          `json:"party"`                // DID
+	Value        string          `json:"value"`                // value seen, as text; empty when none
+	Credential   string          `json:"credential,omitempty"` // id of the credential it was read from
+	Satisfied    bool            `json:"satisfied"`
+	Sentence     string          `json:"sentence"`
+	Reason       string          `json:"reason,omitempty"` // why not
+	Remedy       string          `json:"remedy,omitempty"`
+}

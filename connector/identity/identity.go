@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package identity fixes what the protocol side of a connector needs to know of a counterparty, without saying how it is proven:
+// connector/dcp proves it by the Decentralized Claims Protocol, a test binary may prove it otherwise. It holds no behaviour.
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Credential is a verified credential: signature, trusted issuer, dates, status and holder binding have been checked.
+type Credential struct {
+	ID         string
+	Type       string
+	Issuer     string // DID
+	Subject    map[string]any
+	ValidFrom  time.Time
+	ValidUntil time.Time // zero when it does not expire
+}
+
+// Refusal is a credential that was presented and does not count, with the reason for people.
+type Refusal struct {
+	ID, Type, Issuer string
+	Code             string // expired, not-yet-valid, revoked, suspended, wrong-issuer, bad-signature, holder-mismatch, schema, status-unavailable
+	Reason           string
+}
+
+// Agent is a party whose identity has been proven.
+type Agent struct {
+	ID          string // DID
+	Credentials []Credential
+	Refused     []Refusal
+}
+
+// Local is the participant on whose behalf something is done.
+type Local struct {
+	Context string // participant context id
+	DID     string
+	Profile string // name; trust anchors come from it
+}
+
+// ErrUnauthenticated is wrapped by every refusal of Verify: the token is missing, malformed, replayed, not for us or not theirs.
+var ErrUnauthenticated = errors.New("unauthenticated")
+
+// Unauthenticated makes an error that wraps ErrUnauthenticated.
+func Unauthenticated(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUnauthenticated, fmt.Sprintf(format, args...))
+}
+
+// Service proves identities in both directions.
+type Service interface {
+	// Token returns the Authorization header value for a message from local to audience (a DID), which lets the receiver query
+	// the credentials named by scopes ("org.eclipse.dspace.dcp.vc.type:MembershipCredential:read").
+	Token(ctx context.Context, local Local, audience string, scopes []string) (string, error)
+	// Verify checks the Authorization header of a message that local received and queries the sender's credentials for scopes.
+	// Credentials that do not count are in Refused, never an error by themselves; the error wraps ErrUnauthenticated or is temporary.
+	Verify(ctx context.Context, local Local, authorization string, scopes []string) (Agent, error)
+	// Self returns local's own credentials for scopes, verified as a counterparty would verify them.
+	Self(ctx context.Context, local Local, scopes []string) (Agent, error)
+	// Endpoint resolves a service endpoint (such as "DataService") from a DID document.
+	Endpoint(ctx context.Context, did, serviceType string) (string, error)
+}
+
+// TypeScope returns the DCP scope for a credential type (DCP 1.0 §5.4.1.2).
+func TypeScope(credentialType string) string {
+	return "org.eclipse.dspace.dcp.vc.type:" + credentialType + ":read"
+}
