@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config reads the configuration file of a connector. Secrets are never in it, only the paths of files that hold them.
+// It holds data, its validation and the reading of those files; no role's behaviour.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"sigs.k8s.io/yaml"
+)
+
+// Config is the file given by --config. One file serves every role; a role ignores what it does not use.
+type Config struct {
+	// PublicURL is the base of everything public of this connector, https://shared.demo.example.
+	PublicURL  string     `json:"publicURL"`
+	Listen     Listen     `json:"listen"`
+	Database   Database   `json:"database"`
+	Vault      Vault      `json:"vault"`
+	Trust      Trust      `json:"trust"`
+	Internal   Internal   `json:"internal"`
+	Management Management `json:"management"`
+	Verifier   Verifier   `json:"verifier"`
+	Protocol   Protocol   `json:"protocol"`
+}
+
+// Listen holds the three addresses of a process; plain HTTP, TLS ends at the gateway. Roles of one process share them.
+type Listen struct {
+	Public   string `json:"public"`   // default ":8080"
+	Internal string `json:"internal"` // default ":8081"
+	Health   string `json:"health"`   // default ":8082": /livez /readyz /metrics
+}
+
+// Database is the connector's PostgreSQL database.
+type Database struct {
+	Host         string `json:"host"`
+	Port         int    `json:"port"` // default 5432
+	Name         string `json:"name"`
+	User         string `json:"user"`
+	PasswordFile string `json:"passwordFile"`
+	SSLMode      string `json:"sslMode"` // verify-full (default) or disable
+	CAFile       string `json:"caFile"`
+	Roles        Roles  `json:"roles"`
+	MaxConns     int32  `json:"maxConnections"` // default 10
+}
+
+// Roles names the database roles to which `connector migrate` grants each schema; empty means the migrating user serves it too.
+type Roles struct {
+	ControlPlane string `json:"controlPlane"`
+	Wallet       string `json:"wallet"`
+	DataPlane    string `json:"dataPlane"`
+	Issuer       string `json:"issuer"`
+}
+
+// Vault is a Vault or OpenBao with a KV version 2 engine.
+type Vault struct {
+	Address   string    `json:"address"`
+	Namespace string    `json:"namespace"`
+	Mount     string    `json:"mount"`  // default "kv"
+	Prefix    string    `json:"prefix"` // connectors/<name>
+	CAFile    string    `json:"caFile"`
+	Auth      VaultAuth `json:"auth"`
+}
+
+// VaultAuth says how to log in.
+type VaultAuth struct {
+	Method                  string `json:"method"`    // kubernetes or token
+	MountPath               string `json:"mountPath"` // default "kubernetes"
+	Role                    string `json:"role"`
+	TokenFile               string `json:"tokenFile"`
+	ServiceAccountTokenFile string `json:"serviceAccountTokenFile"`
+}
+
+// Trust says which servers are spoken to and believed.
+type Trust struct {
+	CAFile string `json:"caFile"` // PEM; in addition to the system's
+	// DIDHTTP resolves did:web over plain HTTP. For tests.
+	DIDHTTP bool `json:"didHTTP"`
+	// AllowPrivateNetworks lets outgoing protocol calls reach private and loopback addresses.
+	AllowPrivateNetworks bool `json:"allowPrivateNetworks"`
+}
+
+// Internal is how the roles of one connector reach each other.
+type Internal struct {
+	TokenFile       string `json:"tokenFile"`
+	WalletURL       string `json:"walletURL"`
+	DataPlaneURL    string `json:"dataPlaneURL"`
+	ControlPlaneURL string `json:"controlPlaneURL"`
+}
+
+// Management is the EDC Management API.
+type Management struct {
+	APIKeyFile string `json:"apiKeyFile"`
+}
+
+// Verifier holds switches of credential verification.
+type Verifier struct {
+	MaxClockSkew           Duration `json:"maxClockSkew"` // default 5s
+	EnforceKeyRelationship bool     `json:"enforceKeyRelationship"`
+}
+
+// Protocol holds limits of the Dataspace Protocol's workers.
+type Protocol struct {
+	RequestTimeout Duration `json:"requestTimeout"` // of one outgoing message; default 20s
+	RetryFor       Duration `json:"retryFor"`       // then a negotiation is terminated; default 30m
+	Workers        int      `json:"workers"`        // default 8
+}
+
+// Duration is a time.Duration written as "20s".
+type Duration time.Duration
+
+// UnmarshalText parses a Go duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}
+
+// MarshalText writes a Go duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Std returns d as a time.Duration.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// Load reads and validates a file and fills in defaults. Unknown keys are refused by name.
+func Load(path string) (Config, error) {
+	raw, err := os.ReadFile(path) // #nosec G304 -- the operator names the file
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	cfg, err := Parse(raw)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+// Parse is Load on bytes.
+func Parse(raw []byte) (Config, error) {
+	var c Config
+	if err := yaml.UnmarshalStrict(raw, &c); err != nil {
+		return Config{}, err
+	}
+	c.defaults()
+	return c, c.validate()
+}
+
+func (c *Config) defaults() {
+	set := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	setDuration := func(d *Duration, v time.Duration) {
+		if *d == 0 {
+			*d = Duration(v)
+		}
+	}
+	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
+	set(&c.Listen.Public, ":8080")
+	set(&c.Listen.Internal, ":8081")
+	set(&c.Listen.Health, ":8082")
+	set(&c.Database.SSLMode, "verify-full")
+	set(&c.Vault.Mount, "kv")
+	set(&c.Vault.Auth.MountPath, "kubernetes")
+	set(&c.Vault.Auth.ServiceAccountTokenFile, "/var/run/secrets/kubernetes.io/serviceaccount/token")
+	if c.Database.Port == 0 {
+		c.Database.Port = 5432
+	}
+	if c.Database.MaxConns == 0 {
+		c.Database.MaxConns = 10
+	}
+	setDuration(&c.Verifier.MaxClockSkew, 5*time.Second)
+	setDuration(&c.Protocol.RequestTimeout, 20*time.Second)
+	setDuration(&c.Protocol.RetryFor, 30*time.Minute)
+	if c.Protocol.Workers == 0 {
+		c.Protocol.Workers = 8
+	}
+}
+
+func (c *Config) validate() error {
+	var errs []error
+	if u, err := url.Parse(c.PublicURL); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
+		errs = append(errs, fmt.Errorf("publicURL %q: must be the http(s) base under which others reach this connector, such as https://connector.example", c.PublicURL))
+	}
+	for name, v := range map[string]string{"host": c.Database.Host, "name": c.Database.Name, "user": c.Database.User} {
+		if v == "" {
+			errs = append(errs, fmt.Errorf("database.%s: missing", name))
+		}
+	}
+	if m := c.Database.SSLMode; m != "verify-full" && m != "disable" {
+		errs = append(errs, fmt.Errorf("database.sslMode %q: must be verify-full or disable", m))
+	}
+	if m := c.Vault.Auth.Method; m != "" && m != "kubernetes" && m != "token" {
+		errs = append(errs, fmt.Errorf("vault.auth.method %q: must be kubernetes or token", m))
+	}
+	return errors.Join(errs...)
+}
+
+// ConnConfig returns how to connect to the database.
+func (d Database) ConnConfig() (*pgx.ConnConfig, error) {
+	u := url.URL{Scheme: "postgres", User: url.User(d.User), Host: fmt.Sprintf("%s:%d", d.Host, d.Port), Path: "/" + d.Name}
+	q := url.Values{"sslmode": {d.SSLMode}, "connect_timeout": {"10"}, "application_name": {"kaphera-connector"}}
+	if d.CAFile != "" {
+		q.Set("sslrootcert", d.CAFile)
+	}
+	u.RawQuery = q.Encode()
+	cc, err := pgx.ParseConfig(u.String())
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	if d.PasswordFile != "" {
+		if cc.Password, err = ReadSecret(d.PasswordFile); err != nil {
+			return nil, fmt.Errorf("database.passwordFile: %w", err)
+		}
+	}
+	return cc, nil
+}
+
+// ReadSecret reads a secret from a file and trims the line end. An empty secret is an error.
+func ReadSecret(path string) (string, error) {
+	raw, err := os.ReadFile(path) // #nosec G304 -- the operator names the file
+	if err != nil {
+		return "", err
+	}
+	s := strings.TrimRight(string(raw), "\r\n")
+	if s == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return s, nil
+}

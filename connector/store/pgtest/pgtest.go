@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pgtest starts a real PostgreSQL server for the tests of one package: own temporary directory, free loopback port,
+// unprivileged user, gone at the end. It belongs to tests only and knows nothing of any schema.
+//
+//	func TestMain(m *testing.M) { pgtest.Main(m) }
+//	func TestX(t *testing.T)    { dsn := pgtest.NewDatabase(t) ... }
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const startTimeout = 60 * time.Second
+
+// Server is a running PostgreSQL server without TLS; the user is "postgres" and connections from loopback need no password.
+type Server struct {
+	Port int
+	dir  string
+	cmd  *exec.Cmd
+	log  *bytes.Buffer
+	done chan struct{} // closed when the process has ended
+}
+
+var shared struct {
+	sync.Mutex
+	server *Server
+	err    error
+}
+
+// Main runs the tests of a package and then stops the server that NewDatabase started. It does not return.
+func Main(m *testing.M) {
+	code := m.Run()
+	shared.Lock()
+	if shared.server != nil {
+		shared.server.Stop()
+	}
+	shared.Unlock()
+	os.Exit(code)
+}
+
+// NewDatabase makes an empty database on the package's server and returns its URL; the database is dropped when the test ends.
+// The server starts at the first call, so TestMain must be Main.
+func NewDatabase(tb testing.TB) string {
+	tb.Helper()
+	shared.Lock()
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = Start()
+	}
+	server, err := shared.server, shared.err
+	shared.Unlock()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	name := "t" + strings.ToLower(rand.Text()[:16])
+	server.exec(tb, "CREATE DATABASE "+name)
+	tb.Cleanup(func() { server.exec(tb, "DROP DATABASE "+name+" WITH (FORCE)") })
+	return server.URL(name)
+}
+
+// URL returns the connection URL of a database.
+func (s *Server) URL(database string) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.Port, database)
+}
+
+func (s *Server) exec(tb testing.TB, sql string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.URL("postgres"))
+	if err != nil {
+		tb.Fatalf("connect to the test's PostgreSQL: %v", err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		tb.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// Start starts a server. The caller stops it.
+func Start() (*Server, error) {
+	bin, err := binDir()
+	if err != nil {
+		return nil, err
+	}
+	cred, err := credential()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "pgtest")
+	if err != nil {
+		return nil, err
+	}
+	if cred != nil {
+		if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	s := &Server{dir: dir, log: &bytes.Buffer{}, done: make(chan struct{})}
+	data := filepath.Join(dir, "data")
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: cred}
+	if out, err := initdb.CombinedOutput(); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, fmt.Errorf("initdb in %s: %w: %s", dir, err, out)
+	}
+	// A port found free may be taken before the server binds it, so a few are tried.
+	for range 5 {
+		if err = s.start(bin, data, cred); err == nil {
+			return s, nil
+		}
+	}
+	_ = os.RemoveAll(dir)
+	return nil, err
+}
+
+func (s *Server) start(bin, data string, cred *syscall.Credential) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s.Port = listener.Addr().(*net.TCPAddr).Port
+	_ = listener.Close()
+	s.log.Reset()
+	s.done = make(chan struct{})
+	s.cmd = exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.Port), "-c", "listen_addresses=127.0.0.1",
+		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "ssl=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB")
+	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.log, s.log
+	// The server dies with the test binary, also when that is killed. The death signal follows the starting thread, which is therefore kept.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGQUIT}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err := s.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = s.cmd.Wait()
+		}
+		close(s.done)
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(ctx, s.URL("postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-s.done:
+			return fmt.Errorf("PostgreSQL ended while starting: %s", s.log)
+		case <-ctx.Done():
+			_ = s.cmd.Process.Signal(syscall.SIGQUIT)
+			<-s.done
+			return fmt.Errorf("PostgreSQL did not answer within %s: %w: %s", startTimeout, err, s.log)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Stop ends the server and removes its directory.
+func (s *Server) Stop() {
+	_ = s.cmd.Process.Signal(syscall.SIGINT)
+	<-s.done
+	_ = os.RemoveAll(s.dir)
+}
+
+func binDir() (string, error) {
+	if path, err := exec.LookPath("postgres"); err == nil {
+		return filepath.Dir(path), nil
+	}
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	if len(found) == 0 {
+		return "", errors.New("no PostgreSQL server found on PATH or in /usr/lib/postgresql/*/bin: install it (apt-get install postgresql) and run again")
+	}
+	version := func(path string) int {
+		n, _ := strconv.Atoi(strings.Split(path, "/")[4])
+		return n
+	}
+	sort.Slice(found, func(i, j int) bool { return version(found[i]) > version(found[j]) })
+	return filepath.Dir(found[0]), nil
+}
+
+// credential is the user to run the server as; nil when this process is not root, which PostgreSQL refuses to run as.
+func credential() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err1 == nil && err2 == nil {
+			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+		}
+	}
+	return nil, errors.New("PostgreSQL does not run as root and there is neither a user postgres nor nobody: add one")
+}
