@@ -13,10 +13,14 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kaphera/kaphera/sandbox/image"
 )
 
 // commands makes every subcommand; add a constructor here.
-var commands = []func() *cobra.Command{}
+var commands = []func() *cobra.Command{
+	image.Command,
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
