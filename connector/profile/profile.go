@@ -2,6 +2,8 @@
 
 // Package profile holds the dataspace profile as a connector sees it: whom it trusts, which credentials a participant
 // must hold, and the vocabulary of policy operands. It holds data and its validation only; evaluation lives in connector/odrl.
+//
+// +kubebuilder:object:generate=true
 package profile
 
 // Subject says whose credential an operand reads.

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package v1alpha1
+
+import (
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+
+	"github.com/kaphera/kaphera/connector/profile"
+)
+
+// DataspaceProfileSpec is what a dataspace demands of everybody in it.
+// +kubebuilder:validation:XValidation:rule="self.requiredCredentials.all(t, self.issuers.exists(i, i.credentialTypes.exists(c, c.type == t)))",message="every type of requiredCredentials must be issued by one of issuers"
+type DataspaceProfileSpec struct {
+	// +kubebuilder:validation:Enum="dataspace-protocol-http:2025-1"
+	// +kubebuilder:default="dataspace-protocol-http:2025-1"
+	Protocol string `json:"protocol,omitempty"`
+	// Issuers are the trust anchors; the platform runs them in their cell.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	Issuers []Issuer `json:"issuers"`
+	// RequiredCredentials must be held by every participant.
+	// +kubebuilder:validation:MaxItems=16
+	RequiredCredentials []string `json:"requiredCredentials"`
+	// Operands is the vocabulary of policies.
+	// +kubebuilder:validation:MaxItems=64
+	// +optional
+	Operands []profile.Operand `json:"operands,omitempty"`
+	// OnboardingChecks must pass before a participant's connector becomes active.
+	// +kubebuilder:validation:items:Enum=DIDReachable;CredentialsHeld;ContactNamed
+	// +optional
+	OnboardingChecks []string `json:"onboardingChecks,omitempty"`
+}
+
+// Issuer is a trust anchor that the platform runs: did:web:<hostname>:issuer.
+type Issuer struct {
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$`
+	Name string `json:"name"`
+	// Cell in which it runs.
+	Cell string `json:"cell"`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Hostname string `json:"hostname"`
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=type
+	CredentialTypes []edc.CredentialType `json:"credentialTypes"`
+}
+
+// DataspaceProfileStatus is what was seen.
+type DataspaceProfileStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// TrustedIssuers are the issuers' DIDs with their types.
+	// +optional
+	TrustedIssuers []profile.TrustedIssuer `json:"trustedIssuers,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// DataspaceProfile is a dataspace's rules: trust anchors, required credentials, vocabulary, onboarding checks.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Protocol",type=string,JSONPath=`.spec.protocol`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type DataspaceProfile struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              DataspaceProfileSpec   `json:"spec"`
+	Status            DataspaceProfileStatus `json:"status,omitzero"`
+}
+
+// DataspaceProfileList is a list.
+//
+// +kubebuilder:object:root=true
+type DataspaceProfileList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []DataspaceProfile `json:"items"`
+}
+
+// UseCaseSpec is a policy set and the kind of asset it is for.
+type UseCaseSpec struct {
+	// Profile names the DataspaceProfile.
+	Profile string `json:"profile"`
+	// +kubebuilder:validation:MinLength=1
+	Title string `json:"title"`
+	// +optional
+	Description string `json:"description,omitempty"`
+	// AssetType is the dct:type IRI of assets that it is for.
+	// +kubebuilder:validation:MinLength=1
+	AssetType string `json:"assetType"`
+	// AccessPolicy (ODRL) decides who sees the offer; absent shows it to every participant of the profile.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
+	AccessPolicy *apiextensionsv1.JSON `json:"accessPolicy,omitempty"`
+	// ContractPolicy (ODRL) is what both sides sign.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	ContractPolicy apiextensionsv1.JSON `json:"contractPolicy"`
+}
+
+// UseCaseStatus is what was seen.
+type UseCaseStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// PolicyHash identifies the contract policy.
+	// +optional
+	PolicyHash string `json:"policyHash,omitempty"`
+	// Sentences say in plain words what the policy demands.
+	// +optional
+	Sentences []string `json:"sentences,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// UseCase is a purpose for which data is exchanged.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Profile",type=string,JSONPath=`.spec.profile`
+// +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type UseCase struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              UseCaseSpec   `json:"spec"`
+	Status            UseCaseStatus `json:"status,omitzero"`
+}
+
+// UseCaseList is a list.
+//
+// +kubebuilder:object:root=true
+type UseCaseList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []UseCase `json:"items"`
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package v1alpha1 holds the custom resources of the Cloud operator: Platform, Cell, DataspaceProfile, UseCase, Organization and Participant.
+// They are the only desired state of the cloud.
+//
+// +kubebuilder:object:generate=true
+// +groupName=cloud.kaphera.io
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupVersion is cloud.kaphera.io/v1alpha1.
+var GroupVersion = schema.GroupVersion{Group: "cloud.kaphera.io", Version: "v1alpha1"}
+
+// ManagedByAnnotation says who manages an object: terraform, console, cli or api.
+const ManagedByAnnotation = "cloud.kaphera.io/managed-by"
+
+// AddToScheme registers the kinds of this group.
+func AddToScheme(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion,
+		&Platform{}, &PlatformList{}, &Cell{}, &CellList{},
+		&DataspaceProfile{}, &DataspaceProfileList{}, &UseCase{}, &UseCaseList{},
+		&Organization{}, &OrganizationList{}, &Participant{}, &ParticipantList{},
+	)
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+}

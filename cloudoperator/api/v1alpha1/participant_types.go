@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+// OrganizationSpec is a company.
+type OrganizationSpec struct {
+	// +kubebuilder:validation:MinLength=1
+	DisplayName string `json:"displayName"`
+	// +optional
+	ContactEmail string `json:"contactEmail,omitempty"`
+}
+
+// OrganizationStatus is what was seen.
+type OrganizationStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Organization is a company; it owns participants.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Name",type=string,JSONPath=`.spec.displayName`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Organization struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              OrganizationSpec   `json:"spec"`
+	Status            OrganizationStatus `json:"status,omitzero"`
+}
+
+// OrganizationList is a list.
+//
+// +kubebuilder:object:root=true
+type OrganizationList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Organization `json:"items"`
+}
+
+// ParticipantSpec is the same everywhere: organization, identity, cell.
+type ParticipantSpec struct {
+	// Organization that owns it.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="organization cannot change; create a new participant"
+	Organization string   `json:"organization"`
+	Identity     Identity `json:"identity"`
+	// Cell in which its connector runs.
+	Cell string `json:"cell"`
+	// Profile of the dataspace it takes part in.
+	Profile string `json:"profile"`
+	// OperatingParty runs the connector on its behalf; empty means the cell's.
+	// +optional
+	OperatingParty string `json:"operatingParty,omitempty"`
+	// Credentials that the profile's issuers grant, with the facts they vouch for. Only the governance authority may change them.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Credentials []edc.HolderCredential `json:"credentials,omitempty"`
+	// SelfCheck Off makes it offer without checking its own obligations, as other connectors do; counterparties check all the same.
+	// +kubebuilder:validation:Enum=Enforce;Off
+	// +kubebuilder:default=Enforce
+	// +optional
+	SelfCheck string `json:"selfCheck,omitempty"`
+}
+
+// Identity is a participant's identity; its DID is did:web:<cell's hostname>:<context>.
+type Identity struct {
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="context cannot change: the DID contains it"
+	Context string `json:"context"`
+	// +kubebuilder:validation:Pattern=`^BPNL[0-9A-Z]{12}$`
+	BusinessPartnerNumber string `json:"businessPartnerNumber"`
+}
+
+// ParticipantStatus is what was seen.
+type ParticipantStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// +optional
+	DID string `json:"did,omitempty"`
+	// +optional
+	ProtocolURL string `json:"protocolURL,omitempty"`
+	// Checks are the profile's onboarding checks.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Checks []OnboardingCheck `json:"checks,omitempty"`
+	// +optional
+	Credentials []edc.CredentialStatus `json:"credentials,omitempty"`
+	// +optional
+	Contracts *edc.ContractStatus `json:"contracts,omitempty"`
+	// LastHeard is when the cell last reported this participant.
+	// +optional
+	LastHeard *metav1.Time `json:"lastHeard,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// OnboardingCheck is one check with its result.
+type OnboardingCheck struct {
+	Name string `json:"name"`
+	// +kubebuilder:validation:Enum=Passed;Failed;Pending
+	State string `json:"state"`
+	// +optional
+	Reason    string      `json:"reason,omitempty"`
+	CheckedAt metav1.Time `json:"checkedAt"`
+}
+
+// Participant is a legal entity in a dataspace with its own connector identity.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Organization",type=string,JSONPath=`.spec.organization`
+// +kubebuilder:printcolumn:name="Cell",type=string,JSONPath=`.spec.cell`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Active",type=string,JSONPath=`.status.conditions[?(@.type=="Active")].status`
+// +kubebuilder:printcolumn:name="DID",type=string,JSONPath=`.status.did`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Participant struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              ParticipantSpec   `json:"spec"`
+	Status            ParticipantStatus `json:"status,omitzero"`
+}
+
+// ParticipantList is a list.
+//
+// +kubebuilder:object:root=true
+type ParticipantList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Participant `json:"items"`
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// PlatformSpec describes one Kaphera cloud. There is one Platform in a namespace.
+type PlatformSpec struct {
+	// Domain is the base of the platform's host names: console.<domain>, api.<domain>, id.<domain>.
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="domain cannot change: identities and log-ins contain it"
+	Domain string `json:"domain"`
+	// +optional
+	Ingress PlatformIngress `json:"ingress,omitzero"`
+	// CABundle is PEM of the authority that signed the gateway's certificates; empty trusts the system's.
+	// +optional
+	CABundle string `json:"caBundle,omitempty"`
+	// AllowPrivateNetworks permits participants on private addresses, in every managed cell.
+	// +optional
+	AllowPrivateNetworks bool `json:"allowPrivateNetworks,omitempty"`
+	// Images override the defaults that the operator was started with.
+	// +optional
+	Images PlatformImages `json:"images,omitzero"`
+	// +optional
+	PostgreSQL ManagedPart `json:"postgresql,omitzero"`
+	// +optional
+	Vault ManagedPart `json:"vault,omitzero"`
+	// +optional
+	NATS ManagedPart `json:"nats,omitzero"`
+	// +optional
+	Keycloak ManagedPart `json:"keycloak,omitzero"`
+	// People get a log-in with an initial password in Secret "people".
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=username
+	// +optional
+	People []Person `json:"people,omitempty"`
+}
+
+// PlatformIngress says how the platform's host names are served.
+type PlatformIngress struct {
+	// +optional
+	ClassName string `json:"className,omitempty"`
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// TLSSecretName for all host names; empty leaves it to the ingress controller.
+	// +optional
+	TLSSecretName string `json:"tlsSecretName,omitempty"`
+}
+
+// PlatformImages are image references.
+type PlatformImages struct {
+	// +optional
+	PostgreSQL string `json:"postgresql,omitempty"`
+	// +optional
+	OpenBao string `json:"openbao,omitempty"`
+	// +optional
+	NATS string `json:"nats,omitempty"`
+	// +optional
+	Keycloak string `json:"keycloak,omitempty"`
+	// +optional
+	Cloud string `json:"cloud,omitempty"`
+	// +optional
+	Agent string `json:"agent,omitempty"`
+	// +optional
+	Connector string `json:"connector,omitempty"`
+}
+
+// ManagedPart is a part that the operator runs. (External parts follow with on-premise cells.)
+type ManagedPart struct {
+	// StorageSize of the persistent volume, where the part has one.
+	// +kubebuilder:default="1Gi"
+	// +optional
+	StorageSize string `json:"storageSize,omitempty"`
+	// StorageClassName; empty takes the cluster's default.
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
+}
+
+// Person is somebody who may log in.
+type Person struct {
+	// +kubebuilder:validation:Pattern=`^[a-z0-9][-a-z0-9.]*$`
+	Username  string `json:"username"`
+	FirstName string `json:"firstName,omitempty"`
+	LastName  string `json:"lastName,omitempty"`
+	Email     string `json:"email,omitempty"`
+	// +kubebuilder:validation:items:Enum=platform-operator;governance-authority;organization-admin;viewer
+	Roles []string `json:"roles"`
+	// Organization whose participants the organization roles concern.
+	// +optional
+	Organization string `json:"organization,omitempty"`
+}
+
+// PlatformStatus is what was seen.
+type PlatformStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// +optional
+	ConsoleURL string `json:"consoleURL,omitempty"`
+	// +optional
+	APIURL string `json:"apiURL,omitempty"`
+	// +optional
+	IssuerURL string `json:"issuerURL,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Platform is a Kaphera cloud: PostgreSQL, Vault, NATS, Keycloak, the Cloud API and the console.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="PostgreSQL",type=string,JSONPath=`.status.conditions[?(@.type=="PostgreSQLReady")].status`
+// +kubebuilder:printcolumn:name="Vault",type=string,JSONPath=`.status.conditions[?(@.type=="VaultReady")].status`
+// +kubebuilder:printcolumn:name="NATS",type=string,JSONPath=`.status.conditions[?(@.type=="NATSReady")].status`
+// +kubebuilder:printcolumn:name="Keycloak",type=string,JSONPath=`.status.conditions[?(@.type=="KeycloakReady")].status`
+// +kubebuilder:printcolumn:name="Console",type=string,JSONPath=`.status.consoleURL`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Platform struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              PlatformSpec   `json:"spec"`
+	Status            PlatformStatus `json:"status,omitzero"`
+}
+
+// PlatformList is a list.
+//
+// +kubebuilder:object:root=true
+type PlatformList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Platform `json:"items"`
+}

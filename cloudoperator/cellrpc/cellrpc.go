@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package cellrpc carries calls from the cloud to a connector in a cell over the connection that the cell's agent opened itself
+// (NATS request-reply in the cell's account), so that no cell needs an open port. The agent forwards to the connector's
+// internal /api/{ctx}/v1 and to nothing else.
+package cellrpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+)
+
+// Request is a call to a participant's view of its connector.
+type Request struct {
+	Participant string          `json:"participant"` // participant context id
+	Method      string          `json:"method"`
+	Path        string          `json:"path"` // relative to /api/{ctx}/v1, with query, e.g. "/negotiations?limit=20"
+	Body        json.RawMessage `json:"body,omitempty"`
+}
+
+// Response is its answer. Body is at most 512 KiB; larger bodies are answered 413 with the way to fetch them.
+type Response struct {
+	Status      int    `json:"status"`
+	ContentType string `json:"contentType"`
+	Body        []byte `json:"body"`
+}
+
+// ErrNotConnected is wrapped when no agent of the cell answers in time.
+var ErrNotConnected = errors.New("cell not connected")
+
+// Caller calls a cell.
+type Caller interface {
+	// Call returns the connector's answer, whatever its status; an error wraps ErrNotConnected or the context's.
+	Call(ctx context.Context, cell string, r Request) (Response, error)
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kaphera/kaphera/connector/profile"
+)
+
+// ConnectorSpec describes one runtime: control plane, wallet and data plane of one image, shared by any number of participant contexts.
+type ConnectorSpec struct {
+	// Image of the runtime; empty takes the operator's default.
+	// +optional
+	Image    string   `json:"image,omitempty"`
+	Exposure Exposure `json:"exposure"`
+	// +optional
+	Trust    Trust    `json:"trust,omitzero"`
+	Database Database `json:"database"`
+	Vault    Vault    `json:"vault"`
+	// Profiles are the dataspace profiles this runtime speaks.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Profiles []profile.Profile `json:"profiles,omitempty"`
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+	// Resources of each container.
+	// +optional
+	Resources corev1.ResourceRequirements `json:"resources,omitzero"`
+}
+
+// ConnectorStatus is what was seen.
+type ConnectorStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// PublicURL is the base of everything public.
+	// +optional
+	PublicURL string `json:"publicURL,omitempty"`
+	// InternalURL is the control plane's internal API inside the cluster; its token is in Secret InternalSecret, key token.
+	// +optional
+	InternalURL string `json:"internalURL,omitempty"`
+	// +optional
+	InternalSecret string `json:"internalSecret,omitempty"`
+	// +optional
+	Participants int32 `json:"participants,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Connector is a connector runtime.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=conn
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Host",type=string,JSONPath=`.spec.exposure.hostname`
+// +kubebuilder:printcolumn:name="Participants",type=integer,JSONPath=`.status.participants`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Connector struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              ConnectorSpec   `json:"spec"`
+	Status            ConnectorStatus `json:"status,omitzero"`
+}
+
+// ConnectorList is a list.
+//
+// +kubebuilder:object:root=true
+type ConnectorList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Connector `json:"items"`
+}

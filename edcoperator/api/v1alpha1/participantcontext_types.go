@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ParticipantContextSpec describes a participant as a tenant of a connector.
+type ParticipantContextSpec struct {
+	// ConnectorRef names the Connector in the same namespace.
+	ConnectorRef corev1.LocalObjectReference `json:"connectorRef"`
+	// Context is the path segment and the last part of the DID did:web:<hostname>:<context>.
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="context cannot change: the DID contains it"
+	Context string `json:"context"`
+	// +kubebuilder:validation:Pattern=`^BPNL[0-9A-Z]{12}$`
+	// +optional
+	BusinessPartnerNumber string `json:"businessPartnerNumber,omitempty"`
+	// Profile names one of the Connector's profiles.
+	// +kubebuilder:validation:MinLength=1
+	Profile string `json:"profile"`
+	// Active participants take part in the protocol; an inactive one answers 503 and keeps its data.
+	// +optional
+	Active bool `json:"active,omitempty"`
+	// SelfCheck says whether the provider evaluates its own obligations before it offers.
+	// +kubebuilder:validation:Enum=Enforce;Off
+	// +kubebuilder:default=Enforce
+	// +optional
+	SelfCheck string `json:"selfCheck,omitempty"`
+	// Credentials to request by DCP and to hold.
+	// +kubebuilder:validation:MaxItems=32
+	// +optional
+	Credentials []RequestedCredential `json:"credentials,omitempty"`
+}
+
+// RequestedCredential is a credential and where to ask for it.
+type RequestedCredential struct {
+	Type string `json:"type"`
+	// Issuer is its DID.
+	// +kubebuilder:validation:Pattern=`^did:web:.+`
+	Issuer string `json:"issuer"`
+}
+
+// ParticipantContextStatus is what was seen.
+type ParticipantContextStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// +optional
+	DID string `json:"did,omitempty"`
+	// ProtocolURL is the DSP base.
+	// +optional
+	ProtocolURL string `json:"protocolURL,omitempty"`
+	// +optional
+	Credentials []CredentialStatus `json:"credentials,omitempty"`
+	// Contracts are counts of negotiations by DSP state, and agreements.
+	// +optional
+	Contracts *ContractStatus `json:"contracts,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// CredentialStatus is one credential, held or wanted.
+type CredentialStatus struct {
+	Type   string `json:"type"`
+	Issuer string `json:"issuer"`
+	State  string `json:"state"`
+	// +optional
+	IssuedAt *metav1.Time `json:"issuedAt,omitempty"`
+	// +optional
+	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
+	// +optional
+	Detail string `json:"detail,omitempty"`
+}
+
+// ContractStatus counts.
+type ContractStatus struct {
+	Active  int32 `json:"active"`
+	Failed  int32 `json:"failed"`
+	Waiting int32 `json:"waiting"`
+	// +optional
+	LastFailure string `json:"lastFailure,omitempty"`
+}
+
+// ParticipantContext is a participant as a tenant of a connector.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=pctx
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Active",type=boolean,JSONPath=`.spec.active`
+// +kubebuilder:printcolumn:name="DID",type=string,JSONPath=`.status.did`
+// +kubebuilder:printcolumn:name="Credentials",type=string,JSONPath=`.status.conditions[?(@.type=="CredentialsHeld")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ParticipantContext struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              ParticipantContextSpec   `json:"spec"`
+	Status            ParticipantContextStatus `json:"status,omitzero"`
+}
+
+// ParticipantContextList is a list.
+//
+// +kubebuilder:object:root=true
+type ParticipantContextList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ParticipantContext `json:"items"`
+}

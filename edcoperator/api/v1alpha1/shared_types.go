@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import corev1 "k8s.io/api/core/v1"
+
+// Exposure says how the runtime is reached from outside.
+type Exposure struct {
+	// Hostname is the public DNS name, reachable by every participant. DIDs contain it, so it cannot change.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="hostname cannot change: every DID of this runtime contains it; create a new one and move the participants"
+	Hostname string `json:"hostname"`
+	// Port is the public HTTPS port when it is not 443.
+	// +optional
+	Port int32 `json:"port,omitempty"`
+	// IngressClassName of the Ingress; empty takes the cluster's default class.
+	// +optional
+	IngressClassName string `json:"ingressClassName,omitempty"`
+	// Annotations of the Ingress, e.g. for cert-manager.
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// TLSSecretName is the Secret of the certificate; empty leaves TLS to the ingress controller's default certificate.
+	// +optional
+	TLSSecretName string `json:"tlsSecretName,omitempty"`
+}
+
+// Trust says which certificate authorities and addresses outgoing calls accept.
+type Trust struct {
+	// CABundle is PEM, added to no others: only these authorities are trusted. Empty trusts the system's.
+	// +optional
+	CABundle string `json:"caBundle,omitempty"`
+	// AllowPrivateNetworks permits DIDs and endpoints that resolve to private addresses. Needed when participants meet on an internal network.
+	// +optional
+	AllowPrivateNetworks bool `json:"allowPrivateNetworks,omitempty"`
+}
+
+// Database is a PostgreSQL database given by address.
+type Database struct {
+	// +kubebuilder:validation:MinLength=1
+	Host string `json:"host"`
+	// +kubebuilder:default=5432
+	Port int32 `json:"port,omitempty"`
+	// +kubebuilder:validation:MinLength=1
+	Name string `json:"name"`
+	// SSLMode as libpq spells it.
+	// +kubebuilder:validation:Enum=disable;require;verify-ca;verify-full
+	// +kubebuilder:default=verify-full
+	SSLMode string `json:"sslMode,omitempty"`
+	// CABundle is PEM of the server's certificate authority.
+	// +optional
+	CABundle string `json:"caBundle,omitempty"`
+	// OwnerSecret has keys username and password; used for migrations, and by every role that has no Secret of its own.
+	OwnerSecret corev1.LocalObjectReference `json:"ownerSecret"`
+	// RoleSecrets name Secrets (keys username, password) of less privileged database roles.
+	// +optional
+	RoleSecrets DatabaseRoleSecrets `json:"roleSecrets,omitzero"`
+}
+
+// DatabaseRoleSecrets name one Secret for each role that runs apart.
+type DatabaseRoleSecrets struct {
+	// +optional
+	ControlPlane string `json:"controlPlane,omitempty"`
+	// +optional
+	Wallet string `json:"wallet,omitempty"`
+	// +optional
+	DataPlane string `json:"dataPlane,omitempty"`
+	// +optional
+	Issuer string `json:"issuer,omitempty"`
+}
+
+// Vault is an OpenBao or HashiCorp Vault with a KV version 2 engine, given by address.
+// +kubebuilder:validation:XValidation:rule="self.auth.method != 'Token' || has(self.auth.tokenSecret)",message="auth.tokenSecret is required when auth.method is Token"
+type Vault struct {
+	// Address is the URL of the Vault.
+	// +kubebuilder:validation:Pattern=`^https?://.+`
+	Address string `json:"address"`
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+	// Mount is the path of the KV version 2 engine.
+	// +kubebuilder:default=kv
+	Mount string `json:"mount,omitempty"`
+	// Prefix under the mount that belongs to this runtime.
+	// +kubebuilder:validation:MinLength=1
+	Prefix string `json:"prefix"`
+	// CABundle is PEM of the Vault's certificate authority.
+	// +optional
+	CABundle string    `json:"caBundle,omitempty"`
+	Auth     VaultAuth `json:"auth"`
+}
+
+// VaultAuth says how the runtime's roles log in.
+type VaultAuth struct {
+	// +kubebuilder:validation:Enum=Kubernetes;Token
+	Method string `json:"method"`
+	// MountPath of the auth method.
+	// +optional
+	MountPath string `json:"mountPath,omitempty"`
+	// Roles of the Kubernetes auth method, one for each runtime role.
+	// +optional
+	Roles VaultRoles `json:"roles,omitzero"`
+	// TokenSecret has the key token.
+	// +optional
+	TokenSecret *corev1.LocalObjectReference `json:"tokenSecret,omitempty"`
+}
+
+// VaultRoles are names of Vault roles.
+type VaultRoles struct {
+	// +optional
+	ControlPlane string `json:"controlPlane,omitempty"`
+	// +optional
+	Wallet string `json:"wallet,omitempty"`
+	// +optional
+	DataPlane string `json:"dataPlane,omitempty"`
+	// +optional
+	Issuer string `json:"issuer,omitempty"`
+}
