@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+
+variable "domain" {
+  description = "Domain of the platform's gateway, for instance demo.kaphera.test."
+  type        = string
+}
+
+variable "attestation_completed_at" {
+  description = "When the third party completed the supplier's data-quality attestation (RFC 3339). It must be younger than twelve months for the supplier to offer."
+  type        = string
+
+  validation {
+    condition     = can(formatdate("YYYY", var.attestation_completed_at))
+    error_message = "attestation_completed_at must be a time like 2026-08-14T09:00:00Z."
+  }
+}
