@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package odrl
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Namespace is the ODRL vocabulary; its terms are also written with the prefix "odrl:" or bare.
+const Namespace = "http://www.w3.org/ns/odrl/2/"
+
+// Limits of a policy, far above what people write and far below what would hurt.
+const (
+	maxBytes   = 256 << 10
+	maxDepth   = 16 // nesting of logical constraints and duties
+	maxEntries = 1000
+)
+
+var (
+	logicalOperators = []string{"and", "or", "xone", "andSequence"}
+	operators        = []string{"eq", "neq", "gt", "gteq", "lt", "lteq", "isAnyOf", "isNoneOf", "isAllOf", "hasPart", "isPartOf", "isA"}
+	kinds            = []string{"Set", "Offer", "Agreement"}
+)
+
+// Parse reads an ODRL Set, Offer or Agreement (DSP 2025-1 §5.4, and what the EDC Management API accepts): single values or arrays,
+// bare terms, "odrl:" or full IRIs, strings or {"@id"}/{"@value"} objects. Members that change a policy's meaning and that this
+// package does not evaluate are refused. Errors are *Error with the JSON path.
+func Parse(raw json.RawMessage) (*Policy, error) {
+	if len(raw) > maxBytes {
+		return nil, errorf("$", "the policy has %d bytes, more than the %d allowed", len(raw), maxBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, errorf("$", "not valid JSON: %v", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errorf("$", "more than one JSON value")
+	}
+	ps := &parser{}
+	p, err := ps.policy(v)
+	if err != nil {
+		return nil, err
+	}
+	p.Raw = slices.Clone(raw)
+	return p, nil
+}
+
+type parser struct{ entries int }
+
+// members is a JSON object with its keys stripped of the ODRL prefix.
+type members map[string]any
+
+func object(path string, v any, what string) (members, error) {
+	if list, ok := v.([]any); ok && len(list) == 1 {
+		v = list[0]
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil, errorf(path, "%s must be an object, not %s", what, kindOf(v))
+	}
+	out := make(members, len(m))
+	for k, val := range m {
+		t := term(k)
+		if _, dup := out[t]; dup {
+			return nil, errorf(path, "member %q stands there twice in different spellings", t)
+		}
+		out[t] = val
+	}
+	return out, nil
+}
+
+func (ps *parser) policy(v any) (*Policy, error) {
+	m, err := object("$", v, "a policy")
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range []string{"inheritFrom", "conflict", "refinement", "remedy", "consequence"} {
+		if _, ok := m[k]; ok {
+			return nil, errorf("$."+k, "%q changes the meaning of the policy and is not supported: write the rules out in full", k)
+		}
+	}
+	p := &Policy{Kind: "Set"}
+	if t, ok := m["@type"]; ok {
+		kind, err := text("$.@type", t)
+		if err != nil {
+			return nil, err
+		}
+		if p.Kind = term(kind); p.Kind == "Policy" {
+			p.Kind = "Set"
+		}
+		if !slices.Contains(kinds, p.Kind) {
+			return nil, errorf("$.@type", "%q is not a policy: use Set, Offer or Agreement", kind)
+		}
+	}
+	for k, dst := range map[string]*string{"@id": &p.ID, "target": &p.Target, "assigner": &p.Assigner, "assignee": &p.Assignee} {
+		val, ok := m[k]
+		if !ok && k == "@id" {
+			val, ok = m["uid"]
+		}
+		if !ok || val == nil {
+			continue
+		}
+		if *dst, err = text("$."+k, val); err != nil {
+			return nil, err
+		}
+	}
+	for i, val := range list(m["profile"]) {
+		s, err := text(fmt.Sprintf("$.profile[%d]", i), val)
+		if err != nil {
+			return nil, err
+		}
+		p.Profiles = append(p.Profiles, s)
+	}
+	obligation, key := m["obligation"], "obligation"
+	if duty, ok := m["duty"]; ok {
+		if obligation != nil {
+			return nil, errorf("$.duty", "write either obligation or duty, not both")
+		}
+		obligation, key = duty, "duty"
+	}
+	if p.Permissions, err = ps.rules("$.permission", m["permission"], 0); err != nil {
+		return nil, err
+	}
+	if p.Prohibitions, err = ps.rules("$.prohibition", m["prohibition"], 0); err != nil {
+		return nil, err
+	}
+	if p.Obligations, err = ps.rules("$."+key, obligation, 0); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+var ruleMembers = []string{"@id", "@type", "uid", "action", "constraint", "duty", "obligation", "target", "assigner", "assignee"}
+
+func (ps *parser) rules(path string, v any, depth int) ([]Rule, error) {
+	var out []Rule
+	for i, item := range list(v) {
+		r, err := ps.rule(fmt.Sprintf("%s[%d]", path, i), item, depth)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (ps *parser) rule(path string, v any, depth int) (Rule, error) {
+	r := Rule{Path: path}
+	if err := ps.enter(path, depth); err != nil {
+		return r, err
+	}
+	m, err := object(path, v, "a rule")
+	if err != nil {
+		return r, err
+	}
+	if err := only(path, m, ruleMembers, "a rule"); err != nil {
+		return r, err
+	}
+	if len(list(m["action"])) == 0 {
+		return r, errorf(path+".action", "the rule has no action: write \"use\"")
+	}
+	for i, a := range list(m["action"]) {
+		s, err := action(fmt.Sprintf("%s.action[%d]", path, i), a)
+		if err != nil {
+			return r, err
+		}
+		r.Actions = append(r.Actions, s)
+	}
+	if r.Constraints, err = ps.constraints(path+".constraint", m["constraint"], depth+1); err != nil {
+		return r, err
+	}
+	duty, key := m["duty"], "duty"
+	if duty == nil {
+		duty, key = m["obligation"], "obligation"
+	}
+	r.Duties, err = ps.rules(path+"."+key, duty, depth+1)
+	return r, err
+}
+
+// action reads "use", {"@id": "odrl:use"}, and EDC's older {"type": "USE"}.
+func action(path string, v any) (string, error) {
+	if m, ok := v.(map[string]any); ok {
+		o, err := object(path, m, "an action")
+		if err != nil {
+			return "", err
+		}
+		if err := only(path, o, []string{"@id", "@type", "type", "@value"}, "an action"); err != nil {
+			return "", err
+		}
+		if t, ok := o["type"]; ok && o["@id"] == nil {
+			v = t
+		}
+	}
+	s, err := text(path, v)
+	if err != nil {
+		return "", err
+	}
+	s = term(s)
+	if strings.EqualFold(s, "use") {
+		s = "use"
+	}
+	return s, nil
+}
+
+func (ps *parser) constraints(path string, v any, depth int) ([]Constraint, error) {
+	if m, ok := v.(map[string]any); ok && len(m) == 1 && m["@list"] != nil {
+		v = m["@list"]
+	}
+	var out []Constraint
+	for i, item := range list(v) {
+		c, err := ps.constraint(fmt.Sprintf("%s[%d]", path, i), item, depth)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func (ps *parser) constraint(path string, v any, depth int) (Constraint, error) {
+	c := Constraint{Path: path}
+	if err := ps.enter(path, depth); err != nil {
+		return c, err
+	}
+	m, err := object(path, v, "a constraint")
+	if err != nil {
+		return c, err
+	}
+	allowed := []string{"@id", "@type", "uid"}
+	for _, l := range logicalOperators {
+		if _, ok := m[l]; !ok {
+			continue
+		}
+		c.Logical = l
+		if err := only(path, m, append(allowed, l), "a logical constraint"); err != nil {
+			return c, err
+		}
+		if c.Of, err = ps.constraints(path+"."+l, m[l], depth+1); err != nil {
+			return c, err
+		}
+		if len(c.Of) == 0 {
+			return c, errorf(path+"."+l, "the logical constraint is empty: list at least one constraint")
+		}
+		return c, nil
+	}
+	if err := only(path, m, append(allowed, "leftOperand", "operator", "rightOperand"), "a constraint"); err != nil {
+		return c, err
+	}
+	for _, k := range []string{"leftOperand", "operator", "rightOperand"} {
+		if m[k] == nil {
+			return c, errorf(path+"."+k, "the constraint has no %s", k)
+		}
+	}
+	left, err := text(path+".leftOperand", m["leftOperand"])
+	if err != nil {
+		return c, err
+	}
+	c.Left = expand(left)
+	op, err := text(path+".operator", m["operator"])
+	if err != nil {
+		return c, err
+	}
+	c.Operator = operator(op)
+	c.Right, err = right(path+".rightOperand", m["rightOperand"])
+	return c, err
+}
+
+func (ps *parser) enter(path string, depth int) error {
+	if ps.entries++; ps.entries > maxEntries {
+		return errorf(path, "the policy has more than %d rules and constraints", maxEntries)
+	}
+	if depth > maxDepth {
+		return errorf(path, "nested more than %d deep", maxDepth)
+	}
+	return nil
+}
+
+// right reads a right operand: a string, an object with @value or @id, a number or boolean, or a list of those.
+func right(path string, v any) (Right, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return Right{}, errorf(path, "%v", err)
+	}
+	r := Right{Raw: raw}
+	if m, ok := v.(map[string]any); ok && len(m) == 1 && m["@list"] != nil {
+		v = m["@list"]
+	}
+	_, r.List = v.([]any)
+	for i, item := range list(v) {
+		p := path
+		if r.List {
+			p = fmt.Sprintf("%s[%d]", path, i)
+		}
+		switch t := item.(type) {
+		case json.Number:
+			r.Values, r.Bare = append(r.Values, t.String()), true
+		case bool:
+			r.Values, r.Bare = append(r.Values, fmt.Sprint(t)), true
+		default:
+			s, err := text(p, item)
+			if err != nil {
+				return Right{}, err
+			}
+			r.Values = append(r.Values, s)
+		}
+	}
+	if len(r.Values) == 0 {
+		return Right{}, errorf(path, "the right operand is empty: give at least one value")
+	}
+	return r, nil
+}
+
+// only refuses members outside allowed: each would change the meaning silently.
+func only(path string, m members, allowed []string, what string) error {
+	for _, k := range sortedKeys(m) {
+		if !slices.Contains(allowed, k) {
+			return errorf(path+"."+k, "%s can't have the member %q here; known are %s", what, k, strings.Join(allowed, ", "))
+		}
+	}
+	return nil
+}
+
+// text reads a string, {"@id": s}, {"@value": s|number|boolean} or a list of one of those.
+func text(path string, v any) (string, error) {
+	switch t := v.(type) {
+	case string:
+		if strings.TrimSpace(t) == "" {
+			return "", errorf(path, "empty")
+		}
+		return t, nil
+	case []any:
+		if len(t) == 1 {
+			return text(path, t[0])
+		}
+		return "", errorf(path, "exactly one value is needed, not %d", len(t))
+	case map[string]any:
+		if id, ok := t["@id"].(string); ok && id != "" {
+			return id, nil
+		}
+		switch val := t["@value"].(type) {
+		case string:
+			return text(path, val)
+		case json.Number:
+			return val.String(), nil
+		case bool:
+			return fmt.Sprint(val), nil
+		}
+	}
+	return "", errorf(path, "must be a string or an object with @id or @value, not %s", kindOf(v))
+}
+
+func list(v any) []any {
+	switch t := v.(type) {
+	case nil:
+		return nil
+	case []any:
+		return t
+	default:
+		return []any{t}
+	}
+}
+
+func kindOf(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "a string"
+	case json.Number:
+		return "a number"
+	case bool:
+		return "a boolean"
+	case []any:
+		return "a list"
+	default:
+		return "an object"
+	}
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package odrl
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/profile"
+)
+
+func (ev *evaluation) say(en, de string) string {
+	if ev.Lang == "de" {
+		return de
+	}
+	return en
+}
+
+func (ev *evaluation) sayf(en, de string, args ...any) string {
+	return fmt.Sprintf(ev.say(en, de), args...)
+}
+
+// refusals are the plain words for identity.Refusal codes: %[1]s type, %[2]s issuer.
+var refusals = map[string][2]string{
+	"expired":            {"the %[1]s issued by %[2]s has expired", "%[1]s von %[2]s ist abgelaufen"},
+	"not-yet-valid":      {"the %[1]s issued by %[2]s is not valid yet", "%[1]s von %[2]s ist noch nicht gültig"},
+	"revoked":            {"the %[1]s has been revoked by its issuer %[2]s", "%[1]s wurde vom Aussteller %[2]s widerrufen"},
+	"suspended":          {"the %[1]s has been suspended by its issuer %[2]s", "%[1]s wurde vom Aussteller %[2]s ausgesetzt"},
+	"wrong-issuer":       {"the %[1]s was issued by %[2]s, which the dataspace profile does not trust for it", "%[1]s stammt von %[2]s, dem das Datenraumprofil dafür nicht vertraut"},
+	"bad-signature":      {"the signature of the %[1]s by %[2]s is not valid", "die Signatur von %[1]s durch %[2]s ist ungültig"},
+	"holder-mismatch":    {"the %[1]s by %[2]s was issued to somebody else", "%[1]s von %[2]s wurde für jemand anderen ausgestellt"},
+	"schema":             {"the %[1]s by %[2]s does not follow its schema", "%[1]s von %[2]s entspricht nicht seinem Schema"},
+	"status-unavailable": {"whether the %[1]s by %[2]s is revoked could not be found out", "ob %[1]s von %[2]s widerrufen ist, war nicht feststellbar"},
+}
+
+// missing says why no credential of a type counts.
+func (ev *evaluation) missing(credentialType, party string, refused []identity.Refusal) string {
+	for _, r := range refused {
+		if r.Type != credentialType {
+			continue
+		}
+		out := r.Reason
+		if words, ok := refusals[r.Code]; ok {
+			out = ev.sayf(words[0], words[1], r.Type, r.Issuer)
+			if r.Reason != "" {
+				out += " (" + r.Reason + ")"
+			}
+		}
+		if out == "" {
+			out = ev.sayf("the %s of %s does not count (%s)", "%s von %s zählt nicht (%s)", r.Type, r.Issuer, r.Code)
+		}
+		return out
+	}
+	return ev.sayf("%s presented no %s", "%s hat kein %s vorgelegt", party, credentialType)
+}
+
+// obtain says what to do about a credential that is missing.
+func (ev *evaluation) obtain(credentialType string) string {
+	var issuers []string
+	for _, t := range ev.profile.TrustedIssuers {
+		for _, ct := range t.Types {
+			if ct == credentialType {
+				issuers = append(issuers, t.DID)
+			}
+		}
+	}
+	return ev.sayf("request a current %s from %s", "ein aktuelles %s bei %s anfordern", credentialType, strings.Join(issuers, " / "))
+}
+
+// unseen says why an expression yielded nothing.
+func (ev *evaluation) unseen(err error, credentialType string) string {
+	if _, key, ok := strings.Cut(err.Error(), "no such key: "); ok {
+		if credentialType != "" {
+			return ev.sayf("the %s has no claim %s", "%s hat keine Angabe %s", credentialType, key)
+		}
+		return ev.sayf("%s was not stated", "%s wurde nicht angegeben", key)
+	}
+	return ev.sayf("the value could not be evaluated: %v", "der Wert war nicht auswertbar: %v", err)
+}
+
+func (ev *evaluation) mismatch(t profile.ValueType, c Constraint, s seen) string {
+	if t == profile.ValueAge {
+		if d, err := ParseDuration(c.Right.Values[0]); err == nil {
+			until := d.After(s.time).Format(time.RFC3339)
+			if c.Operator == "lt" || c.Operator == "lteq" {
+				return ev.sayf("seen %s, which counted until %s", "gesehen %s, das galt bis %s", s.text, until)
+			}
+			return ev.sayf("seen %s, which counts only after %s", "gesehen %s, das gilt erst nach %s", s.text, until)
+		}
+	}
+	shown := s.text
+	if shown == "" {
+		shown = ev.say("nothing", "nichts")
+	}
+	return ev.sayf("seen %s, needed %s %s", "gesehen %s, nötig: %s %s", shown, operatorWords(c.Operator, ev.Lang), strings.Join(c.Right.Values, ", "))
+}
+
+func operatorWords(op, lang string) string {
+	words := map[string][2]string{"eq": {"exactly", "genau"}, "neq": {"anything but", "nicht"}, "gt": {"more than", "mehr als"}, "gteq": {"at least", "mindestens"},
+		"lt": {"less than", "weniger als"}, "lteq": {"at most", "höchstens"}, "isAnyOf": {"one of", "eines von"}, "isNoneOf": {"none of", "keines von"},
+		"isAllOf": {"all of", "alle von"}, "hasPart": {"all of", "alle von"}, "isPartOf": {"only from", "nur aus"}, "isA": {"a", "ein"}}
+	w, ok := words[op]
+	if !ok {
+		return op
+	}
+	if lang == "de" {
+		return w[1]
+	}
+	return w[0]
+}
+
+func translated(t profile.Translation, lang string) string {
+	if lang == "de" && t.DE != "" {
+		return t.DE
+	}
+	return t.EN
+}
+
+// fill puts the right operand and the value seen into a sentence.
+func fill(template string, c Constraint, value string, t profile.ValueType, lang string) string {
+	words := make([]string, len(c.Right.Values))
+	for i, v := range c.Right.Values {
+		words[i] = v
+		if d, err := ParseDuration(v); err == nil && t == profile.ValueAge {
+			words[i] = d.Words(lang)
+		}
+	}
+	return strings.NewReplacer("{right}", strings.Join(words, ", "), "{value}", value).Replace(template)
+}
+
+func sentence(o profile.Operand, c Constraint, value, lang string) string {
+	return fill(translated(o.Sentence, lang), c, value, o.ValueType, lang)
+}
+
+// Sentences says a policy in plain words, one sentence for each thing that has to hold. lang is "en" or "de".
+func (e *Evaluator) Sentences(p *Policy, lang string) []string {
+	ev := &evaluation{Evaluator: e, Request: Request{Lang: lang}}
+	var out []string
+	for i, r := range p.Permissions {
+		if i > 0 {
+			out = append(out, ev.say("or, instead:", "oder stattdessen:"))
+		}
+		if len(r.Constraints)+len(r.Duties) == 0 {
+			out = append(out, ev.say("use is permitted without condition", "die Nutzung ist ohne Bedingung erlaubt"))
+		}
+		out = append(out, ev.sentences(r.Constraints)...)
+		out = append(out, ev.duties(r.Duties)...)
+	}
+	if len(p.Permissions) == 0 {
+		out = append(out, ev.say("nothing is permitted", "nichts ist erlaubt"))
+	}
+	for _, r := range p.Prohibitions {
+		if len(r.Constraints) == 0 {
+			out = append(out, ev.say("prohibited: ", "verboten: ")+join(r.Actions))
+			continue
+		}
+		out = append(out, ev.say("prohibited when: ", "verboten, wenn: ")+strings.Join(ev.sentences(r.Constraints), ev.say(" and ", " und ")))
+	}
+	return append(out, ev.duties(p.Obligations)...)
+}
+
+func (ev *evaluation) duties(rules []Rule) []string {
+	var out []string
+	for _, r := range rules {
+		what := ev.sentences(r.Constraints)
+		if len(what) == 0 {
+			what = r.Actions
+		}
+		out = append(out, ev.say("duty: ", "Pflicht: ")+strings.Join(what, ev.say(" and ", " und ")))
+	}
+	return out
+}
+
+func (ev *evaluation) sentences(cs []Constraint) []string {
+	var out []string
+	for _, c := range cs {
+		switch c.Logical {
+		case "":
+			if o := ev.lookup(c.Left); o != nil {
+				out = append(out, sentence(o.Operand, c, "", ev.Lang))
+				continue
+			}
+			out = append(out, fmt.Sprintf("%s: %s %s", c.Left, operatorWords(c.Operator, ev.Lang), strings.Join(c.Right.Values, ", ")))
+		case "or":
+			out = append(out, strings.Join(ev.sentences(c.Of), ev.say(" or ", " oder ")))
+		case "xone":
+			out = append(out, ev.say("exactly one of: ", "genau eines von: ")+strings.Join(ev.sentences(c.Of), "; "))
+		default:
+			out = append(out, ev.sentences(c.Of)...)
+		}
+	}
+	return out
+}
+
+// Reason sums a denial up for people: every check that stands in the way with what was seen and what to do. Empty when allowed.
+func Reason(t adminapi.Trace) string {
+	if t.Allowed {
+		return ""
+	}
+	var out []string
+	for _, c := range t.Checks {
+		if c.Reason == "" {
+			continue
+		}
+		s := c.Sentence + ": " + c.Reason
+		if c.Remedy != "" {
+			s += "; " + c.Remedy
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ". ")
+}
