@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package authz
+
+// Operations of the Cloud API, by their id in the OpenAPI document.
+const (
+	OpInfo = "get-info" // public: how to log in; the only operation without a token
+
+	OpStatus = "get-status"
+
+	OpListPlatforms = "list-platforms"
+	OpGetPlatform   = "get-platform"
+
+	OpListCells  = "list-cells"
+	OpGetCell    = "get-cell"
+	OpPutCell    = "put-cell"
+	OpDeleteCell = "delete-cell"
+
+	OpListProfiles  = "list-dataspace-profiles"
+	OpGetProfile    = "get-dataspace-profile"
+	OpPutProfile    = "put-dataspace-profile"
+	OpDeleteProfile = "delete-dataspace-profile"
+
+	OpListUseCases  = "list-use-cases"
+	OpGetUseCase    = "get-use-case"
+	OpPutUseCase    = "put-use-case"
+	OpDeleteUseCase = "delete-use-case"
+
+	OpListOrganizations  = "list-organizations"
+	OpGetOrganization    = "get-organization"
+	OpPutOrganization    = "put-organization"
+	OpDeleteOrganization = "delete-organization"
+
+	OpListParticipants  = "list-participants"
+	OpGetParticipant    = "get-participant"
+	OpPutParticipant    = "put-participant"
+	OpDeleteParticipant = "delete-participant"
+
+	OpListAssets  = "list-assets"
+	OpGetAsset    = "get-asset"
+	OpPutAsset    = "put-asset"
+	OpDeleteAsset = "delete-asset"
+	OpPutSecret   = "put-secret"
+
+	OpListOffers  = "list-offers"
+	OpGetOffer    = "get-offer"
+	OpCreateOffer = "create-offer"
+	OpDeleteOffer = "delete-offer"
+
+	OpGetCatalog = "get-catalog"
+
+	OpListNegotiations     = "list-negotiations"
+	OpGetNegotiation       = "get-negotiation"
+	OpWatchNegotiation     = "watch-negotiation"
+	OpStartNegotiation     = "start-negotiation"
+	OpTerminateNegotiation = "terminate-negotiation"
+
+	OpListAgreements = "list-agreements"
+	OpGetAgreement   = "get-agreement"
+
+	OpListTransfers   = "list-transfers"
+	OpGetTransfer     = "get-transfer"
+	OpStartTransfer   = "start-transfer"
+	OpGetTransferData = "get-transfer-data"
+)
+
+type row map[Role]Scope
+
+// Rows that recur.
+var (
+	everybodyReads = row{PlatformOperator: All, GovernanceAuthority: All, OrganizationAdmin: All, Viewer: All}
+	concerned      = row{PlatformOperator: All, GovernanceAuthority: All, OrganizationAdmin: Own, Viewer: Own}
+	operated       = row{PlatformOperator: All, OrganizationAdmin: Own}
+	operatedReads  = row{PlatformOperator: All, OrganizationAdmin: Own, Viewer: Own}
+	operatorOnly   = row{PlatformOperator: All}
+	authorityOnly  = row{GovernanceAuthority: All}
+)
+
+// table is the whole of what is allowed.
+var table = map[string]row{
+	OpStatus: concerned,
+
+	OpListPlatforms: {PlatformOperator: All, GovernanceAuthority: All},
+	OpGetPlatform:   {PlatformOperator: All, GovernanceAuthority: All},
+
+	OpListCells:  everybodyReads,
+	OpGetCell:    everybodyReads,
+	OpPutCell:    operatorOnly,
+	OpDeleteCell: operatorOnly,
+
+	OpListProfiles:  everybodyReads,
+	OpGetProfile:    everybodyReads,
+	OpPutProfile:    authorityOnly,
+	OpDeleteProfile: authorityOnly,
+
+	OpListUseCases:  everybodyReads,
+	OpGetUseCase:    everybodyReads,
+	OpPutUseCase:    authorityOnly,
+	OpDeleteUseCase: authorityOnly,
+
+	OpListOrganizations:  concerned,
+	OpGetOrganization:    concerned,
+	OpPutOrganization:    {PlatformOperator: All, GovernanceAuthority: All, OrganizationAdmin: Own},
+	OpDeleteOrganization: {PlatformOperator: All, GovernanceAuthority: All},
+
+	OpListParticipants:  concerned,
+	OpGetParticipant:    concerned,
+	OpPutParticipant:    {PlatformOperator: All, GovernanceAuthority: All, OrganizationAdmin: Own},
+	OpDeleteParticipant: operated,
+
+	// A connector's own data: its organization, and the operating party on its behalf. The authority sees what was offered, agreed and
+	// refused, never where data lies nor the data.
+	OpListAssets:  operatedReads,
+	OpGetAsset:    operatedReads,
+	OpPutAsset:    operated,
+	OpDeleteAsset: operated,
+	OpPutSecret:   operated,
+
+	OpListOffers:  concerned,
+	OpGetOffer:    concerned,
+	OpCreateOffer: operated,
+	OpDeleteOffer: operated,
+
+	OpGetCatalog: operatedReads,
+
+	OpListNegotiations:     concerned,
+	OpGetNegotiation:       concerned,
+	OpWatchNegotiation:     concerned,
+	OpStartNegotiation:     operated,
+	OpTerminateNegotiation: operated,
+
+	OpListAgreements: concerned,
+	OpGetAgreement:   concerned,
+
+	OpListTransfers:   concerned,
+	OpGetTransfer:     concerned,
+	OpStartTransfer:   operated,
+	OpGetTransferData: operated,
+}
+
+// Known says whether the operation has a row.
+func Known(operation string) bool { return operation == OpInfo || len(table[operation]) > 0 }

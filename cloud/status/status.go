@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package status assembles the status table of the Cloud API, the CLI and the console from what cells report: connector,
+// credential and contract health of every participant, with reasons in words. It is pure; whoever calls it reads the objects.
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+// State of one part of a participant's health.
+type State string
+
+// States, from good to bad; Unknown when the cell has not reported.
+const (
+	Healthy State = "Healthy"
+	Pending State = "Pending" // on its way, nobody has to act
+	Warning State = "Warning" // works, somebody should act
+	Failed  State = "Failed"  // doesn't work, somebody must act
+	Unknown State = "Unknown"
+)
+
+// SilentAfter is how long a cell may stay silent before what it reported counts as unknown.
+const SilentAfter = 2 * time.Minute
+
+// Report is the status of everything that the caller may see.
+type Report struct {
+	Participants []Participant `json:"participants"`
+}
+
+// Participant is one row.
+type Participant struct {
+	Participant    string      `json:"participant"`
+	Organization   string      `json:"organization"`
+	DID            string      `json:"did,omitempty"`
+	Cell           string      `json:"cell"`
+	CellType       string      `json:"cellType,omitempty"`
+	OperatingParty string      `json:"operatingParty,omitempty"`
+	Connector      Health      `json:"connector"`
+	Credentials    Credentials `json:"credentials"`
+	Contracts      Contracts   `json:"contracts"`
+	LastHeard      *time.Time  `json:"lastHeard,omitempty"`
+}
+
+// Health is a state with its reason in words; the reason is empty when all is well.
+type Health struct {
+	State  State  `json:"state" enum:"Healthy,Pending,Warning,Failed,Unknown"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Credentials is the health of what a participant holds.
+type Credentials struct {
+	State  State                  `json:"state" enum:"Healthy,Pending,Warning,Failed,Unknown"`
+	Reason string                 `json:"reason,omitempty"`
+	Items  []edc.CredentialStatus `json:"items"`
+}
+
+// Contracts counts a participant's negotiations. A refused negotiation is no illness; its reason is told.
+type Contracts struct {
+	State   State  `json:"state" enum:"Healthy,Pending,Warning,Failed,Unknown"`
+	Active  int32  `json:"active"`
+	Failed  int32  `json:"failed"`
+	Waiting int32  `json:"waiting"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// Assemble makes the table, ordered by participant.
+func Assemble(participants []cloudv1.Participant, cells []cloudv1.Cell, now time.Time) Report {
+	byName := make(map[string]*cloudv1.Cell, len(cells))
+	for i := range cells {
+		byName[cells[i].Name] = &cells[i]
+	}
+	r := Report{Participants: make([]Participant, 0, len(participants))}
+	for i := range participants {
+		r.Participants = append(r.Participants, row(&participants[i], byName[participants[i].Spec.Cell], now))
+	}
+	slices.SortFunc(r.Participants, func(a, b Participant) int { return strings.Compare(a.Participant, b.Participant) })
+	return r
+}
+
+func row(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) Participant {
+	out := Participant{
+		Participant: p.Name, Organization: p.Spec.Organization, DID: p.Status.DID, Cell: p.Spec.Cell, OperatingParty: p.Spec.OperatingParty,
+		Credentials: Credentials{Items: p.Status.Credentials}, LastHeard: timeOf(p.Status.LastHeard),
+	}
+	if out.Credentials.Items == nil {
+		out.Credentials.Items = []edc.CredentialStatus{}
+	}
+	if c := p.Status.Contracts; c != nil {
+		out.Contracts = Contracts{Active: c.Active, Failed: c.Failed, Waiting: c.Waiting}
+	}
+	if cell != nil {
+		out.CellType = cell.Spec.Type
+		if out.OperatingParty == "" {
+			out.OperatingParty = cell.Spec.OperatingParty
+		}
+	}
+	if unheard := unheard(p, cell, now); unheard != "" {
+		out.Connector = Health{Unknown, unheard}
+		out.Credentials.State, out.Credentials.Reason = Unknown, unheard
+		out.Contracts.State, out.Contracts.Reason = Unknown, unheard
+		return out
+	}
+	out.Connector = connector(p)
+	h := credentials(p.Status.Credentials)
+	out.Credentials.State, out.Credentials.Reason = h.State, h.Reason
+	h = contracts(p.Status.Contracts)
+	out.Contracts.State, out.Contracts.Reason = h.State, h.Reason
+	return out
+}
+
+// unheard says why nothing current is known of the participant; empty when its cell reports.
+func unheard(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) string {
+	switch {
+	case cell == nil:
+		return fmt.Sprintf("cell %q does not exist: create it, or move the participant to one that does", p.Spec.Cell)
+	case cell.Status.LastHeard == nil:
+		return fmt.Sprintf("cell %s has not connected yet", cell.Name)
+	case now.Sub(cell.Status.LastHeard.Time) > SilentAfter:
+		return fmt.Sprintf("cell %s was last heard %s: look at its agent and its way out to the platform",
+			cell.Name, cell.Status.LastHeard.UTC().Format(time.RFC3339))
+	}
+	return ""
+}
+
+func connector(p *cloudv1.Participant) Health {
+	active := meta.FindStatusCondition(p.Status.Conditions, cloudv1.ConditionActive)
+	if active != nil && active.Status == metav1.ConditionTrue {
+		if ready := meta.FindStatusCondition(p.Status.Conditions, cloudv1.ConditionReady); ready != nil && ready.Status == metav1.ConditionFalse {
+			return Health{Warning, ready.Message}
+		}
+		return Health{State: Healthy}
+	}
+	var failed, open []string
+	for _, c := range p.Status.Checks {
+		switch {
+		case c.State == "Failed":
+			failed = append(failed, nonEmpty(c.Reason, "onboarding check "+c.Name+" failed"))
+		case c.State == "Pending":
+			open = append(open, nonEmpty(c.Reason, "onboarding check "+c.Name+" is under way"))
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		return Health{Failed, "not active: " + strings.Join(failed, "; ")}
+	case len(open) > 0:
+		return Health{Pending, "not active yet: " + strings.Join(open, "; ")}
+	case active != nil && active.Message != "":
+		return Health{Pending, active.Message}
+	}
+	return Health{Pending, "the connector is being set up"}
+}
+
+// What each credential state means for a participant's health. States that are not listed are failures.
+var credentialStates = map[string]struct {
+	state State
+	words string
+}{
+	"Valid":     {Healthy, ""},
+	"Requested": {Pending, "was requested and has not arrived yet"},
+	"Expiring":  {Warning, "expires soon"},
+	"Expired":   {Failed, "has expired"}, "Revoked": {Failed, "was revoked by its issuer"}, "Suspended": {Failed, "is suspended by its issuer"},
+	"WrongIssuer":    {Failed, "comes from an issuer that the profile does not trust for it"},
+	"NeverDelivered": {Failed, "was granted but never delivered"},
+	"Rejected":       {Failed, "was refused by its issuer"},
+	"RenewalStuck":   {Failed, "is stuck in renewal"},
+}
+
+var severity = []State{Healthy, Pending, Warning, Failed}
+
+func credentials(items []edc.CredentialStatus) Health {
+	if len(items) == 0 {
+		return Health{Pending, "no credential has been requested yet"}
+	}
+	h := Health{State: Healthy}
+	var reasons []string
+	for _, c := range items {
+		known, ok := credentialStates[c.State]
+		if !ok {
+			known.state, known.words = Failed, "is in state "+c.State
+		}
+		if known.state == Healthy {
+			continue
+		}
+		if slices.Index(severity, known.state) > slices.Index(severity, h.State) {
+			h.State = known.state
+		}
+		words := known.words
+		if c.ExpiresAt != nil && (c.State == "Expiring" || c.State == "Expired") {
+			words += " (" + c.ExpiresAt.UTC().Format(time.DateOnly) + ")"
+		}
+		if c.Detail != "" {
+			words += ": " + c.Detail
+		}
+		reasons = append(reasons, c.Type+" "+words)
+	}
+	h.Reason = strings.Join(reasons, "; ")
+	return h
+}
+
+func contracts(c *edc.ContractStatus) Health {
+	switch {
+	case c == nil:
+		return Health{Pending, "no counts reported yet"}
+	case c.Failed > 0:
+		return Health{Warning, nonEmpty(c.LastFailure, fmt.Sprintf("%d negotiations ended without an agreement", c.Failed))}
+	case c.Waiting > 0:
+		return Health{Pending, fmt.Sprintf("%d under way", c.Waiting)}
+	}
+	return Health{State: Healthy}
+}
+
+func timeOf(t *metav1.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	return &t.Time
+}
+
+func nonEmpty(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
