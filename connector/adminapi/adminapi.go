@@ -125,7 +125,8 @@ type CredentialType struct {
 	RequiredClaims []string `json:"requiredClaims,omitempty"`
 }
 
-// Holder is PUT /admin/v1/issuers/{ctx}/holders/{did, base64url}: who may receive what, with which claims.
+// Holder is PUT /admin/v1/issuers/{ctx}/holders/{did, base64url without padding}: who may receive what, with which claims.
+// GET /admin/v1/issuers/{ctx}/holders lists all as an array of this; DELETE .../holders/{did} takes the entitlements away (204, 404 when not there).
 type Holder struct {
 	DID         string             `json:"did"`
 	Credentials []HolderCredential `json:"credentials"`

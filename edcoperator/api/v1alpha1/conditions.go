@@ -19,3 +19,65 @@ const (
 	// ConditionActive mirrors spec.active as the control plane has it (ParticipantContext).
 	ConditionActive = "Active"
 )
+
+// Reasons of a condition that is true.
+const (
+	ReasonReady     = "Ready"     // everything asked for is there
+	ReasonMigrated  = "Migrated"  // DatabaseReady
+	ReasonReachable = "Reachable" // VaultReady: the roles are logged in and may write
+	ReasonAvailable = "Available" // WorkloadsReady
+	ReasonPublished = "Published" // DIDPublished
+	ReasonHeld      = "Held"      // CredentialsHeld
+	ReasonNoneAsked = "NoneAsked" // CredentialsHeld: spec.credentials is empty
+	ReasonActive    = "Active"
+)
+
+// Reasons of a condition that is not true. The message says which object, which value and what to do.
+const (
+	// ReasonNotReached: an earlier condition stops the work. Cleared when that one is true.
+	ReasonNotReached = "NotReached"
+	// ReasonFailed: a call failed and is being repeated.
+	ReasonFailed = "Failed"
+	// ReasonSecretMissing: a Secret, or a key in it, is missing. Cleared when it is there; looked for every 10 s.
+	ReasonSecretMissing = "SecretMissing"
+	// ReasonConflict: an object of the needed name belongs to somebody else.
+	ReasonConflict = "Conflict"
+	// ReasonMigrationRunning and ReasonMigrationFailed: the Job that brings the database up to date (DatabaseReady).
+	ReasonMigrationRunning = "MigrationRunning"
+	ReasonMigrationFailed  = "MigrationFailed"
+	// ReasonDatabaseRefused: a running role reports that its database does not serve it (DatabaseReady).
+	ReasonDatabaseRefused = "DatabaseRefused"
+	// ReasonVaultUnreachable: the address does not answer as a Vault (VaultReady).
+	ReasonVaultUnreachable = "VaultUnreachable"
+	// ReasonVaultSealed: it is sealed or not initialised (VaultReady).
+	ReasonVaultSealed = "VaultSealed"
+	// ReasonVaultRefused: a running role reports that login, mount or policy is wrong (VaultReady).
+	ReasonVaultRefused = "VaultRefused"
+	// ReasonStarting, ReasonPodFailing and ReasonScaledToZero: WorkloadsReady.
+	ReasonStarting     = "Starting"
+	ReasonPodFailing   = "PodFailing"
+	ReasonScaledToZero = "ScaledToZero"
+	// ReasonConnectorMissing and ReasonConnectorNotReady: the Connector named by a ParticipantContext.
+	ReasonConnectorMissing  = "ConnectorMissing"
+	ReasonConnectorNotReady = "ConnectorNotReady"
+	// ReasonContextTaken: an older ParticipantContext of the same Connector has the same spec.context.
+	ReasonContextTaken = "ContextTaken"
+	// ReasonProfileUnknown: spec.profile is none of the Connector's.
+	ReasonProfileUnknown = "ProfileUnknown"
+	// ReasonRefused: the runtime refused the configuration, with its reason.
+	ReasonRefused = "Refused"
+	// ReasonRuntimeUnreachable: the runtime's internal API does not answer.
+	ReasonRuntimeUnreachable = "RuntimeUnreachable"
+	// ReasonNotPublished: the public address of the DID document does not answer with it (DIDPublished).
+	ReasonNotPublished = "NotPublished"
+	// ReasonRequested, ReasonRejected, ReasonExpired, ReasonRevoked and ReasonIncomplete: the worst of the credentials (CredentialsHeld).
+	ReasonRequested  = "Requested"
+	ReasonRejected   = "Rejected"
+	ReasonExpired    = "Expired"
+	ReasonRevoked    = "Revoked"
+	ReasonIncomplete = "Incomplete"
+	// ReasonInactive: spec.active is false (Active, Ready).
+	ReasonInactive = "Inactive"
+	// ReasonDeleting: being deleted; the message says what that waits for.
+	ReasonDeleting = "Deleting"
+)

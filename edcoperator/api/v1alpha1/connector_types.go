@@ -41,6 +41,9 @@ type ConnectorStatus struct {
 	// PublicURL is the base of everything public.
 	// +optional
 	PublicURL string `json:"publicURL,omitempty"`
+	// WalletURL is the wallet's internal API inside the cluster; same token as InternalURL.
+	// +optional
+	WalletURL string `json:"walletURL,omitempty"`
 	// InternalURL is the control plane's internal API inside the cluster; its token is in Secret InternalSecret, key token.
 	// +optional
 	InternalURL string `json:"internalURL,omitempty"`
@@ -57,6 +60,7 @@ type ConnectorStatus struct {
 // Connector is a connector runtime.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must start with a letter, hold only a-z, 0-9 and -, and have at most 40 characters: Services are named after it"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=conn
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`

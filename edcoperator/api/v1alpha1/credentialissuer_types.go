@@ -15,7 +15,8 @@ type CredentialIssuerSpec struct {
 	Exposure Exposure `json:"exposure"`
 	// Context is the path segment and last part of the DID.
 	// +kubebuilder:default=issuer
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="context cannot change: the DID contains it"
 	Context string `json:"context,omitempty"`
 	// +optional
 	Trust    Trust    `json:"trust,omitzero"`
@@ -89,6 +90,7 @@ type CredentialIssuerStatus struct {
 // CredentialIssuer issues verifiable credentials by DCP.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must start with a letter, hold only a-z, 0-9 and -, and have at most 40 characters: a Service is named after it"
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="DID",type=string,JSONPath=`.status.did`

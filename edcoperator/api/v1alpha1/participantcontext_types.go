@@ -10,6 +10,8 @@ import (
 // ParticipantContextSpec describes a participant as a tenant of a connector.
 type ParticipantContextSpec struct {
 	// ConnectorRef names the Connector in the same namespace.
+	// +kubebuilder:validation:XValidation:rule="self.name != ''",message="connectorRef.name is required: the name of a Connector in the same namespace"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="connectorRef cannot change: the DID contains the Connector's host name; create a new ParticipantContext"
 	ConnectorRef corev1.LocalObjectReference `json:"connectorRef"`
 	// Context is the path segment and the last part of the DID did:web:<hostname>:<context>.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`

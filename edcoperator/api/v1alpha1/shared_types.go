@@ -13,6 +13,9 @@ type Exposure struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="hostname cannot change: every DID of this runtime contains it; create a new one and move the participants"
 	Hostname string `json:"hostname"`
 	// Port is the public HTTPS port when it is not 443.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="port cannot change: every DID of this runtime contains it"
 	// +optional
 	Port int32 `json:"port,omitempty"`
 	// IngressClassName of the Ingress; empty takes the cluster's default class.
@@ -97,7 +100,12 @@ type VaultAuth struct {
 	// MountPath of the auth method.
 	// +optional
 	MountPath string `json:"mountPath,omitempty"`
-	// Roles of the Kubernetes auth method, one for each runtime role.
+	// Audience of the service account token that the Kubernetes method presents; the Vault role must name the same audience.
+	// +kubebuilder:default=vault
+	// +optional
+	Audience string `json:"audience,omitempty"`
+	// Roles of the Kubernetes auth method, one for each runtime role. An empty one is the name of the role's service account:
+	// <name>-control-plane, <name>-wallet, <name>-data-plane; <name> for an issuer.
 	// +optional
 	Roles VaultRoles `json:"roles,omitzero"`
 	// TokenSecret has the key token.
@@ -116,3 +124,9 @@ type VaultRoles struct {
 	// +optional
 	Issuer string `json:"issuer,omitempty"`
 }
+
+// Methods of logging in to the Vault.
+const (
+	VaultMethodKubernetes = "Kubernetes"
+	VaultMethodToken      = "Token"
+)

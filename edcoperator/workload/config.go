@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workload
+
+import (
+	"encoding/json"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kaphera/kaphera/connector/config"
+	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+// Where a container finds its files.
+const (
+	configDir = "/etc/kaphera"
+	secretDir = "/var/run/kaphera"
+
+	fileDatabasePassword = "database-password"
+	fileInternalToken    = "internal-token"
+	fileManagementKey    = "management-key"
+	fileVaultToken       = "vault-token"
+
+	keyTrustCA    = "trust-ca.pem"
+	keyDatabaseCA = "database-ca.pem"
+	keyVaultCA    = "vault-ca.pem"
+)
+
+// ConfigMap holds one configuration file per role, <role>.yaml, and the certificate authorities. No secret is in it.
+func (r Runtime) ConfigMap() *corev1.ConfigMap {
+	data := map[string]string{}
+	for _, role := range append([]Role{Migrate}, r.Roles...) {
+		data[string(role)+".yaml"] = r.configFile(role)
+	}
+	for key, pem := range map[string]string{keyTrustCA: r.Trust.CABundle, keyDatabaseCA: r.Database.CABundle, keyVaultCA: r.Vault.CABundle} {
+		if pem != "" {
+			data[key] = pem
+		}
+	}
+	return &corev1.ConfigMap{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: r.meta(r.ConfigName(), ""), Data: data,
+	}
+}
+
+// Config is what a role reads at its start.
+func (r Runtime) Config(role Role) config.Config {
+	c := config.Config{
+		PublicURL: PublicURL(r.Exposure),
+		Database: config.Database{
+			Host: r.Database.Host, Port: int(r.Database.Port), Name: r.Database.Name,
+			User: r.Accounts[role].User, PasswordFile: secretDir + "/" + fileDatabasePassword,
+			SSLMode: r.Database.SSLMode, CAFile: fileOf(keyDatabaseCA, r.Database.CABundle),
+		},
+	}
+	if role == Migrate {
+		c.Database.Roles = r.grants()
+		return c
+	}
+	c.Trust = config.Trust{CAFile: fileOf(keyTrustCA, r.Trust.CABundle), AllowPrivateNetworks: r.Trust.AllowPrivateNetworks}
+	c.Internal.TokenFile = secretDir + "/" + fileInternalToken
+	if role != Issuer {
+		c.Internal.WalletURL, c.Internal.DataPlaneURL, c.Internal.ControlPlaneURL = r.InternalURL(Wallet), r.InternalURL(DataPlane), r.InternalURL(ControlPlane)
+	}
+	if role == ControlPlane {
+		c.Management.APIKeyFile = secretDir + "/" + fileManagementKey
+	}
+	c.Vault = config.Vault{
+		Address: r.Vault.Address, Namespace: r.Vault.Namespace, Mount: r.Vault.Mount, Prefix: r.Vault.Prefix,
+		CAFile: fileOf(keyVaultCA, r.Vault.CABundle),
+		Auth:   config.VaultAuth{Method: strings.ToLower(r.Vault.Auth.Method), MountPath: r.Vault.Auth.MountPath},
+	}
+	if r.kubernetesAuth() {
+		c.Vault.Auth.Role, c.Vault.Auth.ServiceAccountTokenFile = r.vaultRole(role), secretDir+"/"+fileVaultToken
+	} else {
+		c.Vault.Auth.TokenFile = secretDir + "/" + fileVaultToken
+	}
+	return c
+}
+
+func (r Runtime) kubernetesAuth() bool { return r.Vault.Auth.Method == v1alpha1.VaultMethodKubernetes }
+
+func (r Runtime) vaultRole(role Role) string {
+	named := map[Role]string{
+		ControlPlane: r.Vault.Auth.Roles.ControlPlane, Wallet: r.Vault.Auth.Roles.Wallet,
+		DataPlane: r.Vault.Auth.Roles.DataPlane, Issuer: r.Vault.Auth.Roles.Issuer,
+	}[role]
+	if named == "" {
+		return r.ObjectName(role)
+	}
+	return named
+}
+
+// grants names the database roles that the migration grants each schema to; a role that connects as the owner needs none.
+func (r Runtime) grants() config.Roles {
+	user := func(role Role) string {
+		if u := r.Accounts[role].User; u != r.Accounts[Migrate].User {
+			return u
+		}
+		return ""
+	}
+	return config.Roles{ControlPlane: user(ControlPlane), Wallet: user(Wallet), DataPlane: user(DataPlane), Issuer: user(Issuer)}
+}
+
+func fileOf(key, pem string) string {
+	if pem == "" {
+		return ""
+	}
+	return configDir + "/" + key
+}
+
+// configFile is Config as YAML without what is empty, so that the defaults stay the runtime's own.
+func (r Runtime) configFile(role Role) string {
+	raw, err := json.Marshal(r.Config(role))
+	if err != nil {
+		panic("a configuration of plain fields: " + err.Error())
+	}
+	var tree map[string]any
+	if err := json.Unmarshal(raw, &tree); err != nil {
+		panic("JSON that was just written: " + err.Error())
+	}
+	out, err := yaml.Marshal(withoutEmpty(tree))
+	if err != nil {
+		panic("a tree of maps and strings: " + err.Error())
+	}
+	return string(out)
+}
+
+func withoutEmpty(m map[string]any) map[string]any {
+	out := map[string]any{}
+	for k, v := range m {
+		switch t := v.(type) {
+		case map[string]any:
+			if sub := withoutEmpty(t); len(sub) > 0 {
+				out[k] = sub
+			}
+		case string:
+			if t != "" && t != "0s" {
+				out[k] = t
+			}
+		case float64:
+			if t != 0 {
+				out[k] = t
+			}
+		case bool:
+			if t {
+				out[k] = t
+			}
+		case nil:
+		default:
+			out[k] = v
+		}
+	}
+	return out
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package workload builds the Kubernetes objects that run a connector image: configuration, service accounts, the migration Job,
+// Deployments, Services and the Ingress. Its functions are pure: what they are given decides what they return. What talks to the
+// cluster lives in edcoperator/controller.
+package workload
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+// Role is a role of the connector image, as its --roles flag spells it.
+type Role string
+
+// Roles that run apart, and the migration, which runs before them as the database's owner.
+const (
+	ControlPlane Role = "control-plane"
+	Wallet       Role = "wallet"
+	DataPlane    Role = "data-plane"
+	Issuer       Role = "issuer"
+	Migrate      Role = "migrate"
+)
+
+// Labels of everything that the operator makes.
+const (
+	LabelName      = "app.kubernetes.io/name"
+	LabelInstance  = "app.kubernetes.io/instance"
+	LabelComponent = "app.kubernetes.io/component"
+	LabelPartOf    = "app.kubernetes.io/part-of"
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	// ManagedBy is the value of LabelManagedBy.
+	ManagedBy = "edc-operator"
+	// AnnotationHash changes when a Pod must be replaced: its configuration or a Secret it reads has changed.
+	AnnotationHash = "edc.kaphera.io/config-hash"
+)
+
+// Keys of the Secrets that are read or made.
+const (
+	KeyUsername      = "username"
+	KeyPassword      = "password"
+	KeyToken         = "token"
+	KeyManagementKey = "management-key"
+)
+
+// Ports of a container; a Service has 80 for the public one.
+const (
+	PublicPort   = 8080
+	InternalPort = 8081
+	HealthPort   = 8082
+)
+
+// Credentials are what a role connects with. They are never written into an object: User goes into the configuration, the rest
+// only into the keyed hash that replaces Pods when it changes.
+type Credentials struct {
+	User, Password string
+}
+
+// Runtime is what the objects are built from: one Connector or one CredentialIssuer.
+type Runtime struct {
+	Name, Namespace string
+	// App is the value of LabelName: connector or credential-issuer.
+	App       string
+	Owner     metav1.OwnerReference
+	Image     string
+	Roles     []Role
+	Exposure  v1alpha1.Exposure
+	Trust     v1alpha1.Trust
+	Database  v1alpha1.Database
+	Vault     v1alpha1.Vault
+	Replicas  *int32
+	Resources corev1.ResourceRequirements
+
+	// Accounts are the database accounts by role; Migrate's is the owner's. Filled from Secrets before objects are built.
+	Accounts map[Role]Credentials
+	// VaultToken is the content of the Token method's Secret; empty otherwise.
+	VaultToken string
+	// Internal is the content of the Secret InternalSecret.
+	Internal map[string]string
+}
+
+// ObjectName is the name of a role's Deployment, Service and ServiceAccount.
+func (r Runtime) ObjectName(role Role) string {
+	if role == Issuer {
+		return r.Name
+	}
+	return r.Name + "-" + string(role)
+}
+
+// InternalSecret is the name of the Secret with the token that the roles and the operator share, and the management API's key.
+func (r Runtime) InternalSecret() string { return r.Name + "-internal" }
+
+// ConfigName is the name of the ConfigMap.
+func (r Runtime) ConfigName() string { return r.Name + "-config" }
+
+// DatabaseSecret is the name of the Secret that a role's database account comes from.
+func (r Runtime) DatabaseSecret(role Role) string {
+	own := map[Role]string{
+		ControlPlane: r.Database.RoleSecrets.ControlPlane, Wallet: r.Database.RoleSecrets.Wallet,
+		DataPlane: r.Database.RoleSecrets.DataPlane, Issuer: r.Database.RoleSecrets.Issuer,
+	}[role]
+	if own == "" {
+		return r.Database.OwnerSecret.Name
+	}
+	return own
+}
+
+// InternalURL is the address of a role's internal API inside the cluster.
+func (r Runtime) InternalURL(role Role) string {
+	return fmt.Sprintf("http://%s.%s.svc:%d", r.ObjectName(role), r.Namespace, InternalPort)
+}
+
+// PublicURL is the base of everything public.
+func PublicURL(e v1alpha1.Exposure) string { return "https://" + authority(e) }
+
+// DID is the identifier of a context: did:web:<host>[%3A<port>]:<context> (did:web method, §3.2).
+func DID(e v1alpha1.Exposure, id string) string {
+	return "did:web:" + strings.ReplaceAll(authority(e), ":", "%3A") + ":" + id
+}
+
+// DIDURL is where the DID document of a context is published.
+func DIDURL(e v1alpha1.Exposure, id string) string {
+	return PublicURL(e) + "/" + id + "/did.json"
+}
+
+// ProtocolURL is the DSP base of a context.
+func ProtocolURL(e v1alpha1.Exposure, id string) string {
+	return PublicURL(e) + "/" + id + "/dsp/2025-1"
+}
+
+func authority(e v1alpha1.Exposure) string {
+	if e.Port == 0 || e.Port == 443 {
+		return e.Hostname
+	}
+	return fmt.Sprintf("%s:%d", e.Hostname, e.Port)
+}
+
+// Labels of an object; role is empty for what belongs to all roles.
+func (r Runtime) Labels(role Role) map[string]string {
+	l := map[string]string{LabelName: r.App, LabelInstance: r.Name, LabelPartOf: "kaphera", LabelManagedBy: ManagedBy}
+	if role != "" {
+		l[LabelComponent] = string(role)
+	}
+	return l
+}
+
+// Selector picks the Pods of a role; it never changes.
+func (r Runtime) Selector(role Role) map[string]string {
+	return map[string]string{LabelName: r.App, LabelInstance: r.Name, LabelComponent: string(role)}
+}
+
+func (r Runtime) meta(name string, role Role) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: r.Namespace, Labels: r.Labels(role), OwnerReferences: []metav1.OwnerReference{r.Owner}}
+}
+
+// hash is keyed with the internal token, so that it tells nothing of the secrets that go into it.
+func (r Runtime) hash(role Role) string {
+	h := hmac.New(sha256.New, []byte(r.Internal[KeyToken]))
+	account := r.Accounts[role]
+	parts := []string{r.configFile(role), r.Trust.CABundle, r.Database.CABundle, r.Vault.CABundle, account.User, account.Password}
+	if role != Migrate {
+		parts = append(parts, r.VaultToken)
+		for _, k := range slices.Sorted(maps.Keys(r.Internal)) {
+			parts = append(parts, r.Internal[k])
+		}
+	}
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}
