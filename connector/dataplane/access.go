@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/dps"
+)
+
+// access serves /{ctx}/data/{flowId}[/...]: it checks the token and fetches from the asset's backend.
+func (s *server) access(w http.ResponseWriter, r *http.Request) {
+	begin := s.Now()
+	rec := &recorder{ResponseWriter: w}
+	ctxID, flowID, rest, ok := splitPath(r.URL.EscapedPath())
+	label := "unknown" // a caller must not be able to make up metric labels
+	s.metrics.running.Inc()
+	defer func() {
+		s.metrics.running.Dec()
+		s.metrics.requests.WithLabelValues(label, strconv.Itoa(rec.status)).Inc()
+		s.metrics.bytes.WithLabelValues(label).Add(float64(rec.bytes))
+		s.metrics.duration.WithLabelValues(label).Observe(s.Now().Sub(begin).Seconds())
+	}()
+	if !ok {
+		s.writeError(rec, r, refuse(http.StatusNotFound, "not-found", "no such address: data is at /{context}/data/{transfer}"))
+		return
+	}
+	f, err := s.authorize(r, ctxID, flowID)
+	if err != nil {
+		if status := s.writeError(rec, r, err); status == http.StatusUnauthorized {
+			s.Log.WarnContext(r.Context(), "data access refused", "context", ctxID, "flow", flowID, "reason", err.Error())
+		}
+		return
+	}
+	label = f.Context
+	target, err := s.target(r, f, rest)
+	if err != nil {
+		s.writeError(rec, r, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.MaxDuration)
+	defer cancel()
+	_ = http.NewResponseController(w).SetWriteDeadline(s.deadline()) // not every writer has deadlines
+	s.proxy(f, target).ServeHTTP(rec, r.WithContext(ctx))
+}
+
+func (s *server) deadline() time.Time { return time.Now().Add(s.MaxDuration) }
+
+// splitPath takes /{ctx}/data/{flowId}[/rest] apart; rest stays escaped.
+func splitPath(escaped string) (ctxID, flowID, rest string, ok bool) {
+	parts := strings.SplitN(strings.TrimPrefix(escaped, "/"), "/", 4)
+	if len(parts) < 3 || parts[1] != "data" || !contextForm.MatchString(parts[0]) || !flowForm.MatchString(parts[2]) {
+		return "", "", "", false
+	}
+	if len(parts) == 4 {
+		rest = parts[3]
+	}
+	return parts[0], parts[2], rest, true
+}
+
+// authorize finds the flow that the token opens. Without the right token nothing is told about the flow, not even that it exists.
+func (s *server) authorize(r *http.Request, ctxID, flowID string) (flow, error) {
+	unauthorized := refuse(http.StatusUnauthorized, "unauthorized",
+		"the token is missing or not the one of this transfer: send the newest authorization value of the transfer's data address in the header Authorization")
+	token := bearer(r.Header.Get("Authorization"))
+	if token == "" {
+		return flow{}, unauthorized
+	}
+	f, err := s.flows.get(r.Context(), flowID)
+	switch {
+	case errors.Is(err, errUnknownFlow):
+		return flow{}, unauthorized
+	case err != nil:
+		return flow{}, err
+	case f.Context != ctxID || f.AgreementID == "" || !f.holds(token):
+		return flow{}, unauthorized
+	case f.State != dps.StateStarted:
+		return flow{}, refuse(http.StatusForbidden, "transfer-"+strings.ToLower(f.State),
+			fmt.Sprintf("transfer %s under agreement %s is %s: %s", f.FlowID, f.AgreementID, f.State, whatNext(f.State)))
+	case !f.ExpiresAt.After(s.Now()):
+		return flow{}, refuse(http.StatusUnauthorized, "token-expired",
+			fmt.Sprintf("the token of transfer %s expired at %s: suspend and resume the transfer, or make a new one, for a fresh token", f.FlowID, f.ExpiresAt.UTC().Format(time.RFC3339)))
+	}
+	return f, nil
+}
+
+func whatNext(state string) string {
+	if state == dps.StateSuspended {
+		return "it has to be resumed, which brings a new token"
+	}
+	return "make a new transfer"
+}
+
+// target is where and how to fetch.
+type target struct {
+	source
+	header string // value of authKey
+}
+
+func (s *server) target(r *http.Request, f flow, rest string) (target, error) {
+	src, err := parseSource(f.Source)
+	if err != nil {
+		return target{}, fmt.Errorf("asset %s of %s: %w", f.AssetID, f.Context, err)
+	}
+	invalid := func(format string, args ...any) (target, error) {
+		return target{}, refuse(http.StatusBadRequest, "invalid", fmt.Sprintf(format, args...))
+	}
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead && !src.proxyMethod:
+		return target{}, refuse(http.StatusMethodNotAllowed, "method-not-allowed", fmt.Sprintf("asset %s can only be read: use GET instead of %s", f.AssetID, r.Method))
+	case r.ContentLength != 0 && !src.proxyBody:
+		return invalid("asset %s takes no request body", f.AssetID)
+	case strings.Trim(rest, "/") != "" && !src.proxyPath:
+		return invalid("asset %s has no paths beneath it: leave out /%s", f.AssetID, rest)
+	case r.URL.RawQuery != "" && !src.proxyQuery:
+		return invalid("asset %s takes no query parameters: leave out ?%s", f.AssetID, r.URL.RawQuery)
+	}
+	if err := src.appendPath(rest); err != nil {
+		return invalid("%v", err)
+	}
+	for k, v := range r.URL.Query() {
+		if src.query.Has(k) && f.Source["queryParams"] != "" {
+			return invalid("the query parameter %q is set by the asset itself", k)
+		}
+		src.query[k] = v
+	}
+	t := target{source: src}
+	if src.secret != "" {
+		ctx, cancel := context.WithTimeout(r.Context(), secretTimeout)
+		defer cancel()
+		if t.header, err = s.Secrets.Secret(ctx, f.Context, src.secret); err != nil {
+			return target{}, fmt.Errorf("secret %s of %s for asset %s: %w", src.secret, f.Context, f.AssetID, err)
+		}
+	}
+	return t, nil
+}
+
+const secretTimeout = 10 * time.Second
+
+// Inbound headers that must not reach a backend: the consumer's own authorization and what only this data plane may say.
+var strippedRequest = []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "Edc-Contract-Agreement-Id", "Edc-Bpn",
+	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Connection", "Upgrade"}
+
+// Backend headers that would tell of the inside or set state at the consumer.
+var strippedResponse = []string{"Set-Cookie", "Server", "Location", "Www-Authenticate", "Proxy-Authenticate", "Alt-Svc", "X-Powered-By", "Strict-Transport-Security"}
+
+func (s *server) proxy(f flow, t target) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport: s.transport,
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			u := *t.base
+			u.RawQuery = t.query.Encode()
+			pr.Out.URL, pr.Out.Host = &u, u.Host
+			for _, h := range strippedRequest {
+				pr.Out.Header.Del(h)
+			}
+			for k, v := range t.headers {
+				pr.Out.Header.Set(k, v)
+			}
+			bpn := f.Claims["bpn"]
+			if bpn == "" {
+				bpn = f.Counterparty
+			}
+			pr.Out.Header.Set("Edc-Contract-Agreement-Id", f.AgreementID)
+			pr.Out.Header.Set("Edc-Bpn", bpn)
+			if t.authKey != "" {
+				pr.Out.Header.Set(t.authKey, t.header)
+			}
+		},
+		ModifyResponse: func(res *http.Response) error {
+			switch {
+			case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
+				return backendError{fmt.Sprintf("it refused the provider's own secret (%d)", res.StatusCode)}
+			case res.StatusCode >= 300 && res.StatusCode < 400 && res.StatusCode != http.StatusNotModified:
+				return backendError{fmt.Sprintf("it answered a redirection (%d), which is not followed", res.StatusCode)}
+			case res.StatusCode >= 500:
+				return backendError{fmt.Sprintf("it answered %d", res.StatusCode)}
+			}
+			for _, h := range strippedResponse {
+				res.Header.Del(h)
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			var be backendError
+			status, why := http.StatusBadGateway, "it can't be reached"
+			switch {
+			case errors.As(err, &be):
+				why = be.why
+			case errors.Is(err, errForbiddenAddress):
+				why = "its address is not allowed"
+			case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
+				status, why = http.StatusGatewayTimeout, "it did not answer in time"
+			}
+			s.Log.WarnContext(r.Context(), "backend", "context", f.Context, "asset", f.AssetID, "flow", f.FlowID, "host", t.base.Host, "error", err)
+			s.writeError(w, r, refuse(status, "backend-unavailable",
+				fmt.Sprintf("the provider's backend of asset %s did not serve the request: %s; try again later or tell the provider (agreement %s)", f.AssetID, why, f.AgreementID)))
+		},
+	}
+}
+
+type backendError struct{ why string }
+
+func (e backendError) Error() string { return "the backend did not serve: " + e.why }
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+var errForbiddenAddress = errors.New("this address is not allowed for a backend")
+
+// newTransport makes the HTTP client side towards backends: no proxy from the environment, time-outs on every step, and addresses
+// checked after name resolution, at the moment of the connection.
+func newTransport(d Deps) *http.Transport {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		ap, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		if forbidden(ap.Addr().Unmap(), d.AllowLoopback) {
+			return fmt.Errorf("%w: %s", errForbiddenAddress, ap.Addr())
+		}
+		return nil
+	}}
+	return &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: d.BackendTLS, TLSHandshakeTimeout: 5 * time.Second,
+		ResponseHeaderTimeout: d.HeaderTimeout, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
+		DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}
+}
+
+// metadataAddress is where a large cloud serves machine credentials by IPv6, outside of the link-local range.
+var metadataAddress = netip.MustParseAddr("fd00:ec2::254")
+
+// forbidden tells whether an address is never a company's backend. Private ranges are allowed: that is where backends are.
+func forbidden(a netip.Addr, allowLoopback bool) bool {
+	return a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsMulticast() || a.IsUnspecified() || a == metadataAddress ||
+		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || a.IsLoopback() && !allowLoopback
+}
+
+// recorder notes the status and size of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	n, err := r.ResponseWriter.Write(p)
+	r.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap gives http.ResponseController the writer beneath.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

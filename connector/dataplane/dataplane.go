@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dataplane serves data: it is directed by a control plane (Data Plane Signaling, internal port) and hands data out to the
+// holders of a flow's token (HTTP pull, public port) from the asset's own backend. It never decides who may have data; that is the
+// control plane's, which starts and ends the flows.
+package dataplane
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+)
+
+// Secrets reads what a backend wants to be shown, by the alias that an asset's address names.
+type Secrets interface {
+	Secret(ctx context.Context, participantCtx, alias string) (string, error)
+}
+
+// Deps is what a data plane needs.
+type Deps struct {
+	DB            *pgxpool.Pool
+	Secrets       Secrets
+	PublicURL     string // base of the public port, https://shared.demo.example
+	InternalToken string // bearer token of the signaling API
+	Metrics       prometheus.Registerer
+	Log           *slog.Logger
+	// BackendTLS is how TLS backends are verified; nil means the system's trust.
+	BackendTLS *tls.Config
+	// TokenLifetime is how long a flow's token is good for; a new start or a resume makes a new one. Default 1 h.
+	TokenLifetime time.Duration
+	// MaxDuration ends a single access. Default 1 h.
+	MaxDuration time.Duration
+	// HeaderTimeout is how long a backend may take until it begins to answer. Default 30 s.
+	HeaderTimeout time.Duration
+	// AllowLoopback lets backends have loopback addresses. For a connector on a single machine; link-local addresses are never allowed.
+	AllowLoopback bool
+	Now           func() time.Time // default time.Now
+	NewToken      func() string    // default 256 random bits
+}
+
+type server struct {
+	Deps
+	flows     flows
+	transport http.RoundTripper
+	metrics   metrics
+}
+
+// New makes a data plane: its public handler (/{ctx}/data/...) and its signaling handler (/dataflows/...).
+func New(d Deps) (public, internal http.Handler, err error) {
+	switch {
+	case d.DB == nil || d.Secrets == nil || d.Log == nil:
+		return nil, nil, errors.New("data plane: database, secrets and log are needed")
+	case d.InternalToken == "":
+		return nil, nil, errors.New("data plane: the internal token is empty: set internal.tokenFile")
+	case d.PublicURL == "":
+		return nil, nil, errors.New("data plane: the public address is empty: set publicURL")
+	}
+	setDefault(&d.TokenLifetime, time.Hour)
+	setDefault(&d.MaxDuration, time.Hour)
+	setDefault(&d.HeaderTimeout, 30*time.Second)
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.NewToken == nil {
+		d.NewToken = func() string { return rand.Text() + rand.Text() } // 2 × 130 bits
+	}
+	d.PublicURL = strings.TrimSuffix(d.PublicURL, "/")
+	s := &server{Deps: d, flows: flows{db: d.DB}, metrics: newMetrics()}
+	s.transport = newTransport(d)
+	if d.Metrics != nil {
+		if err := s.metrics.register(d.Metrics); err != nil {
+			return nil, nil, err
+		}
+	}
+	return http.HandlerFunc(s.access), s.signaling(), nil
+}
+
+func setDefault(d *time.Duration, v time.Duration) {
+	if *d == 0 {
+		*d = v
+	}
+}
+
+// refusal is an answer other than success, as every handler here writes it.
+type refusal struct {
+	status  int
+	code    string
+	message string
+}
+
+func (r *refusal) Error() string { return r.message }
+
+func refuse(status int, code, message string) error { return &refusal{status, code, message} }
+
+// writeError answers with the refusal in err; what is not a refusal is logged and stays inside.
+func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) int {
+	var ref *refusal
+	if !errors.As(err, &ref) {
+		s.Log.ErrorContext(r.Context(), "data plane", "method", r.Method, "path", r.URL.Path, "error", err)
+		ref = &refusal{http.StatusServiceUnavailable, "unavailable", "the data plane can't answer right now: try again in a minute"}
+		w.Header().Set("Retry-After", "30")
+	}
+	writeJSON(w, ref.status, adminapi.Error{Code: ref.code, Message: ref.message})
+	return ref.status
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+}
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	running  prometheus.Gauge
+	signals  *prometheus.CounterVec
+}
+
+func newMetrics() metrics {
+	return metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kaphera_dataplane_requests_total",
+			Help: "Data accesses by participant context and HTTP status."}, []string{"context", "status"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kaphera_dataplane_sent_bytes_total",
+			Help: "Bytes of data handed out by participant context."}, []string{"context"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "kaphera_dataplane_request_seconds",
+			Help: "Time from a data access to its last byte.", Buckets: prometheus.ExponentialBuckets(0.005, 4, 8)}, []string{"context"}),
+		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kaphera_dataplane_requests_running", Help: "Data accesses under way."}),
+		signals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kaphera_dataplane_signals_total",
+			Help: "Signaling messages by kind and HTTP status."}, []string{"message", "status"}),
+	}
+}
+
+func (m metrics) register(r prometheus.Registerer) error {
+	for _, c := range []prometheus.Collector{m.requests, m.bytes, m.duration, m.running, m.signals} {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/kaphera/kaphera/connector/dps"
+)
+
+// flows keeps the data flows in the schema data_plane.
+type flows struct{ db *pgxpool.Pool }
+
+// flow is a stored data flow.
+type flow struct {
+	dps.Flow
+	State     string
+	tokenHash []byte
+	ExpiresAt time.Time
+}
+
+// holds tells whether token is the flow's, in constant time.
+func (f flow) holds(token string) bool {
+	sum := sha256.Sum256([]byte(token))
+	return subtle.ConstantTimeCompare(sum[:], f.tokenHash) == 1
+}
+
+var errUnknownFlow = refuse(http.StatusNotFound, "not-found", "no such data flow")
+
+// start stores the flow as STARTED with a new token, or gives a started or suspended one a new token.
+func (s flows) start(ctx context.Context, f dps.Flow, token string, expires, now time.Time) error {
+	sum := sha256.Sum256([]byte(token))
+	tag, err := s.db.Exec(ctx, `
+		INSERT INTO data_plane.flows AS f (flow_id, ctx, participant, counterparty, agreement_id, asset_id, format, source, claims,
+			state, token_hash, token_expires_at, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'STARTED', $10, $11, $12, $12)
+		ON CONFLICT (flow_id) DO UPDATE SET state = 'STARTED', source = excluded.source, claims = excluded.claims,
+			token_hash = excluded.token_hash, token_expires_at = excluded.token_expires_at, updated_at = excluded.updated_at
+		WHERE f.state IN ('STARTED', 'SUSPENDED') AND (f.ctx, f.participant, f.counterparty, f.agreement_id, f.asset_id, f.format)
+			= (excluded.ctx, excluded.participant, excluded.counterparty, excluded.agreement_id, excluded.asset_id, excluded.format)`,
+		f.FlowID, f.Context, f.Participant, f.Counterparty, f.AgreementID, f.AssetID, f.Format, orEmpty(f.Source), orEmpty(f.Claims),
+		sum[:], expires, now)
+	if err != nil {
+		return fmt.Errorf("store data flow %s: %w", f.FlowID, err)
+	}
+	if tag.RowsAffected() == 1 {
+		return nil
+	}
+	had, err := s.get(ctx, f.FlowID)
+	if err != nil {
+		return err
+	}
+	if had.State != dps.StateStarted && had.State != dps.StateSuspended {
+		return refuse(http.StatusConflict, "conflict", fmt.Sprintf("data flow %s is %s and does not start again: make a new transfer", f.FlowID, had.State))
+	}
+	return refuse(http.StatusConflict, "conflict", fmt.Sprintf("data flow %s exists for another agreement, asset or party", f.FlowID))
+}
+
+// restart gives a started or suspended flow a new token.
+func (s flows) restart(ctx context.Context, id, token string, expires, now time.Time) (flow, error) {
+	f, err := s.get(ctx, id)
+	if err != nil {
+		return flow{}, err
+	}
+	return f, s.start(ctx, f.Flow, token, expires, now)
+}
+
+func (s flows) get(ctx context.Context, id string) (flow, error) {
+	var f flow
+	err := s.db.QueryRow(ctx, `SELECT flow_id, ctx, participant, counterparty, agreement_id, asset_id, format, source, claims, state, token_hash, token_expires_at
+		FROM data_plane.flows WHERE flow_id = $1`, id).Scan(&f.FlowID, &f.Context, &f.Participant, &f.Counterparty, &f.AgreementID, &f.AssetID,
+		&f.Format, &f.Source, &f.Claims, &f.State, &f.tokenHash, &f.ExpiresAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return flow{}, errUnknownFlow
+	}
+	if err != nil {
+		return flow{}, fmt.Errorf("read data flow %s: %w", id, err)
+	}
+	return f, nil
+}
+
+// move takes a flow to a state and returns the state that it then has. A flow that has ended keeps its end: ending it again is no
+// error, suspending it is.
+func (s flows) move(ctx context.Context, id, to string, now time.Time) (string, error) {
+	if _, err := s.db.Exec(ctx, `UPDATE data_plane.flows SET state = $2, updated_at = $3
+		WHERE flow_id = $1 AND state IN ('STARTED', 'SUSPENDED') AND state <> $2`, id, to, now); err != nil {
+		return "", fmt.Errorf("move data flow %s to %s: %w", id, to, err)
+	}
+	f, err := s.get(ctx, id)
+	ending := to != dps.StateSuspended
+	switch {
+	case errors.Is(err, errUnknownFlow) && ending:
+		return to, nil // a transfer that ended before it started
+	case err != nil:
+		return "", err
+	case !ending && f.State != to:
+		return "", refuse(http.StatusConflict, "conflict", fmt.Sprintf("data flow %s is %s and can't be suspended", id, f.State))
+	}
+	return f.State, nil
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dps
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+)
+
+// Errors of a Client that a caller may want to tell apart.
+var (
+	// ErrRefused: the data plane understood and refused; asking again is of no use.
+	ErrRefused = errors.New("refused by the data plane")
+	// ErrUnavailable: the data plane could not be reached or answered with a server error, after the retries.
+	ErrUnavailable = errors.New("data plane unavailable")
+)
+
+const (
+	callTimeout = 10 * time.Second // of one attempt
+	attempts    = 3
+	maxAnswer   = 64 << 10
+)
+
+// Client directs a data plane over HTTP (signaling §7, on the internal port).
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+	pause func(ctx context.Context, attempt int) error
+}
+
+// NewClient makes a client of the data plane whose internal address is base, such as http://shared-data-plane:8081. token is the
+// connector's internal bearer token.
+func NewClient(base, token string) *Client {
+	return &Client{base: strings.TrimSuffix(base, "/"), token: token, http: &http.Client{Timeout: callTimeout}, pause: pause}
+}
+
+// pause waits before the next attempt: 200 ms, then 800 ms.
+func pause(ctx context.Context, attempt int) error {
+	t := time.NewTimer(200 * time.Millisecond << (2 * attempt))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// Start implements DataPlane.
+func (c *Client) Start(ctx context.Context, flow Flow) (DataAddress, error) {
+	var out StatusMessage
+	if err := c.post(ctx, "/dataflows/start", StartMessage{MessageID: rand.Text(), DataspaceContext: Context, Flow: flow}, &out); err != nil {
+		return DataAddress{}, fmt.Errorf("start data flow %s: %w", flow.FlowID, err)
+	}
+	if out.DataAddress == nil || out.State != StateStarted {
+		return DataAddress{}, fmt.Errorf("start data flow %s: %w: it answered state %q without a data address", flow.FlowID, ErrRefused, out.State)
+	}
+	return DataAddress(*out.DataAddress), nil
+}
+
+// Suspend implements DataPlane.
+func (c *Client) Suspend(ctx context.Context, flowID string) error {
+	return c.control(ctx, flowID, "suspend")
+}
+
+// Terminate implements DataPlane.
+func (c *Client) Terminate(ctx context.Context, flowID string) error {
+	return c.control(ctx, flowID, "terminate")
+}
+
+// Complete implements DataPlane.
+func (c *Client) Complete(ctx context.Context, flowID string) error {
+	return c.control(ctx, flowID, "completed")
+}
+
+func (c *Client) control(ctx context.Context, flowID, verb string) error {
+	if err := c.post(ctx, "/dataflows/"+url.PathEscape(flowID)+"/"+verb, ControlMessage{MessageID: rand.Text()}, nil); err != nil {
+		return fmt.Errorf("%s data flow %s: %w", verb, flowID, err)
+	}
+	return nil
+}
+
+// post sends one message; every call of this interface may be repeated.
+func (c *Client) post(ctx context.Context, path string, msg, out any) error {
+	body, err := json.Marshal(msg)
+	if err != nil {
+		return err
+	}
+	for attempt := range attempts {
+		if attempt > 0 {
+			if err := c.pause(ctx, attempt-1); err != nil {
+				return fmt.Errorf("%w: %w", ErrUnavailable, err)
+			}
+		}
+		if err = c.once(ctx, path, body, out); !errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (c *Client) once(ctx context.Context, path string, body []byte, out any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: read the answer of %s: %w", ErrUnavailable, path, err)
+	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests:
+		return fmt.Errorf("%w: %s%s answered %s: %s", ErrUnavailable, c.base, path, res.Status, message(answer))
+	case res.StatusCode >= 300:
+		return fmt.Errorf("%w: %s: %s", ErrRefused, res.Status, message(answer))
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("%w: the answer of %s is not understood: %w", ErrRefused, path, err)
+	}
+	return nil
+}
+
+// message takes the sentence out of an error body.
+func message(body []byte) string {
+	var e adminapi.Error
+	if json.Unmarshal(body, &e) == nil && e.Message != "" {
+		return e.Message
+	}
+	return strings.TrimSpace(string(body[:min(len(body), 200)]))
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
