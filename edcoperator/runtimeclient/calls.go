@@ -69,7 +69,7 @@ func (c *Client) Holders(ctx context.Context, id string) ([]adminapi.Holder, err
 }
 
 // DeleteHolder takes a holder's entitlements away; one that is not there is no error.
-func (c *Client) DeleteHolder(ctx context.Context, context, did string) error {
+func (c *Client) DeleteHolder(ctx context.Context, id, did string) error {
 	if err := c.call(ctx, http.MethodDelete, holder(id, did), nil, nil); !notFound(err) {
 		return err
 	}
