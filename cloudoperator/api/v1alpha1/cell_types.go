@@ -46,6 +46,7 @@ type CellStatus struct {
 
 // Cell is a place where connectors run.
 //
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$')",message="a cell's name is at most 32 lower-case letters, digits and dashes: its namespace, databases and accounts are named after it"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`

@@ -38,6 +38,8 @@ type DataspaceProfileSpec struct {
 
 // Issuer is a trust anchor that the platform runs: did:web:<hostname>:issuer.
 type Issuer struct {
+	// Name of its CredentialIssuer in the cell.
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('connector')",message="an issuer's name cannot start with connector: the cell's connector is named so"
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$`
 	Name string `json:"name"`
 	// Cell in which it runs.

@@ -117,6 +117,9 @@ type OnboardingCheck struct {
 	// +optional
 	Reason    string      `json:"reason,omitempty"`
 	CheckedAt metav1.Time `json:"checkedAt"`
+	// PassedAt is when it passed for the first time; a participant is onboarded once every check has.
+	// +optional
+	PassedAt *metav1.Time `json:"passedAt,omitempty"`
 }
 
 // Participant is a legal entity in a dataspace with its own connector identity.

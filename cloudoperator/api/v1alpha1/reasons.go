@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package v1alpha1
+
+// Reasons of conditions. The message beside a reason says in words what is meant and what to do.
+const (
+	ReasonReady    = "Ready"    // it works
+	ReasonStarting = "Starting" // it was asked for and is not up yet
+	ReasonFailed   = "Failed"   // an attempt failed and is repeated; the message has the cause
+	ReasonWaiting  = "Waiting"  // something that it needs is not ready; the message names it
+	ReasonInvalid  = "Invalid"  // the spec contradicts itself; the message names the JSON path
+	ReasonMissing  = "Missing"  // a referenced object does not exist; the message names it
+	ReasonTaken    = "Taken"    // another object has what must be unique; the message names it
+	ReasonInUse    = "InUse"    // deletion waits for the objects that refer to it; the message names them
+	ReasonDeleting = "Deleting" // it is being taken down
+
+	ReasonSilent   = "NotHeardFrom" // Cell, Participant: no report for a while; the message says since when
+	ReasonNever    = "NeverHeardFrom"
+	ReasonBehind   = "Behind"       // Cell: the agent has applied an older revision
+	ReasonRejected = "Rejected"     // Cell: the agent or its cluster refused the snapshot
+	ReasonPassed   = "ChecksPassed" // Participant: every onboarding check has passed
+	ReasonChecks   = "ChecksPending"
+)

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package cellrpc
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Credentials returns the NATS credentials file with which the cloud enters a cell's account.
+type Credentials func(ctx context.Context, cell string) ([]byte, error)
+
+// CredentialsSecret holds the cloud's credentials of every cell, one key "<cell>.creds" each; the Cloud operator keeps it.
+const CredentialsSecret = "cell-credentials" // #nosec G101 -- a name
+
+// CredentialsKey is the key of a cell in CredentialsSecret.
+func CredentialsKey(cell string) string { return cell + ".creds" }
+
+// SecretCredentials reads them from CredentialsSecret in namespace.
+func SecretCredentials(c client.Reader, namespace string) Credentials {
+	return func(ctx context.Context, cell string) ([]byte, error) {
+		var s corev1.Secret
+		err := c.Get(ctx, types.NamespacedName{Namespace: namespace, Name: CredentialsSecret}, &s)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("read the credentials of cell %s: %w", cell, err)
+		}
+		creds, ok := s.Data[CredentialsKey(cell)]
+		if !ok {
+			return nil, fmt.Errorf("secret %s/%s has no credentials of cell %q: does the cell exist and is it set up?", namespace, CredentialsSecret, cell)
+		}
+		return creds, nil
+	}
+}
+
+// NATSCaller calls cells over NATS, one connection per cell, opened at the first call and kept.
+type NATSCaller struct {
+	url   string
+	tls   *tls.Config
+	creds Credentials
+
+	mu    sync.Mutex
+	conns map[string]*nats.Conn
+}
+
+// NewCaller makes a caller for the server at url (tls://host:4222). A nil tls trusts the system's authorities.
+func NewCaller(url string, tlsConfig *tls.Config, creds Credentials) *NATSCaller {
+	return &NATSCaller{url: url, tls: tlsConfig, creds: creds, conns: map[string]*nats.Conn{}}
+}
+
+var _ Caller = (*NATSCaller)(nil)
+
+// Call implements Caller. It waits at most Timeout.
+func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	nc, err := n.conn(ctx, cell)
+	if err != nil {
+		return Response{}, err
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return Response{}, fmt.Errorf("call of cell %s: %w", cell, err)
+	}
+	if int64(len(data)) > nc.MaxPayload() && nc.MaxPayload() > 0 {
+		return Response{}, fmt.Errorf("call of cell %s: the body of %d bytes is larger than what the message server takes (%d)", cell, len(data), nc.MaxPayload())
+	}
+	msg, err := nc.RequestWithContext(ctx, Subject, data)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return Response{}, fmt.Errorf("no agent of cell %s is connected: %w", cell, ErrNotConnected)
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrReconnectBufExceeded):
+		return Response{}, fmt.Errorf("reach cell %s: %w: %w", cell, ErrNotConnected, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return Response{}, fmt.Errorf("cell %s did not answer %s %s in time: %w: %w", cell, r.Method, r.Path, ErrNotConnected, err)
+	case err != nil:
+		return Response{}, fmt.Errorf("call cell %s: %w", cell, err)
+	}
+	var resp Response
+	if err := json.Unmarshal(msg.Data, &resp); err != nil {
+		return Response{}, fmt.Errorf("the agent of cell %s answered with something else than a response: %w", cell, err)
+	}
+	return resp, nil
+}
+
+// Close ends all connections.
+func (n *NATSCaller) Close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for cell, nc := range n.conns {
+		nc.Close()
+		delete(n.conns, cell)
+	}
+}
+
+func (n *NATSCaller) conn(ctx context.Context, cell string) (*nats.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if nc := n.conns[cell]; nc != nil && !nc.IsClosed() {
+		return nc, nil
+	}
+	if _, err := n.creds(ctx, cell); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
+	}
+	nc, err := Connect(n.url, "kaphera cloud, cell "+cell, n.tls, func() ([]byte, error) {
+		// A reconnect happens long after the call that opened the connection.
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return n.creds(ctx, cell)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the account of cell %s: %w: %w", cell, ErrNotConnected, err)
+	}
+	n.conns[cell] = nc
+	return nc, nil
+}
+
+// Connect opens a NATS connection that reconnects for ever and reads its credentials afresh each time.
+func Connect(url, name string, tlsConfig *tls.Config, creds func() ([]byte, error), more ...nats.Option) (*nats.Conn, error) {
+	opts := []nats.Option{
+		nats.Name(name),
+		nats.Timeout(5 * time.Second),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(time.Second),
+		nats.PingInterval(15 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.IgnoreAuthErrorAbort(),
+		nats.UserJWT(
+			func() (string, error) {
+				c, err := creds()
+				if err != nil {
+					return "", err
+				}
+				return jwt.ParseDecoratedJWT(c)
+			},
+			func(nonce []byte) ([]byte, error) {
+				c, err := creds()
+				if err != nil {
+					return nil, err
+				}
+				key, err := jwt.ParseDecoratedUserNKey(c)
+				if err != nil {
+					return nil, fmt.Errorf("credentials for %s: %w", name, err)
+				}
+				defer key.Wipe()
+				return key.Sign(nonce)
+			}),
+	}
+	if tlsConfig != nil {
+		opts = append(opts, nats.Secure(tlsConfig))
+	}
+	return nats.Connect(url, append(opts, more...)...)
+}
+

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package cellrpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+)
+
+// Target is a connector's internal API.
+type Target struct {
+	URL   string // base, without path
+	Token string
+}
+
+// Resolver finds the connector of a participant; ok is false when this cell has no such participant.
+type Resolver func(ctx context.Context, participant string) (t Target, ok bool, err error)
+
+// Forwarder answers calls in a cell by forwarding them to the connector's /api/{ctx}/v1.
+type Forwarder struct {
+	resolve Resolver
+	client  *http.Client
+	log     *slog.Logger
+}
+
+// NewForwarder makes one.
+func NewForwarder(resolve Resolver, log *slog.Logger) *Forwarder {
+	return &Forwarder{resolve: resolve, log: log, client: &http.Client{
+		Timeout:       AgentTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// maxConcurrent bounds the calls that one agent forwards at the same time; the rest wait in the subscription.
+const maxConcurrent = 32
+
+// Serve subscribes on nc until ctx ends, and returns after the calls under way.
+func (f *Forwarder) Serve(ctx context.Context, nc *nats.Conn) error {
+	msgs := make(chan *nats.Msg, 256)
+	sub, err := nc.ChanQueueSubscribe(Subject, "agent", msgs)
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", Subject, err)
+	}
+	slots := make(chan struct{}, maxConcurrent)
+	defer func() {
+		for range maxConcurrent {
+			slots <- struct{}{}
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+				return fmt.Errorf("unsubscribe from %s: %w", Subject, err)
+			}
+			return nil
+		case msg := <-msgs:
+			slots <- struct{}{}
+			go func() {
+				defer func() { <-slots }()
+				f.answer(ctx, msg)
+			}()
+		}
+	}
+}
+
+func (f *Forwarder) answer(ctx context.Context, msg *nats.Msg) {
+	data, err := json.Marshal(f.Forward(ctx, msg.Data))
+	if err == nil {
+		err = msg.Respond(data)
+	}
+	if err != nil {
+		f.log.Warn("answer a call from the cloud", "error", err)
+	}
+}
+
+// Forward answers one call. What cannot be forwarded is answered as the connector would: status and adminapi.Error.
+func (f *Forwarder) Forward(ctx context.Context, data []byte) Response {
+	var r Request
+	if err := json.Unmarshal(data, &r); err != nil {
+		return refuse(http.StatusBadRequest, "invalid", "the call is not a request: %v", err)
+	}
+	u, err := checked(r)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "invalid", "%v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, AgentTimeout)
+	defer cancel()
+	target, ok, err := f.resolve(ctx, r.Participant)
+	switch {
+	case err != nil:
+		return refuse(http.StatusServiceUnavailable, "connector-unavailable", "the connector of participant %q: %v", r.Participant, err)
+	case !ok:
+		return refuse(http.StatusNotFound, "not-found", "this cell runs no participant %q", r.Participant)
+	}
+	resp, err := f.forward(ctx, target, r, u)
+	if err != nil {
+		f.log.Warn("forward a call", "participant", r.Participant, "method", r.Method, "path", u.Path, "error", err)
+		return refuse(http.StatusBadGateway, "connector-unavailable", "the connector of participant %q does not answer: %v", r.Participant, err)
+	}
+	return resp
+}
+
+func (f *Forwarder) forward(ctx context.Context, t Target, r Request, u *url.URL) (Response, error) {
+	req, err := http.NewRequestWithContext(ctx, r.Method, strings.TrimSuffix(t.URL, "/")+u.String(), bytes.NewReader(r.Body))
+	if err != nil {
+		return Response{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.Token)
+	if len(r.Body) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	start := time.Now()
+	resp, err := f.client.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // without the URL, which is of no use to the caller
+		}
+		return Response{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
+	if err != nil {
+		return Response{}, fmt.Errorf("read the answer: %w", err)
+	}
+	f.log.Debug("forwarded", "participant", r.Participant, "method", r.Method, "path", u.Path, "status", resp.StatusCode, "took", time.Since(start))
+	if len(body) > MaxBody {
+		return refuse(http.StatusRequestEntityTooLarge, "too-large",
+			"the answer is larger than %d KiB: ask for fewer items with ?limit=, and fetch large data from the data plane with the transfer's own endpoint", MaxBody>>10), nil
+	}
+	return Response{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body}, nil
+}
+
+// checked returns the connector's path of a call that stays within the participant's view.
+func checked(r Request) (*url.URL, error) {
+	switch r.Method {
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete:
+	default:
+		return nil, fmt.Errorf("method %q: must be GET, POST, PUT or DELETE", r.Method)
+	}
+	if !contextID(r.Participant) {
+		return nil, fmt.Errorf("participant %q: must be a context id of lower-case letters, digits and dashes", r.Participant)
+	}
+	u, err := url.Parse(r.Path)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || u.Fragment != "" || !strings.HasPrefix(u.Path, "/") {
+		return nil, fmt.Errorf("path %q: must be a path with an optional query, starting with /", r.Path)
+	}
+	if u.Path != "/" && path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") || strings.Contains(u.Path, `\`) {
+		return nil, fmt.Errorf("path %q: must not contain empty, . or .. segments", r.Path)
+	}
+	// The escaped form is kept: an id may contain an escaped slash, and that must not become a separator.
+	out := &url.URL{RawQuery: u.RawQuery}
+	out.Path = "/api/" + r.Participant + "/v1" + u.Path
+	out.RawPath = "/api/" + r.Participant + "/v1" + u.EscapedPath()
+	return out, nil
+}
+
+func contextID(s string) bool {
+	if s == "" || len(s) > 63 {
+		return false
+	}
+	for _, c := range s {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func refuse(status int, code, format string, args ...any) Response {
+	body, err := json.Marshal(adminapi.Error{Code: code, Message: fmt.Sprintf(format, args...)})
+	if err != nil {
+		body = []byte(`{"code":"internal"}`)
+	}
+	return Response{Status: status, ContentType: "application/json", Body: body}
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package cellrpc
+
+import "time"
+
+// Subject is where the agent of a cell answers, in the cell's own account.
+const Subject = "rpc.call"
+
+// Limits of a call. The agent gives up before the caller does, so that the caller hears why.
+const (
+	Timeout      = 30 * time.Second
+	AgentTimeout = 25 * time.Second
+	MaxBody      = 512 << 10
+)
