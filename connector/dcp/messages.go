@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dcp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Context is the JSON-LD context of every DCP 1.0 message.
+const Context = "https://w3id.org/dspace-dcp/v1.0/dcp.jsonld"
+
+// Message types.
+const (
+	TypePresentationQuery    = "PresentationQueryMessage"
+	TypePresentationResponse = "PresentationResponseMessage"
+	TypeCredentialRequest    = "CredentialRequestMessage"
+	TypeCredentialMessage    = "CredentialMessage"
+	TypeCredentialOffer      = "CredentialOfferMessage"
+	TypeCredentialStatus     = "CredentialStatus"
+	TypeIssuerMetadata       = "IssuerMetadata"
+	TypeCredentialObject     = "CredentialObject"
+)
+
+// Statuses of an issuance.
+const (
+	StatusReceived = "RECEIVED"
+	StatusIssued   = "ISSUED"
+	StatusRejected = "REJECTED"
+)
+
+// Head is the beginning of every message.
+type Head struct {
+	Context []string `json:"@context"`
+	Type    string   `json:"type"`
+}
+
+// NewHead makes one.
+func NewHead(messageType string) Head { return Head{Context: []string{Context}, Type: messageType} }
+
+// PresentationQuery is DCP 1.0.1 "Presentation Query Message".
+type PresentationQuery struct {
+	Head
+	Scope      []string        `json:"scope,omitempty"`
+	Definition json.RawMessage `json:"presentationDefinition,omitempty"`
+}
+
+// PresentationResponse is DCP 1.0.1 "Presentation Response Message".
+type PresentationResponse struct {
+	Head
+	Presentation []json.RawMessage `json:"presentation"`
+}
+
+// CredentialRequestMessage asks an issuer for credentials by the ids of its metadata.
+type CredentialRequestMessage struct {
+	Head
+	HolderPID   string          `json:"holderPid"`
+	Credentials []CredentialRef `json:"credentials"`
+}
+
+// CredentialRef names a credential object.
+type CredentialRef struct {
+	ID string `json:"id"`
+}
+
+// CredentialMessage delivers credentials to a holder, or says why not.
+type CredentialMessage struct {
+	Head
+	IssuerPID       string                `json:"issuerPid"`
+	HolderPID       string                `json:"holderPid,omitempty"`
+	Status          string                `json:"status"`
+	RejectionReason string                `json:"rejectionReason,omitempty"`
+	Credentials     []CredentialContainer `json:"credentials,omitempty"`
+}
+
+// CredentialContainer is a delivered credential.
+type CredentialContainer struct {
+	CredentialType string `json:"credentialType"`
+	Payload        string `json:"payload"`
+	Format         string `json:"format"`
+}
+
+// CredentialOffer offers credentials to a holder.
+type CredentialOffer struct {
+	Head
+	Issuer      string             `json:"issuer"`
+	Credentials []CredentialObject `json:"credentials"`
+}
+
+// CredentialObject is a kind of credential that an issuer supports.
+type CredentialObject struct {
+	ID               string          `json:"id"`
+	Type             string          `json:"type,omitempty"`
+	CredentialType   string          `json:"credentialType,omitempty"`
+	CredentialSchema string          `json:"credentialSchema,omitempty"`
+	OfferReason      string          `json:"offerReason,omitempty"`
+	BindingMethods   []string        `json:"bindingMethods,omitempty"`
+	Profile          string          `json:"profile,omitempty"`
+	Profiles         []string        `json:"profiles,omitempty"` // how test kit RC6 spells it in offers
+	IssuancePolicy   json.RawMessage `json:"issuancePolicy,omitempty"`
+}
+
+// IssuerMetadata is what an issuer supports.
+type IssuerMetadata struct {
+	Head
+	Issuer    string             `json:"issuer"`
+	Supported []CredentialObject `json:"credentialsSupported"`
+}
+
+// CredentialStatusMessage is the state of a request.
+type CredentialStatusMessage struct {
+	Head
+	IssuerPID string `json:"issuerPid"`
+	HolderPID string `json:"holderPid"`
+	Status    string `json:"status"`
+}
+
+// DecodeMessage reads a message of a type into a struct that embeds Head. The error names what is wrong, for the sender.
+func DecodeMessage(raw []byte, messageType string, into any) error {
+	var head struct {
+		Context []json.RawMessage `json:"@context"`
+		Type    string            `json:"type"`
+	}
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return fmt.Errorf("the message is not a JSON object with @context (array) and type (string): %w", err)
+	}
+	if !slices.ContainsFunc(head.Context, func(c json.RawMessage) bool { return string(c) == `"`+Context+`"` }) {
+		return fmt.Errorf("@context does not contain %s", Context)
+	}
+	if head.Type != messageType {
+		return fmt.Errorf("type is %q, not %s", head.Type, messageType)
+	}
+	// Contexts other than strings are allowed and not of interest.
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil {
+		return err
+	}
+	members["@context"] = json.RawMessage(`["` + Context + `"]`)
+	clean, err := json.Marshal(members)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(clean, into); err != nil {
+		return fmt.Errorf("%s: %w", messageType, err)
+	}
+	return nil
+}
+
+// Scope is a parsed DCP scope: what a query asks for or an access token permits.
+type Scope struct {
+	ByID bool // the value is a credential's id, else a type
+	What string
+}
+
+// scopeAliases are DCP 1.0.1's two and those that deployed connectors use.
+var scopeAliases = map[string]bool{
+	"org.eclipse.dspace.dcp.vc.type": false,
+	"org.eclipse.dspace.dcp.vc.id":   true,
+	"org.eclipse.edc.vc.type":        false,
+	"org.eclipse.tractusx.vc.type":   false,
+}
+
+// ParseScope reads "<alias>:<type or id>" with an optional ":read".
+func ParseScope(scope string) (Scope, error) {
+	alias, rest, ok := strings.Cut(scope, ":")
+	byID, known := scopeAliases[alias]
+	if !ok || !known {
+		return Scope{}, fmt.Errorf("scope %q: the alias must be org.eclipse.dspace.dcp.vc.type or org.eclipse.dspace.dcp.vc.id", scope)
+	}
+	for _, op := range []string{":read", ":*", ":all"} {
+		rest = strings.TrimSuffix(rest, op)
+	}
+	if rest == "" || strings.ContainsAny(rest, " \t\r\n") || (!byID && strings.Contains(rest, ":")) {
+		return Scope{}, fmt.Errorf("scope %q: after the alias comes one credential type or id, and perhaps :read", scope)
+	}
+	return Scope{ByID: byID, What: rest}, nil
+}
+
+// ErrNotSupported is wrapped by PresentationQuery.Check for a presentation definition (501 by DCP 1.0.1).
+var ErrNotSupported = errors.New("presentation definitions are not supported: query by scope")
+
+// Check validates a query and parses its scopes.
+func (q PresentationQuery) Check() ([]Scope, error) {
+	definition := strings.TrimSpace(string(q.Definition))
+	switch {
+	case q.Definition != nil && len(q.Scope) > 0:
+		return nil, errors.New("a query has either scope or presentationDefinition, not both")
+	case q.Definition != nil && (definition == "" || definition == "null" || definition == "{}"):
+		return nil, errors.New("presentationDefinition is empty")
+	case q.Definition != nil:
+		return nil, ErrNotSupported
+	case len(q.Scope) == 0:
+		return nil, errors.New("scope is missing or empty")
+	case len(q.Scope) > maxCredentials:
+		return nil, fmt.Errorf("scope has %d entries: at most %d are read", len(q.Scope), maxCredentials)
+	}
+	scopes := make([]Scope, len(q.Scope))
+	for i, s := range q.Scope {
+		var err error
+		if scopes[i], err = ParseScope(s); err != nil {
+			return nil, err
+		}
+	}
+	return scopes, nil
+}
