@@ -294,3 +294,23 @@ type Check struct {
 	Reason       string          `json:"reason,omitempty"` // why not
 	Remedy       string          `json:"remedy,omitempty"`
 }
+
+// --- health port ---
+
+// Readiness is GET /readyz on the health port of every role: 200 when every check passes, otherwise 503 with the same body.
+type Readiness struct {
+	Checks []ReadinessCheck `json:"checks"`
+}
+
+// ReadinessCheck is one thing that the role needs.
+type ReadinessCheck struct {
+	Name string `json:"name"` // CheckDatabase, CheckVault, or a name of the role's own
+	// Error says why not, for people and without secrets; empty when it passes.
+	Error string `json:"error,omitempty"`
+}
+
+// Names of checks that the operator reports in conditions of their own.
+const (
+	CheckDatabase = "database"
+	CheckVault    = "vault"
+)
