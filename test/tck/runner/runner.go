@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package runner runs an Eclipse dataspace test kit (JUnit, from Maven Central) against a system that the caller has started, and
+// counts. It knows no protocol; what a kit is and what it is run against is said by the package of that kit.
+package runner
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kit is a test kit and the system that it is run against.
+type Kit struct {
+	Name string // of the summary line: "DSP"
+	POM  string // path of the pom.xml that names the kit's class path
+	Want int    // how many tests have to run; fewer is a failure
+	// Start brings the system under test up and says how the kit is run against it, one JVM for each run.
+	Start func(ctx context.Context) (runs []Run, stop func(), err error)
+}
+
+// Run is one start of the kit.
+type Run struct {
+	Name       string            // shown when there are several
+	Packages   []string          // Java packages whose tests are run
+	Properties map[string]string // of the kit
+	// Want is how many tests of this run have to run; 0 leaves it to the kit's sum.
+	Want int
+}
+
+// Result counts a kit's tests.
+type Result struct {
+	Ran, Passed int
+	Skipped     int // disabled in the kit itself
+	Failures    []Failure
+}
+
+// Failure is a test that did not pass.
+type Failure struct {
+	Test, Message string
+}
+
+const (
+	mavenTimeout = 10 * time.Minute
+	runTimeout   = 20 * time.Minute
+)
+
+// Execute runs a kit, writes failures and the summary line ("DSP 65/65") to out, and returns an error unless every test ran and passed.
+func Execute(ctx context.Context, kit Kit, only string, out io.Writer) error {
+	classPath, err := resolve(ctx, kit.POM)
+	if err != nil {
+		return fmt.Errorf("%s kit: %w", kit.Name, err)
+	}
+	runs, stop, err := kit.Start(ctx)
+	if err != nil {
+		return fmt.Errorf("%s kit: start the system under test: %w", kit.Name, err)
+	}
+	defer stop()
+	var sum Result
+	want := kit.Want
+	for _, run := range runs {
+		res, err := execute(ctx, classPath, run, only)
+		if err != nil {
+			return fmt.Errorf("%s kit %s: %w", kit.Name, run.Name, err)
+		}
+		if only == "" && res.Ran < run.Want {
+			sum.Failures = append(sum.Failures, Failure{run.Name, fmt.Sprintf("only %d of %d tests ran", res.Ran, run.Want)})
+		}
+		sum.Ran, sum.Passed, sum.Skipped = sum.Ran+res.Ran, sum.Passed+res.Passed, sum.Skipped+res.Skipped
+		sum.Failures = append(sum.Failures, res.Failures...)
+	}
+	for _, f := range sum.Failures {
+		_, _ = fmt.Fprintf(out, "%s FAILED %s: %s\n", kit.Name, f.Test, f.Message)
+	}
+	if only != "" {
+		want = sum.Ran
+	}
+	_, _ = fmt.Fprintf(out, "%s %d/%d (%d disabled in the kit)\n", kit.Name, sum.Passed, want, sum.Skipped)
+	switch {
+	case sum.Ran < want || sum.Ran == 0:
+		return fmt.Errorf("%s kit: only %d of %d tests ran", kit.Name, sum.Ran, want)
+	case sum.Passed < sum.Ran || len(sum.Failures) > 0:
+		return fmt.Errorf("%s kit: %d of %d tests failed", kit.Name, sum.Ran-sum.Passed, sum.Ran)
+	}
+	return nil
+}
+
+// resolve returns the class path that a pom names, downloading it with Maven when it is not there yet.
+func resolve(ctx context.Context, pom string) (string, error) {
+	raw, err := os.ReadFile(pom) // #nosec G304 -- part of the repository
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(raw)
+	dir, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, hex.EncodeToString(sum[:8])+".classpath")
+	if cp, err := os.ReadFile(file); err == nil && allThere(string(cp)) { // #nosec G304
+		return string(cp), nil
+	}
+	mvn, err := exec.LookPath("mvn")
+	if err != nil {
+		return "", errors.New("mvn is not on PATH: install Maven (apt-get install maven) and run again")
+	}
+	ctx, cancel := context.WithTimeout(ctx, mavenTimeout)
+	defer cancel()
+	var lastOutput []byte
+	for range 3 { // registries hiccup
+		cmd := exec.CommandContext(ctx, mvn, "-B", "-q", "-f", pom, "dependency:build-classpath", "-Dmdep.outputFile="+file) // #nosec G204
+		if lastOutput, err = cmd.CombinedOutput(); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("resolve %s with Maven: %w: %s", pom, err, tail(lastOutput, 12))
+	}
+	cp, err := os.ReadFile(file) // #nosec G304
+	return string(cp), err
+}
+
+func cacheDir() (string, error) {
+	dir := os.Getenv("KAPHERA_CACHE")
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(base, "kaphera")
+	}
+	dir = filepath.Join(dir, "tck")
+	return dir, os.MkdirAll(dir, 0o755) // #nosec G301
+}
+
+func allThere(classPath string) bool {
+	return classPath != "" && !slices.ContainsFunc(filepath.SplitList(classPath), func(jar string) bool {
+		_, err := os.Stat(jar)
+		return err != nil
+	})
+}
+
+func execute(ctx context.Context, classPath string, run Run, only string) (Result, error) {
+	java, err := exec.LookPath("java")
+	if err != nil {
+		return Result{}, errors.New("java is not on PATH: install a Java runtime of version 17 or later and run again")
+	}
+	reports, err := os.MkdirTemp("", "tck")
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = os.RemoveAll(reports) }()
+	args := []string{"-Xmx512m"}
+	for _, k := range slices.Sorted(maps.Keys(run.Properties)) {
+		args = append(args, "-D"+k+"="+run.Properties[k])
+	}
+	args = append(args, "-cp", classPath, "org.junit.platform.console.ConsoleLauncher", "execute", "--disable-banner", "--disable-ansi-colors",
+		"--details=none", "--include-classname=.*Test", "--reports-dir="+reports)
+	for _, p := range run.Packages {
+		args = append(args, "--select-package="+p)
+	}
+	if only != "" {
+		args = append(args, "--include-methodname=.*"+only+".*")
+	}
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	defer cancel()
+	var output bytes.Buffer
+	cmd := exec.CommandContext(ctx, java, args...) // #nosec G204
+	cmd.Stdout, cmd.Stderr = &output, &output
+	runErr := cmd.Run()
+	if log := os.Getenv("TCK_LOG"); log != "" {
+		_ = os.WriteFile(log, output.Bytes(), 0o600)
+	}
+	res, err := read(reports)
+	if err != nil {
+		return Result{}, fmt.Errorf("no report from the kit: %w (%v): %s", err, runErr, tail(output.Bytes(), 20))
+	}
+	// What the kit refuses it writes to its own log only: the handler's thread dies and the test waits in vain.
+	for line := range strings.Lines(output.String()) {
+		if strings.Contains(line, "Invalid message") && len(res.Failures) > 0 {
+			res.Failures = append(res.Failures, Failure{"(kit's log)", strings.TrimSpace(line)})
+		}
+	}
+	return res, nil
+}
+
+type suite struct {
+	Cases []struct {
+		Name    string   `xml:"name,attr"`
+		Class   string   `xml:"classname,attr"`
+		Skipped *outcome `xml:"skipped"`
+		Failure *outcome `xml:"failure"`
+		Error   *outcome `xml:"error"`
+	} `xml:"testcase"`
+}
+
+type outcome struct {
+	Message string `xml:"message,attr"`
+	Text    string `xml:",chardata"`
+}
+
+// read counts the test cases of the reports in a directory.
+func read(dir string) (Result, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.xml"))
+	if err != nil || len(files) == 0 {
+		return Result{}, errors.New("no report was written")
+	}
+	var res Result
+	for _, f := range files {
+		raw, err := os.ReadFile(f) // #nosec G304
+		if err != nil {
+			return Result{}, err
+		}
+		var s suite
+		if err := xml.Unmarshal(raw, &s); err != nil {
+			return Result{}, fmt.Errorf("report %s: %w", filepath.Base(f), err)
+		}
+		for _, c := range s.Cases {
+			bad := c.Failure
+			if c.Error != nil {
+				bad = c.Error
+			}
+			switch {
+			case c.Skipped != nil:
+				res.Skipped++
+				continue
+			case bad != nil:
+				res.Failures = append(res.Failures, Failure{c.Class[strings.LastIndex(c.Class, ".")+1:] + "." + c.Name, firstLine(bad)})
+			default:
+				res.Passed++
+			}
+			res.Ran++
+		}
+	}
+	return res, nil
+}
+
+func firstLine(o *outcome) string {
+	s := o.Message
+	if s == "" {
+		s = o.Text
+	}
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return s
+}
+
+func tail(b []byte, lines int) string {
+	all := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// FreePort returns a loopback port that nobody listens on.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
