@@ -19,6 +19,16 @@ import (
 
 // commands makes every subcommand; add a constructor here.
 var commands = []func() *cobra.Command{
+	newUpCommand,
+	newDownCommand,
+	newStatusCommand,
+	newKubeconfigCommand,
+	newCACommand,
+	newLoadCommand,
+	newKubectlCommand,
+	newBuildCommand,
+	newEnvtestCommand,
+	newAgentCommand,
 	image.Command,
 }
 

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/kaphera/kaphera/sandbox/image"
+	"github.com/kaphera/kaphera/sandbox/internal/place"
+	"github.com/kaphera/kaphera/sandbox/internal/proc"
+)
+
+// kubeVersion is what the built programs say their version is: the one that
+// kube/go.mod requires.
+const kubeVersion = "v1.37.2"
+
+// buildLimit is enough for a cold build on a busy machine with two cores.
+const buildLimit = 40 * time.Minute
+
+// binary is a program built from a module of its own beside this one.
+type binary struct {
+	module  string // folder below sandbox/
+	name    string
+	ldflags string
+}
+
+var (
+	kubeBinary = binary{"kube", "kaphera-kube", "-s -w" +
+		" -X k8s.io/component-base/version.gitVersion=" + kubeVersion +
+		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"}
+	dnsBinary = binary{"coredns", "kaphera-coredns", "-s -w"}
+)
+
+// Artifacts are the built parts that every cluster is made of.
+type Artifacts struct {
+	Kube  string // the multi-call binary of Kubernetes' programs and etcd
+	DNS   string
+	Pause image.Built
+}
+
+// Build makes what a cluster needs and the cache lacks. A cold build takes most
+// of ten minutes on two cores; with everything cached a second.
+func Build(ctx context.Context, report Report) (Artifacts, error) {
+	var a Artifacts
+	root, err := place.Root()
+	if err != nil {
+		return a, err
+	}
+	cache, err := place.Cache()
+	if err != nil {
+		return a, err
+	}
+	if a.Kube, err = kubeBinary.build(ctx, root, cache, report); err != nil {
+		return a, err
+	}
+	if a.DNS, err = dnsBinary.build(ctx, root, cache, report); err != nil {
+		return a, err
+	}
+	a.Pause, err = image.Store{Dir: filepath.Join(cache, "images")}.Build(ctx, pauseRecipe{root, cache}, io.Discard)
+	return a, err
+}
+
+// Envtest builds Kubernetes' programs if need be and links the ones that
+// controller tests start; it returns the folder of the links.
+func Envtest(ctx context.Context, report Report) (string, error) {
+	root, err := place.Root()
+	if err != nil {
+		return "", err
+	}
+	cache, err := place.Cache()
+	if err != nil {
+		return "", err
+	}
+	kube, err := kubeBinary.build(ctx, root, cache, report)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "envtest")
+	return dir, linkPrograms(dir, kube, "etcd", "kube-apiserver", "kubectl")
+}
+
+func linkPrograms(dir, target string, names ...string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if old, err := os.Readlink(path); err == nil && old == target {
+			continue
+		}
+		// Replaced in one step: a test may be starting the program right now.
+		tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
+		if err := errors.Join(os.Symlink(target, tmp), os.Rename(tmp, path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// build returns the binary's path, named by the content of all that goes into it.
+func (b binary) build(ctx context.Context, root, cache string, report Report) (string, error) {
+	source := filepath.Join(root, "sandbox", b.module)
+	key, err := b.key(ctx, source)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, b.module, key)
+	out := filepath.Join(dir, b.name)
+	if _, err := os.Stat(out); err == nil {
+		return out, nil
+	}
+	unlock, err := lock(ctx, filepath.Join(cache, b.module, ".lock"), func() {
+		report("waiting for another build of " + b.name)
+	})
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(out); err == nil {
+		return out, nil // the other build made it
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, buildLimit)
+	defer cancel()
+	begin := time.Now()
+	report(fmt.Sprintf("building %s from source (once; up to ten minutes on two cores)", b.name))
+	progress := &compileProgress{report: func(packages int) {
+		report(fmt.Sprintf("building %s: %d packages compiled, %s", b.name, packages, time.Since(begin).Round(time.Second)))
+	}}
+	tmp := out + ".new"
+	if err := goBuild(ctx, source, tmp, b.ldflags, ".", progress); err != nil {
+		return "", fmt.Errorf("build %s: %w; run `go build .` in %s to see it alone", b.name, err, source)
+	}
+	report(fmt.Sprintf("built %s in %s", b.name, time.Since(begin).Round(time.Second)))
+	return out, os.Rename(tmp, out)
+}
+
+func goBuild(ctx context.Context, dir, out, ldflags, pkg string, log *compileProgress) error {
+	return proc.Run(ctx, proc.Cmd{
+		Name: "go", Args: []string{"build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out, pkg},
+		Dir: dir, Env: []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS="}, Log: log,
+	})
+}
+
+// writeLayer writes a layer that holds one program; its bytes depend on nothing else.
+func writeLayer(path, name string, program []byte) error {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	header := &tar.Header{Name: name, Mode: 0o755, Size: int64(len(program)), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
+	if err := w.WriteHeader(header); err != nil {
+		return err
+	}
+	_, err := w.Write(program)
+	if err = errors.Join(err, w.Close()); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o600)
+}
+
+func (b binary) key(ctx context.Context, source string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(source, "*.go"))
+	if err != nil {
+		return "", err
+	}
+	files = append(files, filepath.Join(source, "go.mod"), filepath.Join(source, "go.sum"))
+	version, err := proc.Output(ctx, proc.Cmd{Name: "go", Args: []string{"env", "GOVERSION", "GOOS", "GOARCH"}, Dir: source})
+	if err != nil {
+		return "", fmt.Errorf("the sandbox builds its programs with Go: %w", err)
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n%s\n", strings.TrimSpace(version), b.ldflags)
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("source of %s: %w", b.name, err)
+		}
+		fmt.Fprintf(h, "%s %d\n%s", filepath.Base(file), len(data), data)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16], nil
+}
+
+// compileProgress counts the packages that `go build -v` names, one a line.
+type compileProgress struct {
+	report   func(packages int)
+	packages int
+	last     time.Time
+}
+
+func (p *compileProgress) Write(data []byte) (int, error) {
+	p.packages += bytes.Count(data, []byte("\n"))
+	if now := time.Now(); p.report != nil && now.Sub(p.last) > 15*time.Second {
+		p.last = now
+		p.report(p.packages)
+	}
+	return len(data), nil
+}
+
+// pauseRecipe makes the image that holds every pod's namespaces.
+type pauseRecipe struct{ root, cache string }
+
+const pauseRef = image.Registry + "/pause:1"
+
+func (pauseRecipe) Name() string { return "pause" }
+func (pauseRecipe) Tag() string  { return "1" }
+
+func (r pauseRecipe) Prepare(ctx context.Context, _ io.Writer) (string, func(string) (v1.Image, error), error) {
+	return staticImage(ctx, filepath.Join(r.root, "sandbox"), "./cluster/pause", filepath.Join(r.cache, "build", "pause"))
+}
+
+// staticImage is an image of one static binary of this module and nothing else.
+func staticImage(ctx context.Context, module, pkg, out string) (string, func(string) (v1.Image, error), error) {
+	if err := goBuild(ctx, module, out, "-s -w", pkg, &compileProgress{}); err != nil {
+		return "", nil, err
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		return "", nil, err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:10]), func(dir string) (v1.Image, error) {
+		path := filepath.Join(dir, "layer.tar")
+		if err := writeLayer(path, "app", data); err != nil {
+			return nil, err
+		}
+		layer, err := tarball.LayerFromFile(path)
+		if err != nil {
+			return nil, err
+		}
+		img, err := mutate.AppendLayers(empty.Image, layer)
+		if err != nil {
+			return nil, err
+		}
+		file, err := img.ConfigFile()
+		if err != nil {
+			return nil, err
+		}
+		file = file.DeepCopy()
+		file.OS, file.Architecture = "linux", runtime.GOARCH
+		file.Config = v1.Config{Entrypoint: []string{"/app"}, User: "65532:65532", WorkingDir: "/"}
+		return mutate.ConfigFile(img, file)
+	}, nil
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// checkTimeout bounds one question whether something is ready.
+const checkTimeout = 5 * time.Second
+
+type client struct{ *kubernetes.Clientset }
+
+func newClient(kubeconfig string) (client, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return client{}, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	config.Timeout = checkTimeout
+	set, err := kubernetes.NewForConfig(config)
+	return client{set}, err
+}
+
+func (c client) apiReady(ctx context.Context) error {
+	return c.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+}
+
+// accountsMade tells that the controllers work: they make the first service account.
+func (c client) accountsMade(ctx context.Context) error {
+	_, err := c.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
+	return err
+}
+
+func (c client) nodeReady(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		node, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, t := range node.Spec.Taints {
+			if t.Key == corev1.TaintNodeNotReady {
+				return fmt.Errorf("node %s still has the taint %s", name, t.Key)
+			}
+		}
+		for _, cond := range node.Status.Conditions {
+			if cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue {
+				return nil
+			} else if cond.Type == corev1.NodeReady {
+				return fmt.Errorf("node %s is not ready: %s", name, cond.Message)
+			}
+		}
+		return fmt.Errorf("node %s has not reported yet", name)
+	}
+}
+
+// httpOK asks url without a proxy and wants the status 200.
+func httpOK(url string) func(context.Context) error {
+	c := &http.Client{Timeout: checkTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	return func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(io.LimitReader(resp.Body, 512))
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answered %s: %.200s", url, resp.Status, body)
+		}
+		return err
+	}
+}
