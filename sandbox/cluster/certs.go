@@ -19,6 +19,8 @@ const (
 	apiPort       = 6443
 	// mastersGroup is Kubernetes' built-in group that may do everything.
 	mastersGroup = "system:masters"
+	// frontProxyUser is the API server when it passes requests on to an extension of it.
+	frontProxyUser = "front-proxy-client"
 )
 
 // users are those who have a kubeconfig, with the identity that it carries.
@@ -45,7 +47,7 @@ func ensureCertificates(l layout, s *state, now time.Time) error {
 	authority := map[string]*pki.Authority{}
 	for name, title := range map[string]string{
 		"ca": "kaphera sandbox " + l.name, "etcd-ca": "kaphera sandbox " + l.name + " etcd",
-		"gateway-ca": "kaphera sandbox " + l.name + " gateway",
+		"gateway-ca": "kaphera sandbox " + l.name + " gateway", "front-proxy-ca": "kaphera sandbox " + l.name + " front proxy",
 	} {
 		var err error
 		if authority[name], err = pki.EnsureAuthority(dir, name, title, now); err != nil {
@@ -62,7 +64,8 @@ func ensureCertificates(l layout, s *state, now time.Time) error {
 		{"ca", "apiserver", pki.Leaf{CommonName: "kube-apiserver", IPs: []net.IP{loopback, node, a.API.AsSlice()}, DNSNames: []string{
 			"localhost", l.name, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain}}},
 		{"ca", "apiserver-kubelet", pki.Leaf{CommonName: "kube-apiserver-kubelet-client", Organizations: []string{mastersGroup}}},
-		{"ca", "kubelet-serving", pki.Leaf{CommonName: "system:node:" + l.name, DNSNames: []string{l.name}, IPs: []net.IP{node}}},
+		{"front-proxy-ca", "front-proxy", pki.Leaf{CommonName: frontProxyUser}},
+		{"ca", "node", pki.Leaf{CommonName: "system:node:" + l.name, DNSNames: []string{l.name}, IPs: []net.IP{node}}},
 	} {
 		if _, err := authority[c.ca].Ensure(dir, c.name, c.leaf, now); err != nil {
 			return err

@@ -4,9 +4,12 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -62,10 +65,18 @@ func (c client) nodeReady(name string) func(context.Context) error {
 	}
 }
 
-// httpOK asks url without a proxy and wants the status 200.
-func httpOK(url string) func(context.Context) error {
-	c := &http.Client{Timeout: checkTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+// httpOK asks url, without a proxy, and wants the status 200.
+func (l layout) httpOK(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
+		ca, err := os.ReadFile(l.pki("ca.crt"))
+		if err != nil {
+			return err
+		}
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(ca)
+		c := &http.Client{Timeout: checkTimeout, Transport: &http.Transport{
+			DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13},
+		}}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
@@ -74,8 +85,8 @@ func httpOK(url string) func(context.Context) error {
 		if err != nil {
 			return err
 		}
+		defer func() { _ = resp.Body.Close() }()
 		body, err := io.ReadAll(io.LimitReader(resp.Body, 512))
-		_ = resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
 			return fmt.Errorf("%s answered %s: %.200s", url, resp.Status, body)
 		}

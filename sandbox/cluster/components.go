@@ -26,9 +26,13 @@ const (
 func components(l layout, s *state, kube, coredns, self string) []component {
 	a := addressesOf(s.Slot)
 	pki := func(flag, file string) string { return "--" + flag + "=" + l.pki(file) }
-	kubeconfig := func(user string) []string {
+	controller := func(program, user string, more ...string) component {
 		file := l.kubeconfig(user)
-		return []string{"--kubeconfig=" + file, "--authentication-kubeconfig=" + file, "--authorization-kubeconfig=" + file}
+		return component{name: program, files: []string{file, l.pki("node.crt")}, argv: append([]string{
+			kube, program, "--kubeconfig=" + file, "--authentication-kubeconfig=" + file, "--authorization-kubeconfig=" + file,
+			"--bind-address=" + a.Node.String(), pki("tls-cert-file", "node.crt"), pki("tls-private-key-file", "node.key"),
+			"--leader-elect=false", "--profiling=false",
+		}, more...)}
 	}
 	return []component{
 		{name: etcd, argv: []string{
@@ -53,22 +57,22 @@ func components(l layout, s *state, kube, coredns, self string) []component {
 			"--service-cluster-ip-range=" + a.Services.String(),
 			"--service-account-issuer=https://kubernetes.default.svc." + clusterDomain,
 			pki("service-account-key-file", "service-account.pub"), pki("service-account-signing-key-file", "service-account.key"),
+			pki("requestheader-client-ca-file", "front-proxy-ca.crt"), "--requestheader-allowed-names=" + frontProxyUser,
+			"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+			pki("proxy-client-cert-file", "front-proxy.crt"), pki("proxy-client-key-file", "front-proxy.key"),
 			"--profiling=false",
 		}, files: []string{l.pki("apiserver.crt"), l.pki("ca.crt")}},
-		{name: controllerManager, argv: append([]string{
-			kube, controllerManager, "--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",
+		controller(controllerManager, "controller-manager",
 			"--use-service-account-credentials=true", pki("service-account-private-key-file", "service-account.key"), pki("root-ca-file", "ca.crt"),
 			pki("client-ca-file", "ca.crt"), pki("cluster-signing-cert-file", "ca.crt"), pki("cluster-signing-key-file", "ca.key"),
 			// A busy machine is late with its heartbeats, and there is no other node to go to.
 			"--node-monitor-grace-period=120s",
-		}, kubeconfig("controller-manager")...), files: []string{l.kubeconfig("controller-manager")}},
-		{name: scheduler, argv: append([]string{
-			kube, scheduler, "--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",
-		}, kubeconfig("scheduler")...), files: []string{l.kubeconfig("scheduler")}},
+		),
+		controller(scheduler, "scheduler"),
 		{name: kubelet, argv: []string{
 			kube, kubelet, "--config=" + l.etc("kubelet.yaml"), "--kubeconfig=" + l.kubeconfig("kubelet"),
 			"--hostname-override=" + l.name, "--node-ip=" + a.Node.String(), "--root-dir=" + l.path("kubelet"),
-		}, files: []string{l.etc("kubelet.yaml"), l.kubeconfig("kubelet"), l.pki("kubelet-serving.crt")}},
+		}, files: []string{l.etc("kubelet.yaml"), l.kubeconfig("kubelet"), l.pki("node.crt")}},
 		{name: kubeProxy, argv: []string{kube, kubeProxy, "--config=" + l.etc("proxy.yaml")},
 			files: []string{l.etc("proxy.yaml"), l.kubeconfig("proxy")}},
 		{name: dns, argv: []string{coredns, "-conf", l.etc("Corefile")},

@@ -294,9 +294,11 @@ func (u *raising) startRest(ctx context.Context) (string, error) {
 		components []string
 		ready      func(context.Context) error
 	}{
-		{[]string{dns}, httpOK("http://" + node + ":8181/ready")},
-		{[]string{kubeProxy}, httpOK("http://" + node + ":10256/healthz")},
-		{[]string{agent}, httpOK("http://" + node + gateway.ReadyPath)},
+		{[]string{dns}, u.httpOK("http://" + node + ":8181/ready")},
+		{[]string{kubeProxy}, u.httpOK("http://" + node + ":10256/healthz")},
+		{[]string{agent}, u.httpOK("http://" + node + gateway.ReadyPath)},
+		{[]string{scheduler}, u.httpOK("https://" + node + ":10259/readyz")},
+		{[]string{controllerManager}, u.httpOK("https://" + node + ":10257/healthz")},
 		{[]string{controllerManager}, client.accountsMade},
 		{[]string{kubelet, containerd, scheduler}, client.nodeReady(u.name)},
 	} {

@@ -33,7 +33,7 @@ var programs = map[string]func() int{
 	"etcd":                    runEtcd,
 	"kube-apiserver":          run(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": run(controllermanager.NewControllerManagerCommand),
-	"kube-scheduler":          run(func() *cobra.Command { return scheduler.NewSchedulerCommand(nil) }),
+	"kube-scheduler":          run(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kube-proxy":              run(proxy.NewProxyCommand),
 	"kubelet":                 runKubelet,
 	"kubectl":                 runKubectl,
