@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloud/authz"
+	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/profile"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+// findings gathers what is wrong with a spec. What can't be judged yet is a warning in a dry run, since a plan may create what it refers
+// to, and an error otherwise.
+type findings struct {
+	dryRun   bool
+	errors   []FieldError
+	warnings []string
+}
+
+func (f *findings) wrong(location, format string, args ...any) {
+	f.errors = append(f.errors, FieldError{location, fmt.Sprintf(format, args...)})
+}
+
+func (f *findings) missing(location, noun, name string) {
+	msg := fmt.Sprintf("there is no %s %q: create it first", noun, name)
+	if f.dryRun {
+		f.warnings = append(f.warnings, location+": "+msg)
+		return
+	}
+	f.wrong(location, "%s", msg)
+}
+
+// policy adds the errors of a policy or a profile, whose paths start with "$".
+func (f *findings) policy(location string, err error) {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		for _, e := range joined.Unwrap() {
+			f.policy(location, e)
+		}
+		return
+	}
+	var at *odrl.Error
+	if errors.As(err, &at) {
+		f.wrong(location+strings.TrimPrefix(at.Path, "$"), "%s", at.Message)
+	} else if err != nil {
+		f.wrong(location, "%s", err.Error())
+	}
+}
+
+func (f *findings) result(noun, name string) ([]string, error) {
+	if len(f.errors) == 0 {
+		return f.warnings, nil
+	}
+	p := problem(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("%s %q is not valid", noun, name), "correct the fields named under errors")
+	p.Errors = f.errors
+	return nil, p
+}
+
+// exists reads the object into o; false when there is none.
+func (s *Service) exists(ctx context.Context, name string, o ctrl.Object) (bool, error) {
+	err := s.Client.Get(ctx, ctrl.ObjectKey{Namespace: s.Namespace, Name: name}, o)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// ConnectorProfile is the profile as connectors get it. Its issuers are did:web:<hostname>:issuer.
+func ConnectorProfile(name string, spec *cloudv1.DataspaceProfileSpec) profile.Profile {
+	p := profile.Profile{
+		Name: name, Protocol: nonEmpty(spec.Protocol, "dataspace-protocol-http:2025-1"), RequiredCredentials: spec.RequiredCredentials, Operands: spec.Operands,
+	}
+	for _, i := range spec.Issuers {
+		t := profile.TrustedIssuer{DID: "did:web:" + i.Hostname + ":issuer"}
+		for _, c := range i.CredentialTypes {
+			t.Types = append(t.Types, c.Type)
+		}
+		p.TrustedIssuers = append(p.TrustedIssuers, t)
+	}
+	return p
+}
+
+func checkProfile(ctx context.Context, s *Service, name string, spec, _ *cloudv1.DataspaceProfileSpec, dryRun bool) ([]string, error) {
+	f := &findings{dryRun: dryRun}
+	for i, issuer := range spec.Issuers {
+		ok, err := s.exists(ctx, issuer.Cell, &cloudv1.Cell{})
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			f.missing(fmt.Sprintf("spec.issuers[%d].cell", i), "cell", issuer.Cell)
+		}
+	}
+	evaluator, err := odrl.NewEvaluator(ConnectorProfile(name, spec))
+	f.policy("spec", err)
+	if err != nil {
+		return f.result("dataspace profile", name)
+	}
+	// A vocabulary that a use case relies on can't be taken away.
+	var list cloudv1.UseCaseList
+	if err := s.Client.List(ctx, &list, ctrl.InNamespace(s.Namespace)); err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		if u := &list.Items[i]; u.Spec.Profile == name {
+			for _, e := range policyErrors(evaluator, &u.Spec) {
+				f.wrong("spec.operands", "use case %q would no longer be valid: %s: %s", u.Name, e.Location, e.Message)
+			}
+		}
+	}
+	return f.result("dataspace profile", name)
+}
+
+func checkUseCase(ctx context.Context, s *Service, name string, spec, _ *cloudv1.UseCaseSpec, dryRun bool) ([]string, error) {
+	f := &findings{dryRun: dryRun}
+	var p cloudv1.DataspaceProfile
+	ok, err := s.exists(ctx, spec.Profile, &p)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		f.missing("spec.profile", "dataspace profile", spec.Profile)
+		f.errors = append(f.errors, policyErrors(nil, spec)...)
+		return f.result("use case", name)
+	}
+	evaluator, err := odrl.NewEvaluator(ConnectorProfile(p.Name, &p.Spec))
+	if err != nil {
+		f.wrong("spec.profile", "dataspace profile %q is not valid itself: %v", p.Name, err)
+		return f.result("use case", name)
+	}
+	f.errors = append(f.errors, policyErrors(evaluator, spec)...)
+	return f.result("use case", name)
+}
+
+// policyErrors judges both policies of a use case; without an evaluator, their form alone.
+func policyErrors(e *odrl.Evaluator, spec *cloudv1.UseCaseSpec) []FieldError {
+	f := &findings{}
+	judge := func(location string, raw json.RawMessage) {
+		policy, err := odrl.Parse(raw)
+		if err == nil && e != nil {
+			err = e.Check(policy)
+		}
+		f.policy(location, err)
+	}
+	judge("spec.contractPolicy", spec.ContractPolicy.Raw)
+	if spec.AccessPolicy != nil {
+		judge("spec.accessPolicy", spec.AccessPolicy.Raw)
+	}
+	return f.errors
+}
+
+func checkParticipant(ctx context.Context, s *Service, name string, spec, old *cloudv1.ParticipantSpec, dryRun bool) ([]string, error) {
+	if err := mayVouch(ctx, spec, old); err != nil {
+		return nil, err
+	}
+	f := &findings{dryRun: dryRun}
+	var p cloudv1.DataspaceProfile
+	for _, ref := range []struct {
+		location, noun, name string
+		object               ctrl.Object
+	}{
+		{"spec.organization", "organization", spec.Organization, &cloudv1.Organization{}},
+		{"spec.cell", "cell", spec.Cell, &cloudv1.Cell{}},
+		{"spec.profile", "dataspace profile", spec.Profile, &p},
+	} {
+		ok, err := s.exists(ctx, ref.name, ref.object)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			f.missing(ref.location, ref.noun, ref.name)
+		}
+	}
+	if p.Name != "" {
+		checkEntitlements(f, spec, ConnectorProfile(p.Name, &p.Spec))
+	}
+	var others cloudv1.ParticipantList
+	if err := s.Client.List(ctx, &others, ctrl.InNamespace(s.Namespace)); err != nil {
+		return nil, err
+	}
+	for i := range others.Items {
+		if o := &others.Items[i]; o.Name != name && o.Spec.Cell == spec.Cell && o.Spec.Identity.Context == spec.Identity.Context {
+			f.wrong("spec.identity.context", "%q is taken in cell %q: choose another", spec.Identity.Context, spec.Cell)
+		}
+	}
+	return f.result("participant", name)
+}
+
+// mayVouch refuses credentials that are granted by somebody who may not vouch for their claims.
+func mayVouch(ctx context.Context, spec, old *cloudv1.ParticipantSpec) error {
+	var before any = []string{}
+	if old != nil && old.Credentials != nil {
+		before = old.Credentials
+	}
+	var after any = []string{}
+	if spec.Credentials != nil {
+		after = spec.Credentials
+	}
+	access := authz.From(ctx)
+	if access.Principal.Has(authz.GovernanceAuthority) || len(changedFields(map[string]any{"credentials": before}, map[string]any{"credentials": after})) == 0 {
+		return nil
+	}
+	p := problem(http.StatusForbidden, CodeForbidden, fmt.Sprintf("%s may not change spec.credentials: its claims are what the governance authority vouches for", access.Principal.Name),
+		"leave credentials as they are, and ask somebody with the role "+string(authz.GovernanceAuthority)+" to grant them")
+	p.Errors = []FieldError{{"spec.credentials", "only the governance authority may change it"}}
+	return p
+}
+
+func checkEntitlements(f *findings, spec *cloudv1.ParticipantSpec, p profile.Profile) {
+	var issued []string
+	for _, t := range p.TrustedIssuers {
+		issued = append(issued, t.Types...)
+	}
+	for i, c := range spec.Credentials {
+		if !slices.Contains(issued, c.Type) {
+			f.wrong(fmt.Sprintf("spec.credentials[%d].type", i), "no issuer of profile %q issues %s: it issues %s", p.Name, c.Type, strings.Join(issued, ", "))
+		}
+	}
+	for _, t := range p.RequiredCredentials {
+		if !slices.ContainsFunc(spec.Credentials, func(c edc.HolderCredential) bool { return c.Type == t }) {
+			f.warnings = append(f.warnings, fmt.Sprintf("spec.credentials: the profile requires %s, which is not granted yet; the connector stays inactive until it is", t))
+		}
+	}
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
+
+	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/odrl"
+)
+
+// participant reads a participant that the caller may see.
+func (s *Service) participant(ctx context.Context, name string) (*cloudv1.Participant, error) {
+	ctx, cancel := context.WithTimeout(ctx, kubernetesTimeout)
+	defer cancel()
+	o, err := participants.live(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	return o.(*cloudv1.Participant), nil //nolint:forcetypeassert // as the kind makes them
+}
+
+// call reaches a participant's view of its connector. Every answer that is no success is a *Problem.
+func (s *Service) call(ctx context.Context, participant, method, path string, body any) (cellrpc.Response, error) {
+	p, err := s.participant(ctx, participant)
+	if err != nil {
+		return cellrpc.Response{}, err
+	}
+	r := cellrpc.Request{Participant: p.Spec.Identity.Context, Method: method, Path: path}
+	if body != nil {
+		if r.Body, err = json.Marshal(body); err != nil {
+			return cellrpc.Response{}, internalError(err)
+		}
+	}
+	resp, err := s.Cells.Call(ctx, p.Spec.Cell, r)
+	switch {
+	case errors.Is(err, cellrpc.ErrNotConnected), errors.Is(err, context.DeadlineExceeded):
+		return resp, s.notConnected(ctx, p, err)
+	case err != nil:
+		return resp, internalError(fmt.Errorf("calling cell %s for participant %s: %w", p.Spec.Cell, participant, err))
+	case resp.Status < 200 || resp.Status > 299:
+		return resp, s.connectorProblem(p, resp)
+	}
+	return resp, nil
+}
+
+// ask calls and decodes the answer into T.
+func ask[T any](ctx context.Context, s *Service, participant, method, path string, body any) (out T, err error) {
+	resp, err := s.call(ctx, participant, method, path, body)
+	if err != nil || resp.Status == http.StatusNoContent {
+		return out, err
+	}
+	if err := json.Unmarshal(resp.Body, &out); err != nil {
+		return out, internalError(fmt.Errorf("answer of the connector of %s to %s %s: %w", participant, method, path, err))
+	}
+	return out, nil
+}
+
+func (s *Service) notConnected(ctx context.Context, p *cloudv1.Participant, cause error) *Problem {
+	since := "it has never connected"
+	var cell cloudv1.Cell
+	if err := s.Cached.Get(context.WithoutCancel(ctx), ctrl.ObjectKey{Namespace: s.Namespace, Name: p.Spec.Cell}, &cell); err == nil && cell.Status.LastHeard != nil {
+		since = "it was last heard " + cell.Status.LastHeard.UTC().Format(time.RFC3339)
+	}
+	out := problem(http.StatusServiceUnavailable, CodeNotConnected, fmt.Sprintf("cell %q, where the connector of participant %q runs, does not answer; %s", p.Spec.Cell, p.Name, since),
+		"its connectors go on working; look at the cell's agent and its way out to the platform, then try again: kaphera describe cell "+p.Spec.Cell)
+	out.cause = cause
+	return out
+}
+
+// connectorProblem passes on what a connector says, with its trace.
+func (s *Service) connectorProblem(p *cloudv1.Participant, resp cellrpc.Response) *Problem {
+	var e adminapi.Error
+	if json.Unmarshal(resp.Body, &e) != nil || e.Message == "" {
+		e.Code, e.Message = CodeConnector, fmt.Sprintf("the connector answered %d", resp.Status)
+	}
+	detail := fmt.Sprintf("connector of participant %q: %s", p.Name, e.Message)
+	status := resp.Status
+	var next string
+	switch {
+	case status == http.StatusUnauthorized: // the agent's credentials towards the connector, not the caller's
+		status, e.Code, next = http.StatusBadGateway, CodeConnector, "the cell's agent and its connector disagree about their token: look at the agent's log"
+	case status >= http.StatusInternalServerError && e.Code == CodeConnector:
+		status, next = http.StatusBadGateway, "try again; when it stays, look at the connector's log: kaphera describe participant "+p.Name
+	case e.Code == CodePolicyDenied:
+		next = "read the trace: it names the constraint, the value seen and the remedy"
+	}
+	out := problem(status, e.Code, detail, next)
+	out.Trace = e.Trace
+	if e.Path != "" {
+		out.Errors = []FieldError{{e.Path, e.Message}}
+	}
+	return out
+}
+
+// resolve turns the name of a participant into its DID; a DID stays as it is.
+func (s *Service) resolve(ctx context.Context, counterparty string) (string, error) {
+	if strings.HasPrefix(counterparty, "did:") {
+		return counterparty, nil
+	}
+	// Whoever may ask may know the DIDs of the others: they are public documents, and partners are found by name.
+	var p cloudv1.Participant
+	ok, err := s.exists(ctx, counterparty, &p)
+	switch {
+	case err != nil:
+		return "", participants.problem(counterparty, err)
+	case !ok:
+		return "", problem(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("counterparty %q is neither a DID nor a participant here", counterparty), "give the counterparty's DID")
+	case p.Status.DID == "":
+		return "", problem(http.StatusConflict, CodeNotReady, fmt.Sprintf("participant %q has no DID yet", counterparty), "wait until it is set up: kaphera status")
+	}
+	return p.Status.DID, nil
+}
+
+// Assets lists a participant's assets.
+func (s *Service) Assets(ctx context.Context, participant string) (List[adminapi.Asset], error) {
+	return list[adminapi.Asset](ctx, s, participant, "/assets")
+}
+
+// Offers lists what a participant offers.
+func (s *Service) Offers(ctx context.Context, participant string) (List[adminapi.Offer], error) {
+	return list[adminapi.Offer](ctx, s, participant, "/offers")
+}
+
+func list[T any](ctx context.Context, s *Service, participant, path string) (List[T], error) {
+	items, err := ask[[]T](ctx, s, participant, http.MethodGet, path, nil)
+	if items == nil {
+		items = []T{}
+	}
+	return List[T]{Items: items}, err
+}
+
+// CreateOffer offers an asset under a use case's policies.
+func (s *Service) CreateOffer(ctx context.Context, participant string, o OfferCreate) (adminapi.Offer, error) {
+	p, err := s.participant(ctx, participant)
+	if err != nil {
+		return adminapi.Offer{}, err
+	}
+	var u cloudv1.UseCase
+	ok, err := s.exists(ctx, o.UseCase, &u)
+	switch {
+	case err != nil:
+		return adminapi.Offer{}, useCases.problem(o.UseCase, err)
+	case !ok:
+		return adminapi.Offer{}, notFound("use case", o.UseCase)
+	case u.Spec.Profile != p.Spec.Profile:
+		return adminapi.Offer{}, problem(http.StatusUnprocessableEntity, CodeInvalid,
+			fmt.Sprintf("use case %q belongs to profile %q, participant %q to profile %q", u.Name, u.Spec.Profile, p.Name, p.Spec.Profile), "choose a use case of the participant's profile")
+	}
+	offer := adminapi.Offer{ID: nonEmpty(o.ID, o.Asset+"--"+u.Name), Assets: []string{o.Asset}, UseCase: u.Name, ContractPolicy: u.Spec.ContractPolicy.Raw}
+	if u.Spec.AccessPolicy != nil {
+		offer.AccessPolicy = u.Spec.AccessPolicy.Raw
+	}
+	return ask[adminapi.Offer](ctx, s, participant, http.MethodPut, "/offers/"+url.PathEscape(offer.ID), offer)
+}
+
+// Catalog asks the counterparty (a participant's name or a DID) for its offers; useCase keeps those of one use case.
+func (s *Service) Catalog(ctx context.Context, participant, counterparty, useCase string) (List[CatalogItem], error) {
+	did, err := s.resolve(ctx, counterparty)
+	if err != nil {
+		return List[CatalogItem]{}, err
+	}
+	entries, err := ask[[]adminapi.CatalogEntry](ctx, s, participant, http.MethodGet, "/catalog?counterparty="+url.QueryEscape(did), nil)
+	if err != nil {
+		return List[CatalogItem]{}, err
+	}
+	known, err := s.policyHashes(ctx)
+	if err != nil {
+		return List[CatalogItem]{}, err
+	}
+	out := List[CatalogItem]{Items: []CatalogItem{}}
+	for _, e := range entries {
+		item := CatalogItem{CatalogEntry: e}
+		if policy, err := odrl.Parse(e.Policy); err == nil {
+			item.UseCase = known[odrl.Hash(policy)]
+		}
+		if useCase == "" || item.UseCase == useCase {
+			out.Items = append(out.Items, item)
+		}
+	}
+	return out, nil
+}
+
+// policyHashes maps the hash of each contract policy to its use case.
+func (s *Service) policyHashes(ctx context.Context) (map[string]string, error) {
+	var list cloudv1.UseCaseList
+	if err := s.Cached.List(ctx, &list, ctrl.InNamespace(s.Namespace)); err != nil {
+		return nil, useCases.problem("", err)
+	}
+	out := map[string]string{}
+	for i := range list.Items {
+		if policy, err := odrl.Parse(list.Items[i].Spec.ContractPolicy.Raw); err == nil {
+			out[odrl.Hash(policy)] = list.Items[i].Name
+		}
+	}
+	return out, nil
+}
+
+// Negotiations lists a participant's negotiations, newest first.
+func (s *Service) Negotiations(ctx context.Context, participant, state string, limit int, before string) (List[adminapi.Negotiation], error) {
+	q := url.Values{"limit": {fmt.Sprint(limit)}}
+	if state != "" {
+		q.Set("state", state)
+	}
+	if before != "" {
+		q.Set("before", before)
+	}
+	out, err := list[adminapi.Negotiation](ctx, s, participant, "/negotiations?"+q.Encode())
+	if len(out.Items) == limit {
+		out.Next = out.Items[limit-1].ID
+	}
+	return out, err
+}
+
+// Negotiation reads one.
+func (s *Service) Negotiation(ctx context.Context, participant, id string) (adminapi.Negotiation, error) {
+	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodGet, "/negotiations/"+url.PathEscape(id), nil)
+}
+
+// StartNegotiation starts one, or answers the one with the same id.
+func (s *Service) StartNegotiation(ctx context.Context, participant string, n NegotiationStart) (adminapi.Negotiation, error) {
+	did, err := s.resolve(ctx, n.Counterparty)
+	if err != nil {
+		return adminapi.Negotiation{}, err
+	}
+	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations", adminapi.NegotiationRequest{ID: n.ID, Counterparty: did, OfferID: n.OfferID})
+}
+
+// Ended says whether a negotiation moves no more.
+func Ended(n adminapi.Negotiation) bool { return n.State == "FINALIZED" || n.State == "TERMINATED" }
+
+// WatchNegotiation calls each for the negotiation as it is and after every change, until it has ended, each fails, or MaxWatch is over.
+func (s *Service) WatchNegotiation(ctx context.Context, participant, id string, each func(adminapi.Negotiation) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.MaxWatch)
+	defer cancel()
+	tick := time.NewTicker(s.PollInterval)
+	defer tick.Stop()
+	var last []byte
+	for {
+		n, err := s.Negotiation(ctx, participant, id)
+		if err != nil {
+			return err
+		}
+		if now, err := json.Marshal(n); err == nil && string(now) != string(last) {
+			last = now
+			if err := each(n); err != nil {
+				return err
+			}
+		}
+		if Ended(n) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// StartTransfer starts one, or answers the one with the same id.
+func (s *Service) StartTransfer(ctx context.Context, participant string, t TransferStart) (adminapi.Transfer, error) {
+	return ask[adminapi.Transfer](ctx, s, participant, http.MethodPost, "/transfers", adminapi.TransferRequest{ID: t.ID, AgreementID: t.AgreementID, Format: t.Format})
+}
+
+// TransferData fetches through the provider's data plane. pathAndQuery is empty or starts with "/" or "?".
+func (s *Service) TransferData(ctx context.Context, participant, id, pathAndQuery string) (cellrpc.Response, error) {
+	return s.call(ctx, participant, http.MethodGet, "/transfers/"+url.PathEscape(id)+"/data"+pathAndQuery, nil)
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package api
+
+import (
+	"context"
+
+	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloud/authz"
+	"github.com/kaphera/kaphera/cloud/status"
+	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+)
+
+// Status is the status table of the participants that the caller may see.
+func (s *Service) Status(ctx context.Context) (status.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, kubernetesTimeout)
+	defer cancel()
+	var all cloudv1.ParticipantList
+	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
+		return status.Report{}, participants.problem("", err)
+	}
+	var where cloudv1.CellList
+	if err := s.Cached.List(ctx, &where, ctrl.InNamespace(s.Namespace)); err != nil {
+		return status.Report{}, cells.problem("", err)
+	}
+	access := authz.From(ctx)
+	var seen []cloudv1.Participant
+	for i := range all.Items {
+		if access.Covers(all.Items[i].Spec.Organization) {
+			seen = append(seen, all.Items[i])
+		}
+	}
+	return status.Assemble(seen, where.Items, s.Now()), nil
+}
+
+// Participants lists the participants that the caller may see.
+func (s *Service) Participants(ctx context.Context) ([]Participant, error) {
+	page, err := participants.page(ctx, s, PageOptions{})
+	return page.Items, err
+}
+
+// Participant reads one.
+func (s *Service) Participant(ctx context.Context, name string) (Participant, error) {
+	return participants.get(ctx, s, name)
+}
+
+// UseCases lists all use cases.
+func (s *Service) UseCases(ctx context.Context) ([]UseCase, error) {
+	page, err := useCases.page(ctx, s, PageOptions{})
+	return page.Items, err
+}
