@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/profile"
+)
+
+// Participant is a participant context.
+type Participant struct {
+	Ctx         string
+	DID         string `db:"did"`
+	BPN         string `db:"bpn"`
+	Active      bool
+	SelfCheck   adminapi.SelfCheck
+	ProfileName string          `db:"profile_name"`
+	Profile     profile.Profile `db:"profile"`
+}
+
+// Local is the participant as identity.Service knows it.
+func (p *Participant) Local() identity.Local {
+	return identity.Local{Context: p.Ctx, DID: p.DID, Profile: p.ProfileName}
+}
+
+const selectParticipant = `SELECT p.ctx, p.did, p.bpn, p.active, p.self_check, p.profile AS profile_name, f.profile
+	FROM control_plane.participants p JOIN control_plane.profiles f ON f.name = p.profile `
+
+// Participant reads one participant with its profile.
+func (s *Store) Participant(ctx context.Context, participant string) (*Participant, error) {
+	return one[Participant](ctx, s.pool, selectParticipant+"WHERE p.ctx = $1", participant)
+}
+
+// Participants lists all.
+func (s *Store) Participants(ctx context.Context) ([]*Participant, error) {
+	return many[Participant](ctx, s.pool, selectParticipant+"ORDER BY p.ctx")
+}
+
+// PutParticipant makes or changes a participant. ErrConflict when the profile does not exist or another context has the DID.
+func (s *Store) PutParticipant(ctx context.Context, name string, p adminapi.Participant) error {
+	if p.SelfCheck == "" {
+		p.SelfCheck = adminapi.SelfCheckEnforce
+	}
+	return s.exec(ctx, `INSERT INTO control_plane.participants (ctx, did, bpn, profile, active, self_check) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (ctx) DO UPDATE SET did = $2, bpn = $3, profile = $4, active = $5, self_check = $6, updated_at = now()`,
+		name, p.DID, p.BPN, p.Profile, p.Active, p.SelfCheck)
+}
+
+// DeleteParticipant removes a participant and all of its data.
+func (s *Store) DeleteParticipant(ctx context.Context, name string) error {
+	return s.exec(ctx, "DELETE FROM control_plane.participants WHERE ctx = $1", name)
+}
+
+// PutProfile makes or changes a dataspace profile.
+func (s *Store) PutProfile(ctx context.Context, p profile.Profile) error {
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return s.exec(ctx, `INSERT INTO control_plane.profiles (name, profile) VALUES ($1, $2)
+		ON CONFLICT (name) DO UPDATE SET profile = $2, updated_at = now()`, p.Name, raw)
+}
+
+// Profile reads a dataspace profile.
+func (s *Store) Profile(ctx context.Context, name string) (*profile.Profile, error) {
+	row, err := one[struct{ Profile profile.Profile }](ctx, s.pool, "SELECT profile FROM control_plane.profiles WHERE name = $1", name)
+	if err != nil {
+		return nil, err
+	}
+	return &row.Profile, nil
+}
+
+// DeleteProfile removes a profile; ErrConflict while a participant uses it.
+func (s *Store) DeleteProfile(ctx context.Context, name string) error {
+	return s.exec(ctx, "DELETE FROM control_plane.profiles WHERE name = $1", name)
+}

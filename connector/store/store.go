@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Errors that callers map to an answer.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrConflict = errors.New("conflict")
+)
+
+// Hooks run around every commit of a writing transaction. They exist for tests that end the process there; nil does nothing.
+type Hooks struct{ BeforeCommit, AfterCommit func() }
+
+// Options of a store.
+type Options struct {
+	// Owner names this process in leases. A process that starts again under the same name frees what it held at once.
+	Owner string
+	// Lease is how long a worker may keep a row without a sign of life; longer than the longest outgoing call. Default 40 s.
+	Lease time.Duration
+	Hooks Hooks
+}
+
+// Store is the control plane's database.
+type Store struct {
+	pool *pgxpool.Pool
+	opt  Options
+}
+
+// Open connects and frees leases that a former process of the same name left.
+func Open(ctx context.Context, cfg *pgxpool.Config, opt Options) (*Store, error) {
+	if opt.Lease == 0 {
+		opt.Lease = 40 * time.Second
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	s := &Store{pool: pool, opt: opt}
+	for _, table := range []string{negotiations, transfers} {
+		sql := fmt.Sprintf("UPDATE control_plane.%s SET lease_owner = '', lease_until = NULL WHERE lease_owner = $1", table)
+		if err := s.tx(ctx, func(tx pgx.Tx) error { _, err := tx.Exec(ctx, sql, opt.Owner); return err }); err != nil {
+			pool.Close()
+			return nil, fmt.Errorf("database: %w (has `connector migrate` run?)", err)
+		}
+	}
+	return s, nil
+}
+
+// Close closes all connections.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
+
+// tx runs fn in a transaction and commits it when fn returns nil.
+func (s *Store) tx(ctx context.Context, fn func(pgx.Tx) error) error {
+	tx, err := s.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := fn(tx); err != nil {
+		return translate(err)
+	}
+	if s.opt.Hooks.BeforeCommit != nil {
+		s.opt.Hooks.BeforeCommit()
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return translate(err)
+	}
+	if s.opt.Hooks.AfterCommit != nil {
+		s.opt.Hooks.AfterCommit()
+	}
+	return nil
+}
+
+// exec runs one writing statement and reports ErrNotFound when it touched no row.
+func (s *Store) exec(ctx context.Context, sql string, args ...any) error {
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, sql, args...)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = ErrNotFound
+		}
+		return err
+	})
+}
+
+// translate names the database errors that a caller can do something about.
+func translate(err error) error {
+	var pg *pgconn.PgError
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return ErrNotFound
+	case errors.As(err, &pg) && pg.Code == "23505":
+		return fmt.Errorf("%w: %s", ErrConflict, pg.Detail)
+	case errors.As(err, &pg) && pg.Code == "23503":
+		return fmt.Errorf("%w: it is referred to, or refers to something that does not exist: %s", ErrConflict, pg.Detail)
+	}
+	return err
+}
+
+// one reads exactly one row into a struct by column name.
+func one[T any](ctx context.Context, q queryer, sql string, args ...any) (*T, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByNameLax[T])
+	return v, translate(err)
+}
+
+// many reads rows into structs by column name.
+func many[T any](ctx context.Context, q queryer, sql string, args ...any) ([]*T, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByNameLax[T])
+}
+
+type queryer interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
