@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/kaphera/kaphera/connector/profile"
 )
 
 // Check judges a policy when it is written: an undeclared left operand, an operator that it does not support, a right operand of the
@@ -63,6 +65,9 @@ func (e *Evaluator) checkAtomic(c Constraint) error {
 	}
 	if !slices.Contains(ops, c.Operator) {
 		return errorf(c.Path+".operator", "%s does not support the operator %q; it supports %s", o.Name, c.Operator, strings.Join(ops, ", "))
+	}
+	if !slices.ContainsFunc(o.Phases, func(ph profile.Phase) bool { return slices.Contains(evaluated, ph) }) {
+		return errorf(c.Path, "%s is declared for %s only, which is not evaluated by this connector; it evaluates %s", o.Name, phaseSet(o), join(evaluated))
 	}
 	if err := checkRight(o.ValueType, c.Operator, c.Right); err != nil {
 		return errorf(c.Path+".rightOperand", "%s", err)

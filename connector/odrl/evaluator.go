@@ -106,6 +106,10 @@ func issuedByAnybody(p profile.Profile, credentialType string) bool {
 
 var phases = []profile.Phase{profile.PhaseCatalog, profile.PhaseNegotiation, profile.PhaseTransfer, profile.PhaseAccess}
 
+// evaluated are the phases in which this connector evaluates policies. A profile may declare more; a constraint that none of these
+// would evaluate is refused.
+var evaluated = []profile.Phase{profile.PhaseCatalog, profile.PhaseNegotiation, profile.PhaseTransfer}
+
 func checkOperand(p profile.Profile, path string, o profile.Operand) (errs []error) {
 	add := func(member, format string, args ...any) {
 		errs = append(errs, errorf(path+"."+member, format, args...))

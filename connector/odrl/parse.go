@@ -211,9 +211,6 @@ func action(path string, v any) (string, error) {
 }
 
 func (ps *parser) constraints(path string, v any, depth int) ([]Constraint, error) {
-	if m, ok := v.(map[string]any); ok && len(m) == 1 && m["@list"] != nil {
-		v = m["@list"]
-	}
 	var out []Constraint
 	for i, item := range list(v) {
 		c, err := ps.constraint(fmt.Sprintf("%s[%d]", path, i), item, depth)
@@ -290,13 +287,10 @@ func right(path string, v any) (Right, error) {
 		return Right{}, errorf(path, "%v", err)
 	}
 	r := Right{Raw: raw}
-	if m, ok := v.(map[string]any); ok && len(m) == 1 && m["@list"] != nil {
-		v = m["@list"]
-	}
-	_, r.List = v.([]any)
-	for i, item := range list(v) {
+	items := list(v)
+	for i, item := range items {
 		p := path
-		if r.List {
+		if len(items) > 1 {
 			p = fmt.Sprintf("%s[%d]", path, i)
 		}
 		switch t := item.(type) {
@@ -357,15 +351,24 @@ func text(path string, v any) (string, error) {
 	return "", errorf(path, "must be a string or an object with @id or @value, not %s", kindOf(v))
 }
 
+// list makes a list of what may be one value, a list, or JSON-LD's {"@list": ...}.
 func list(v any) []any {
 	switch t := v.(type) {
 	case nil:
 		return nil
 	case []any:
+		if len(t) == 1 {
+			if m, ok := t[0].(map[string]any); ok && m["@list"] != nil {
+				return list(m)
+			}
+		}
 		return t
-	default:
-		return []any{t}
+	case map[string]any:
+		if l, ok := t["@list"].([]any); ok && len(t) == 1 {
+			return l
+		}
 	}
+	return []any{v}
 }
 
 func kindOf(v any) string {

@@ -50,10 +50,9 @@ type Constraint struct {
 	Of       []Constraint
 }
 
-// Right is a right operand: its values as text, and whether they came as a list.
+// Right is a right operand: its values as text. One value and a list of one value mean the same.
 type Right struct {
 	Values []string
-	List   bool
 	// Bare is true when a JSON number or boolean stood there, which the dataspace protocol does not allow on the wire.
 	Bare bool
 	Raw  json.RawMessage
@@ -91,7 +90,6 @@ type canonicalConstraint struct {
 	Left     string                `json:"left,omitempty"`
 	Operator string                `json:"operator,omitempty"`
 	Right    []string              `json:"right,omitempty"`
-	List     bool                  `json:"list,omitempty"`
 	Logical  string                `json:"logical,omitempty"`
 	Of       []canonicalConstraint `json:"of,omitempty"`
 }
@@ -119,7 +117,7 @@ func canonicalRules(rules []Rule) []canonicalRule {
 func canonicalConstraints(cs []Constraint) []canonicalConstraint {
 	out := make([]canonicalConstraint, 0, len(cs))
 	for _, c := range cs {
-		out = append(out, canonicalConstraint{c.Left, c.Operator, c.Right.Values, c.Right.List, c.Logical, canonicalConstraints(c.Of)})
+		out = append(out, canonicalConstraint{c.Left, c.Operator, c.Right.Values, c.Logical, canonicalConstraints(c.Of)})
 	}
 	return out
 }
