@@ -58,7 +58,6 @@ func (r Runtime) Deployment(role Role) *appsv1.Deployment {
 // MigrateJob brings the database up to date as its owner. Its name changes with everything that calls for another run.
 func (r Runtime) MigrateJob() *batchv1.Job {
 	c := r.container(Migrate, "migrate", "--config="+configDir+"/config.yaml")
-	c.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
 	return &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: r.meta(fmt.Sprintf("%s-%s", r.ObjectName(Migrate), shortHash(r.Image, r.hash(Migrate))), Migrate),
@@ -99,7 +98,8 @@ func (r Runtime) podSpec(role Role, c corev1.Container, restart corev1.RestartPo
 func (r Runtime) container(role Role, args ...string) corev1.Container {
 	return corev1.Container{
 		Name: string(role), Image: r.Image, ImagePullPolicy: corev1.PullIfNotPresent, Args: args,
-		Resources: r.resources(),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError, // the operator shows it
+		Resources:                r.resources(),
 		SecurityContext: &corev1.SecurityContext{
 			AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true), RunAsNonRoot: ptr.To(true),
 			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},

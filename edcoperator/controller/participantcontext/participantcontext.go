@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package participantcontext reconciles ParticipantContexts: a participant as a tenant of a running connector, configured through
+// its internal API. Routes and everything that runs belong to controller/connector.
+package participantcontext
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/controller/outcome"
+	"github.com/kaphera/kaphera/edcoperator/controller/stage"
+	"github.com/kaphera/kaphera/edcoperator/runtimeclient"
+	"github.com/kaphera/kaphera/edcoperator/workload"
+)
+
+// Name of the controller, for its queue and metrics.
+const Name = "participantcontext"
+
+const (
+	// poll reads what happens in the runtime without an event in the cluster: credentials and contracts.
+	poll = 15 * time.Second
+	// controlPlaneTimeout and walletTimeout are those of one call; the wallet asks an issuer elsewhere meanwhile.
+	controlPlaneTimeout = 5 * time.Second
+	walletTimeout       = 20 * time.Second
+)
+
+// Reconciler brings ParticipantContexts about.
+type Reconciler struct {
+	Stages  *stage.Runner
+	Settler outcome.Settler
+	pace    *pacer
+}
+
+// New returns a Reconciler.
+func New(stages *stage.Runner, settler outcome.Settler) *Reconciler {
+	settler.Conditions = []string{v1alpha1.ConditionDIDPublished, v1alpha1.ConditionCredentialsHeld, v1alpha1.ConditionActive}
+	settler.Poll = poll
+	return &Reconciler{Stages: stages, Settler: settler, pace: newPacer(stages.Now)}
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
+	var p v1alpha1.ParticipantContext
+	if err := r.Stages.Client.Get(ctx, req.NamespacedName, &p); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	before := p.DeepCopy()
+	defer func() { result, err = r.Settler.Settle(ctx, before, &p, err) }()
+	if !p.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, r.leave(ctx, &p)
+	}
+	return ctrl.Result{}, r.join(ctx, &p)
+}
+
+// tenancy is where a participant lives, and the clients of the roles that serve it.
+type tenancy struct {
+	connector    *v1alpha1.Connector
+	controlPlane *runtimeclient.Client
+	wallet       *runtimeclient.Client
+}
+
+func (r *Reconciler) join(ctx context.Context, p *v1alpha1.ParticipantContext) error {
+	c, err := r.connector(ctx, p)
+	if err != nil {
+		return err
+	}
+	p.Status.DID, p.Status.ProtocolURL = workload.DID(c.Spec.Exposure, p.Spec.Context), workload.ProtocolURL(c.Spec.Exposure, p.Spec.Context)
+	profile, err := profileOf(c, p)
+	if err != nil {
+		return err
+	}
+	if available := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionWorkloadsReady); available == nil || available.Status != metav1.ConditionTrue {
+		return outcome.Waiting(stage.RetryLate, v1alpha1.ConditionReady, v1alpha1.ReasonConnectorNotReady, "Connector %s is not ready: %s", c.Name, why(c))
+	}
+	t, err := r.tenancy(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := outcome.AddFinalizer(ctx, r.Stages.Client, p); err != nil {
+		return err
+	}
+	if err := configure(ctx, t, p, profile); err != nil {
+		return err
+	}
+	if problem := r.Stages.Published(ctx, c.Spec.Exposure, c.Spec.Trust, p.Spec.Context); problem != "" {
+		outcome.Set(p, v1alpha1.ConditionDIDPublished, metav1.ConditionFalse, v1alpha1.ReasonNotPublished, problem)
+	} else {
+		outcome.True(p, v1alpha1.ConditionDIDPublished, v1alpha1.ReasonPublished, p.Status.DID+" answers at "+workload.DIDURL(c.Spec.Exposure, p.Spec.Context))
+	}
+	if err := r.credentials(ctx, t, p); err != nil {
+		return err
+	}
+	return contracts(ctx, t, p)
+}
+
+// connector finds the Connector, and refuses a context id that an older object holds.
+func (r *Reconciler) connector(ctx context.Context, p *v1alpha1.ParticipantContext) (*v1alpha1.Connector, error) {
+	name := p.Spec.ConnectorRef.Name
+	contexts, err := Of(ctx, r.Stages.Client, p.Namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	if h := holder(contexts, p); h.UID != p.UID {
+		return nil, outcome.Waiting(stage.RetryLate, v1alpha1.ConditionReady, v1alpha1.ReasonContextTaken,
+			"context %s of Connector %s belongs to ParticipantContext %s: choose another spec.context", p.Spec.Context, name, h.Name)
+	}
+	var c v1alpha1.Connector
+	err = r.Stages.Client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: name}, &c)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, outcome.Terminal(v1alpha1.ConditionReady, v1alpha1.ReasonConnectorMissing, "there is no Connector %s in namespace %s", name, p.Namespace)
+	case err != nil:
+		return nil, fmt.Errorf("read Connector %s/%s: %w", p.Namespace, name, err)
+	}
+	return &c, nil
+}
+
+func profileOf(c *v1alpha1.Connector, p *v1alpha1.ParticipantContext) (adminapi.Profile, error) {
+	names := make([]string, 0, len(c.Spec.Profiles))
+	for _, profile := range c.Spec.Profiles {
+		if profile.Name == p.Spec.Profile {
+			return profile, nil
+		}
+		names = append(names, profile.Name)
+	}
+	known := "it has none"
+	if len(names) > 0 {
+		known = "it has " + strings.Join(names, ", ")
+	}
+	return adminapi.Profile{}, outcome.Terminal(v1alpha1.ConditionReady, v1alpha1.ReasonProfileUnknown,
+		"spec.profile %q is no profile of Connector %s: %s", p.Spec.Profile, c.Name, known)
+}
+
+func (r *Reconciler) tenancy(ctx context.Context, c *v1alpha1.Connector) (tenancy, error) {
+	token, err := r.Stages.InternalToken(ctx, c.Namespace, c.Status.InternalSecret, v1alpha1.ConditionReady)
+	if err != nil {
+		return tenancy{}, err
+	}
+	return tenancy{
+		connector:    c,
+		controlPlane: runtimeclient.New(c.Status.InternalURL, token, r.Stages.Dial, controlPlaneTimeout),
+		wallet:       runtimeclient.New(c.Status.WalletURL, token, r.Stages.Dial, walletTimeout),
+	}, nil
+}
+
+// configure tells the wallet first, so that the DID document is there before the first protocol message.
+func configure(ctx context.Context, t tenancy, p *v1alpha1.ParticipantContext, profile adminapi.Profile) error {
+	_, err := t.wallet.PutWalletParticipant(ctx, p.Spec.Context, adminapi.WalletParticipant{DID: p.Status.DID, TrustedIssuers: profile.TrustedIssuers})
+	if err != nil {
+		return stage.RuntimeError(v1alpha1.ConditionDIDPublished, "the wallet", err)
+	}
+	if err := t.controlPlane.PutProfile(ctx, profile); err != nil {
+		return stage.RuntimeError(v1alpha1.ConditionActive, "the control plane, given profile "+profile.Name+",", err)
+	}
+	err = t.controlPlane.PutParticipant(ctx, p.Spec.Context, adminapi.Participant{
+		DID: p.Status.DID, BPN: p.Spec.BusinessPartnerNumber, Profile: p.Spec.Profile,
+		Active: p.Spec.Active, SelfCheck: adminapi.SelfCheck(p.Spec.SelfCheck),
+	})
+	if err != nil {
+		return stage.RuntimeError(v1alpha1.ConditionActive, "the control plane", err)
+	}
+	if p.Spec.Active {
+		outcome.True(p, v1alpha1.ConditionActive, v1alpha1.ReasonActive, "takes part in the protocol at "+p.Status.ProtocolURL)
+	} else {
+		outcome.Set(p, v1alpha1.ConditionActive, metav1.ConditionFalse, v1alpha1.ReasonInactive, "spec.active is false: protocol messages are answered with 503, the data stays")
+	}
+	return nil
+}
+
+// contracts copies the counts of negotiations into the status.
+func contracts(ctx context.Context, t tenancy, p *v1alpha1.ParticipantContext) error {
+	s, err := t.controlPlane.Summary(ctx, p.Spec.Context)
+	if err != nil {
+		return stage.RuntimeError(v1alpha1.ConditionActive, "the control plane", err)
+	}
+	counts := &v1alpha1.ContractStatus{Active: int32(s.Agreements)} // #nosec G115 -- counts of contracts
+	for state, n := range s.Negotiations {
+		switch state {
+		case "FINALIZED": // counted as an agreement
+		case "TERMINATED":
+			counts.Failed += int32(n) // #nosec G115
+		default:
+			counts.Waiting += int32(n) // #nosec G115
+		}
+	}
+	if f := s.LastFailure; f != nil && f.Reason != nil {
+		counts.LastFailure = f.Reason.Message
+	}
+	p.Status.Contracts = counts
+	return nil
+}
+
+// leave takes the participant out of the runtime: it stops taking part, its DID document vanishes, and its keys and credentials with
+// it. When its Connector is gone, or is being deleted and does not answer, nothing of it runs any more and there is nothing to wait for.
+func (r *Reconciler) leave(ctx context.Context, p *v1alpha1.ParticipantContext) error {
+	if !slices.Contains(p.Finalizers, v1alpha1.Finalizer) {
+		return nil
+	}
+	var c v1alpha1.Connector
+	err := r.Stages.Client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: p.Spec.ConnectorRef.Name}, &c)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read Connector %s/%s: %w", p.Namespace, p.Spec.ConnectorRef.Name, err)
+	}
+	if err == nil {
+		if err := r.remove(ctx, &c, p); err != nil && c.DeletionTimestamp.IsZero() {
+			return err
+		}
+	}
+	r.pace.forget(p.UID)
+	return outcome.RemoveFinalizer(ctx, r.Stages.Client, p)
+}
+
+func (r *Reconciler) remove(ctx context.Context, c *v1alpha1.Connector, p *v1alpha1.ParticipantContext) error {
+	t, err := r.tenancy(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, runtime := range []*runtimeclient.Client{t.controlPlane, t.wallet} {
+		if err := runtime.DeleteParticipant(ctx, p.Spec.Context); err != nil {
+			return outcome.Waiting(stage.RetryLate, v1alpha1.ConditionReady, v1alpha1.ReasonDeleting,
+				"being deleted: Connector %s has not let go of context %s yet, which would stay active there: %v", c.Name, p.Spec.Context, err)
+		}
+	}
+	return nil
+}
+
+// why says in words why a Connector is not ready.
+func why(c *v1alpha1.Connector) string {
+	if ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady); ready != nil && ready.Message != "" {
+		return ready.Message
+	}
+	return "it has not been looked at yet"
+}
