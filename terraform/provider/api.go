@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/kaphera/kaphera/client"
+)
+
+// settings say where the Cloud API is and who calls it.
+type settings struct {
+	API, CAFile, ClientID, ClientSecret string
+}
+
+// api is the Cloud API as the resources need it: objects by kind and name.
+type api struct{ *client.API }
+
+// errNotFound means that the object does not exist.
+var errNotFound = errors.New("not found")
+
+// attempt is how long to wait between looks at an object that is going away.
+const attempt = time.Second
+
+// connect makes a client and asks for the status once, so that a wrong address or log-in shows before anything is planned.
+func connect(ctx context.Context, s settings) (*api, error) {
+	c, err := client.New(client.Config{
+		API: s.API, CAFile: s.CAFile, ClientID: s.ClientID, ClientSecret: s.ClientSecret, Manager: "terraform",
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.ClientInterface.GetStatus(ctx)
+	if err != nil {
+		return nil, readable(err)
+	}
+	return &api{c}, resp.Body.Close()
+}
+
+type (
+	getFunc    func(ctx context.Context, name string, edit ...client.RequestEditorFn) (*http.Response, error)
+	putFunc    func(ctx context.Context, name string, dryRun bool, body io.Reader) (*http.Response, error)
+	deleteFunc func(ctx context.Context, name string) (*http.Response, error)
+)
+
+const contentType = "application/json"
+
+// calls are the generated client's functions for a kind.
+func (a *api) calls(kind string) (getFunc, putFunc, deleteFunc) {
+	c := a.ClientInterface
+	switch kind {
+	case "cells":
+		return c.GetCell, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
+				return c.PutCellWithBody(ctx, name, &client.PutCellParams{DryRun: dry}, contentType, body)
+			}, func(ctx context.Context, name string) (*http.Response, error) {
+				return c.DeleteCell(ctx, name, &client.DeleteCellParams{})
+			}
+	case "dataspace-profiles":
+		return c.GetDataspaceProfile, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
+				return c.PutDataspaceProfileWithBody(ctx, name, &client.PutDataspaceProfileParams{DryRun: dry}, contentType, body)
+			}, func(ctx context.Context, name string) (*http.Response, error) {
+				return c.DeleteDataspaceProfile(ctx, name, &client.DeleteDataspaceProfileParams{})
+			}
+	case "use-cases":
+		return c.GetUseCase, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
+				return c.PutUseCaseWithBody(ctx, name, &client.PutUseCaseParams{DryRun: dry}, contentType, body)
+			}, func(ctx context.Context, name string) (*http.Response, error) {
+				return c.DeleteUseCase(ctx, name, &client.DeleteUseCaseParams{})
+			}
+	case "organizations":
+		return c.GetOrganization, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
+				return c.PutOrganizationWithBody(ctx, name, &client.PutOrganizationParams{DryRun: dry}, contentType, body)
+			}, func(ctx context.Context, name string) (*http.Response, error) {
+				return c.DeleteOrganization(ctx, name, &client.DeleteOrganizationParams{})
+			}
+	default:
+		return c.GetParticipant, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
+				return c.PutParticipantWithBody(ctx, name, &client.PutParticipantParams{DryRun: dry}, contentType, body)
+			}, func(ctx context.Context, name string) (*http.Response, error) {
+				return c.DeleteParticipant(ctx, name, &client.DeleteParticipantParams{})
+			}
+	}
+}
+
+func (a *api) get(ctx context.Context, kind, name string) (object, error) {
+	get, _, _ := a.calls(kind)
+	return answer(get(ctx, name))
+}
+
+func (a *api) put(ctx context.Context, kind, name string, spec any) (object, error) {
+	return a.write(ctx, kind, name, spec, false)
+}
+
+// check asks whether put would be accepted; it changes nothing.
+func (a *api) check(ctx context.Context, kind, name string, spec any) error {
+	_, err := a.write(ctx, kind, name, spec, true)
+	return err
+}
+
+func (a *api) write(ctx context.Context, kind, name string, spec any, dryRun bool) (object, error) {
+	body, err := json.Marshal(map[string]any{"spec": spec})
+	if err != nil {
+		return object{}, fmt.Errorf("encode %s %s: %w", kind, name, err)
+	}
+	_, put, _ := a.calls(kind)
+	return answer(put(ctx, name, dryRun, bytes.NewReader(body)))
+}
+
+// remove deletes an object and waits until it is gone; an object that is not there is removed already.
+func (a *api) remove(ctx context.Context, kind, name string, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, _, remove := a.calls(kind)
+	if _, err := answer(remove(ctx, name)); errors.Is(err, errNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	tick := time.NewTicker(attempt)
+	defer tick.Stop()
+	var last object
+	for {
+		o, err := a.get(ctx, kind, name)
+		if errors.Is(err, errNotFound) {
+			return nil
+		}
+		if err == nil {
+			last = o
+		}
+		select {
+		case <-ctx.Done():
+			_, why := conditionsTrue(last, "Ready")
+			return fmt.Errorf("it is still being removed after %s (%s); look at it with: kaphera describe %s %s", patience, why, kind, name)
+		case <-tick.C:
+		}
+	}
+}
+
+// answer reads an object from a response of the client, which has turned every failure into an error already.
+func answer(resp *http.Response, err error) (object, error) {
+	var o object
+	if err != nil {
+		return o, readable(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	const most = 4 << 20
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	if err != nil {
+		return o, fmt.Errorf("the answer of the Cloud API broke off: %w", err)
+	}
+	if len(body) == 0 {
+		return o, nil
+	}
+	if err := json.Unmarshal(body, &o); err != nil {
+		return o, fmt.Errorf("the answer of the Cloud API is not JSON: %w", err)
+	}
+	return o, nil
+}
+
+// readable keeps an error's sentence and adds what to do next.
+func readable(err error) error {
+	if client.IsNotFound(err) {
+		return errNotFound
+	}
+	if e := client.AsError(err); e != nil && e.Next != "" {
+		return fmt.Errorf("%w\n\nNext: %s", err, e.Next)
+	}
+	return err
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+)
+
+type cellModel struct {
+	Name           types.String `tfsdk:"name"`
+	Type           types.String `tfsdk:"type"`
+	Hostname       types.String `tfsdk:"hostname"`
+	OperatingParty types.String `tfsdk:"operating_party"`
+	Replicas       types.Int64  `tfsdk:"replicas"`
+}
+
+type cellSpec struct {
+	Type           string `json:"type"`
+	Hostname       string `json:"hostname"`
+	OperatingParty string `json:"operatingParty"`
+	Replicas       *int64 `json:"replicas,omitempty"`
+}
+
+func newCell() resource.Resource {
+	return &objectResource[cellModel, *cellModel]{
+		noun: "cell", kind: "cells", schema: cellSchema,
+		// A cell is usable once its agent reports; its connector starts with the first participant's profile.
+		settled: func(o object) (bool, string) { return conditionsTrue(o, "Connected") },
+	}
+}
+
+func cellSchema() schema.Schema {
+	return schema.Schema{
+		MarkdownDescription: "A place where connectors run.",
+		Attributes: map[string]schema.Attribute{
+			"name": nameAttribute("cell"),
+			"type": schema.StringAttribute{
+				Required:            true,
+				MarkdownDescription: "`shared`.",
+				Validators:          []validator.String{stringvalidator.OneOf("shared")},
+			},
+			"hostname": schema.StringAttribute{
+				Required:            true,
+				MarkdownDescription: "Public host name of the cell's gateway. Every DID of the cell contains it, so changing it makes a new cell.",
+				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			},
+			"operating_party": schema.StringAttribute{Required: true, MarkdownDescription: "Who runs the cell."},
+			"replicas": schema.Int64Attribute{
+				Optional: true, Computed: true, Default: int64default.StaticInt64(1),
+				MarkdownDescription: "Replicas of each runtime role.",
+				Validators:          []validator.Int64{int64validator.AtLeast(1)},
+			},
+		},
+	}
+}
+
+func (m *cellModel) objectName() string { return m.Name.ValueString() }
+
+func (m *cellModel) spec(context.Context) (any, diag.Diagnostics) {
+	return cellSpec{
+		Type: m.Type.ValueString(), Hostname: m.Hostname.ValueString(),
+		OperatingParty: m.OperatingParty.ValueString(), Replicas: m.Replicas.ValueInt64Pointer(),
+	}, nil
+}
+
+func (m *cellModel) read(_ context.Context, o object) diag.Diagnostics {
+	var s cellSpec
+	diags := decode(o.Spec, &s, "cell")
+	m.Name, m.Type, m.Hostname = types.StringValue(o.Name), types.StringValue(s.Type), types.StringValue(s.Hostname)
+	m.OperatingParty, m.Replicas = types.StringValue(s.OperatingParty), types.Int64PointerValue(s.Replicas)
+	return diags
+}

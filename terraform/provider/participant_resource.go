@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+)
+
+type participantModel struct {
+	Name           types.String               `tfsdk:"name"`
+	Organization   types.String               `tfsdk:"organization"`
+	Identity       identityModel              `tfsdk:"identity"`
+	Cell           types.String               `tfsdk:"cell"`
+	Profile        types.String               `tfsdk:"profile"`
+	OperatingParty types.String               `tfsdk:"operating_party"`
+	SelfCheck      types.String               `tfsdk:"self_check"`
+	Credentials    map[string]credentialModel `tfsdk:"credentials"`
+	DID            types.String               `tfsdk:"did"`
+	ProtocolURL    types.String               `tfsdk:"protocol_url"`
+}
+
+type identityModel struct {
+	Context types.String `tfsdk:"context"`
+	BPN     types.String `tfsdk:"business_partner_number"`
+}
+
+type credentialModel struct {
+	Claims map[string]string `tfsdk:"claims"`
+}
+
+type participantSpec struct {
+	Organization   string           `json:"organization"`
+	Identity       identitySpec     `json:"identity"`
+	Cell           string           `json:"cell"`
+	Profile        string           `json:"profile"`
+	OperatingParty string           `json:"operatingParty,omitempty"`
+	Credentials    []credentialSpec `json:"credentials,omitempty"`
+	SelfCheck      string           `json:"selfCheck,omitempty"`
+}
+
+type identitySpec struct {
+	Context string `json:"context"`
+	BPN     string `json:"businessPartnerNumber"`
+}
+
+type credentialSpec struct {
+	Type   string         `json:"type"`
+	Claims map[string]any `json:"claims,omitempty"`
+}
+
+func newParticipant() resource.Resource {
+	return &objectResource[participantModel, *participantModel]{
+		noun: "participant", kind: "participants", schema: participantSchema,
+		settled: func(o object) (bool, string) { return conditionsTrue(o, "Onboarded", "Active") },
+	}
+}
+
+func participantSchema() schema.Schema {
+	return schema.Schema{
+		MarkdownDescription: "A legal entity in a dataspace with its own connector identity: organization, identity, cell.",
+		Attributes: map[string]schema.Attribute{
+			"name": nameAttribute("participant"),
+			"organization": schema.StringAttribute{
+				Required: true, MarkdownDescription: "Organization that owns it.",
+				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			},
+			"identity": schema.SingleNestedAttribute{
+				Required: true, MarkdownDescription: "Its identity in the dataspace.",
+				Attributes: map[string]schema.Attribute{
+					"context": schema.StringAttribute{
+						Required: true, MarkdownDescription: "Last part of the DID `did:web:<cell's host>:<context>`.",
+						PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+					},
+					"business_partner_number": schema.StringAttribute{Required: true, MarkdownDescription: "`BPNL` and 12 digits or capital letters."},
+				},
+			},
+			"cell":            schema.StringAttribute{Required: true, MarkdownDescription: "Cell in which its connector runs."},
+			"profile":         schema.StringAttribute{Required: true, MarkdownDescription: "Dataspace profile."},
+			"operating_party": schema.StringAttribute{Optional: true, MarkdownDescription: "Who runs the connector on its behalf. Absent: the cell's operating party."},
+			"self_check": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString("Enforce"),
+				MarkdownDescription: "`Enforce`: it evaluates its own obligations before it offers. `Off`: it does not, as other connectors; its counterparties evaluate them all the same.",
+				Validators:          []validator.String{stringvalidator.OneOf("Enforce", "Off")},
+			},
+			"credentials": schema.MapNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "Credentials that the profile's issuers grant it, by type. Needs the governance authority's role.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"claims": schema.MapAttribute{
+						Optional: true, ElementType: types.StringType,
+						MarkdownDescription: "Facts that the issuer vouches for; they become the credential's subject.",
+					},
+				}},
+			},
+			"did": schema.StringAttribute{
+				Computed: true, MarkdownDescription: "Decentralised identifier.",
+				PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+			},
+			"protocol_url": schema.StringAttribute{
+				Computed: true, MarkdownDescription: "Base of the Dataspace Protocol.",
+				PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+			},
+		},
+	}
+}
+
+func (m *participantModel) objectName() string { return m.Name.ValueString() }
+
+func (m *participantModel) spec(context.Context) (any, diag.Diagnostics) {
+	s := participantSpec{
+		Organization: m.Organization.ValueString(),
+		Identity:     identitySpec{Context: m.Identity.Context.ValueString(), BPN: m.Identity.BPN.ValueString()},
+		Cell:         m.Cell.ValueString(), Profile: m.Profile.ValueString(),
+		OperatingParty: m.OperatingParty.ValueString(), SelfCheck: m.SelfCheck.ValueString(),
+	}
+	for t, c := range m.Credentials {
+		claims := make(map[string]any, len(c.Claims))
+		for k, v := range c.Claims {
+			claims[k] = v
+		}
+		s.Credentials = append(s.Credentials, credentialSpec{Type: t, Claims: claims})
+	}
+	slices.SortFunc(s.Credentials, func(a, b credentialSpec) int { return strings.Compare(a.Type, b.Type) })
+	return s, nil
+}
+
+func (m *participantModel) read(_ context.Context, o object) diag.Diagnostics {
+	var (
+		s      participantSpec
+		status struct {
+			DID         string `json:"did"`
+			ProtocolURL string `json:"protocolURL"`
+		}
+	)
+	diags := decode(o.Spec, &s, "participant")
+	diags.Append(decode(o.Status, &status, "participant's status")...)
+	m.Name, m.Organization = types.StringValue(o.Name), types.StringValue(s.Organization)
+	m.Identity = identityModel{Context: types.StringValue(s.Identity.Context), BPN: types.StringValue(s.Identity.BPN)}
+	m.Cell, m.Profile = types.StringValue(s.Cell), types.StringValue(s.Profile)
+	m.OperatingParty, m.SelfCheck = optional(s.OperatingParty), types.StringValue(s.SelfCheck)
+	m.DID, m.ProtocolURL = types.StringValue(status.DID), types.StringValue(status.ProtocolURL)
+
+	configured := m.Credentials
+	m.Credentials = nil
+	if len(s.Credentials) > 0 || configured != nil {
+		m.Credentials = make(map[string]credentialModel, len(s.Credentials))
+	}
+	for _, c := range s.Credentials {
+		claims := make(map[string]string, len(c.Claims))
+		for k, v := range c.Claims {
+			claims[k] = text(v)
+		}
+		if len(claims) == 0 && configured[c.Type].Claims == nil {
+			claims = nil // the configuration leaves them out; so does the state
+		}
+		m.Credentials[c.Type] = credentialModel{Claims: claims}
+	}
+	return diags
+}
+
+// text renders a claim that somebody may have written as another JSON type, so that the change shows.
+func text(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
+}
