@@ -185,19 +185,10 @@ func newKubectlCommand() *cobra.Command {
 
 // newAgentCommand is started by `up`, not by people.
 func newAgentCommand() *cobra.Command {
-	var state, kube, dns string
-	c := &cobra.Command{
-		Use: "agent NAME", Hidden: true, Args: cobra.ExactArgs(1),
+	return &cobra.Command{
+		Use: cluster.AgentCommand, Hidden: true, DisableFlagParsing: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := os.Setenv(cluster.StateEnv, state); err != nil {
-				return err
-			}
-			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			return cluster.Agent(c.Context(), args[0], kube, dns, log)
+			return cluster.Agent(c.Context(), args, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		},
 	}
-	c.Flags().StringVar(&state, "state", "", "folder of the clusters' state")
-	c.Flags().StringVar(&kube, "kube", "", "the built Kubernetes programs")
-	c.Flags().StringVar(&dns, "dns", "", "the built CoreDNS")
-	return c
 }

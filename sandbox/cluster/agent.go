@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"k8s.io/client-go/informers"
@@ -18,11 +19,22 @@ import (
 	"github.com/kaphera/kaphera/sandbox/pki"
 )
 
+// AgentCommand is the first argument that Up starts its own program with; the
+// program must then call Agent with the arguments that follow.
+const AgentCommand = "agent"
+
 // Agent runs, inside the cluster's network namespace, what a cluster needs
 // besides Kubernetes: gateway, volumes, and starting again what ended. It
 // returns when ctx ends or one of these fails.
-func Agent(ctx context.Context, name, kube, coredns string, log *slog.Logger) error {
-	l, err := newLayout(name)
+func Agent(ctx context.Context, args []string, log *slog.Logger) error {
+	if len(args) != 4 {
+		return fmt.Errorf("the agent is started by `sandbox up`, with a name, a folder and two programs, not with %q", args)
+	}
+	kube, coredns := args[2], args[3]
+	if err := os.Setenv(StateEnv, args[1]); err != nil {
+		return err
+	}
+	l, err := newLayout(args[0])
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -13,15 +12,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-
+	"github.com/kaphera/kaphera/sandbox/cluster/staticimage"
 	"github.com/kaphera/kaphera/sandbox/image"
 	"github.com/kaphera/kaphera/sandbox/internal/place"
 	"github.com/kaphera/kaphera/sandbox/internal/proc"
@@ -73,9 +67,16 @@ func Build(ctx context.Context, report Report) (Artifacts, error) {
 	if a.DNS, err = dnsBinary.build(ctx, root, cache, report); err != nil {
 		return a, err
 	}
-	a.Pause, err = image.Store{Dir: filepath.Join(cache, "images")}.Build(ctx, pauseRecipe{root, cache}, io.Discard)
+	a.Pause, err = image.Store{Dir: filepath.Join(cache, "images")}.Build(ctx, staticimage.Recipe{
+		Image: "pause", Version: pauseVersion, Module: filepath.Join(root, "sandbox"), Package: "./cluster/pause", Cache: cache,
+	}, io.Discard)
 	return a, err
 }
+
+const (
+	pauseVersion = "1"
+	pauseRef     = image.Registry + "/pause:" + pauseVersion
+)
 
 // Envtest builds Kubernetes' programs if need be and links the ones that
 // controller tests start; it returns the folder of the links.
@@ -147,33 +148,14 @@ func (b binary) build(ctx context.Context, root, cache string, report Report) (s
 		report(fmt.Sprintf("building %s: %d packages compiled, %s", b.name, packages, time.Since(begin).Round(time.Second)))
 	}}
 	tmp := out + ".new"
-	if err := goBuild(ctx, source, tmp, b.ldflags, ".", progress); err != nil {
+	if err := proc.Run(ctx, proc.Cmd{
+		Name: "go", Args: []string{"build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", b.ldflags, "-o", tmp, "."},
+		Dir: source, Env: []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS="}, Log: progress,
+	}); err != nil {
 		return "", fmt.Errorf("build %s: %w; run `go build .` in %s to see it alone", b.name, err, source)
 	}
 	report(fmt.Sprintf("built %s in %s", b.name, time.Since(begin).Round(time.Second)))
 	return out, os.Rename(tmp, out)
-}
-
-func goBuild(ctx context.Context, dir, out, ldflags, pkg string, log *compileProgress) error {
-	return proc.Run(ctx, proc.Cmd{
-		Name: "go", Args: []string{"build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", out, pkg},
-		Dir: dir, Env: []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS="}, Log: log,
-	})
-}
-
-// writeLayer writes a layer that holds one program; its bytes depend on nothing else.
-func writeLayer(path, name string, program []byte) error {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	header := &tar.Header{Name: name, Mode: 0o755, Size: int64(len(program)), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
-	if err := w.WriteHeader(header); err != nil {
-		return err
-	}
-	_, err := w.Write(program)
-	if err = errors.Join(err, w.Close()); err != nil {
-		return err
-	}
-	return os.WriteFile(path, b.Bytes(), 0o600)
 }
 
 func (b binary) key(ctx context.Context, source string) (string, error) {
@@ -215,50 +197,4 @@ func (p *compileProgress) Write(data []byte) (int, error) {
 		p.report(p.packages)
 	}
 	return len(data), nil
-}
-
-// pauseRecipe makes the image that holds every pod's namespaces.
-type pauseRecipe struct{ root, cache string }
-
-const pauseRef = image.Registry + "/pause:1"
-
-func (pauseRecipe) Name() string { return "pause" }
-func (pauseRecipe) Tag() string  { return "1" }
-
-func (r pauseRecipe) Prepare(ctx context.Context, _ io.Writer) (string, func(string) (v1.Image, error), error) {
-	return staticImage(ctx, filepath.Join(r.root, "sandbox"), "./cluster/pause", filepath.Join(r.cache, "build", "pause"))
-}
-
-// staticImage is an image of one static binary of this module and nothing else.
-func staticImage(ctx context.Context, module, pkg, out string) (string, func(string) (v1.Image, error), error) {
-	if err := goBuild(ctx, module, out, "-s -w", pkg, &compileProgress{}); err != nil {
-		return "", nil, err
-	}
-	data, err := os.ReadFile(out)
-	if err != nil {
-		return "", nil, err
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:10]), func(dir string) (v1.Image, error) {
-		path := filepath.Join(dir, "layer.tar")
-		if err := writeLayer(path, "app", data); err != nil {
-			return nil, err
-		}
-		layer, err := tarball.LayerFromFile(path)
-		if err != nil {
-			return nil, err
-		}
-		img, err := mutate.AppendLayers(empty.Image, layer)
-		if err != nil {
-			return nil, err
-		}
-		file, err := img.ConfigFile()
-		if err != nil {
-			return nil, err
-		}
-		file = file.DeepCopy()
-		file.OS, file.Architecture = "linux", runtime.GOARCH
-		file.Config = v1.Config{Entrypoint: []string{"/app"}, User: "65532:65532", WorkingDir: "/"}
-		return mutate.ConfigFile(img, file)
-	}, nil
 }

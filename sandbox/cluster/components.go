@@ -77,7 +77,7 @@ func components(l layout, s *state, kube, coredns, self string) []component {
 			files: []string{l.etc("proxy.yaml"), l.kubeconfig("proxy")}},
 		{name: dns, argv: []string{coredns, "-conf", l.etc("Corefile")},
 			files: []string{l.etc("Corefile"), l.kubeconfig("dns")}},
-		{name: agent, argv: []string{self, "agent", l.name, "--state", filepath.Dir(l.dir), "--kube", kube, "--dns", coredns},
+		{name: agent, argv: []string{self, AgentCommand, l.name, filepath.Dir(l.dir), kube, coredns},
 			files: []string{l.kubeconfig("agent"), l.gatewayCA()}},
 	}
 }
