@@ -117,6 +117,18 @@ type IssuerConfig struct {
 	Types []CredentialType `json:"types"`
 }
 
+// IssuerStatus is its answer, and GET's.
+type IssuerStatus struct {
+	DID   string `json:"did"`
+	KeyID string `json:"keyId"` // did#kid of the active key
+}
+
+// OfferCredentials is POST /admin/v1/issuers/{ctx}/offers: offers credentials to a holder, who then asks for them.
+type OfferCredentials struct {
+	Holder string   `json:"holder"` // DID
+	Types  []string `json:"types"`
+}
+
 // CredentialType is what an issuer can issue.
 type CredentialType struct {
 	Type     string `json:"type"`

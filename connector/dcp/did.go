@@ -262,3 +262,19 @@ func unmarshalStrings(raw []byte, into *[]string) error {
 	}
 	return nil
 }
+
+// CheckPublished says whether a DID's document is where this connector would serve it: below publicURL, under the context's name.
+func CheckPublished(did, publicURL, participantContext string) error {
+	base, err := url.Parse(publicURL)
+	if err != nil {
+		return fmt.Errorf("public address %q: %w", publicURL, err)
+	}
+	got, err := WebURL(did, base.Scheme == "http")
+	if err != nil {
+		return err
+	}
+	if want := strings.TrimSuffix(publicURL, "/") + "/" + participantContext + "/did.json"; got != want {
+		return fmt.Errorf("the document of %s would be looked for at %s, but this connector serves it at %s", did, got, want)
+	}
+	return nil
+}

@@ -182,8 +182,8 @@ func excerpt(body []byte) string {
 		return r
 	}, string(body))
 	text = strings.Join(strings.Fields(text), " ")
-	if r := []rune(text); len(r) > 300 {
-		text = string(r[:300]) + "…"
+	if r := []rune(text); len(r) > 600 {
+		text = string(r[:600]) + "…"
 	}
 	return text
 }

@@ -240,3 +240,24 @@ func temporary(err error) bool {
 	}
 	return errors.As(err, &ue) || errors.As(err, &ne) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
+
+// Signature verifies the signature of a credential by its issuer, and nothing else.
+func (v *Verifier) Signature(ctx context.Context, c *Credential) error {
+	if err := v.verifyToken(ctx, c.token, c.Issuer, AssertionMethod); err != nil {
+		return fmt.Errorf("its signature by %s could not be verified: %w", c.Issuer, err)
+	}
+	return nil
+}
+
+// Status finds out whether a credential is "good", "revoked" or "suspended", with the reason for people; the error says why that cannot be
+// found out.
+func (v *Verifier) Status(ctx context.Context, c *Credential) (status, reason string, err error) {
+	code, reason := v.checkStatus(ctx, c)
+	switch code {
+	case "":
+		return "good", "", nil
+	case codeRevoked, codeSuspended:
+		return code, reason, nil
+	}
+	return "", "", errors.New(reason)
+}

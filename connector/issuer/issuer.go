@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package issuer issues credentials by DCP to the holders that its operator has registered, delivers them, and publishes their status.
+// What is issued to whom, with which claims, is told by the admin API; nothing is decided here beyond that.
+package issuer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/dcp/keyring"
+	"github.com/kaphera/kaphera/connector/vault"
+)
+
+// Deps is what an issuer needs.
+type Deps struct {
+	DB           *pgxpool.Pool // schema issuer, migrated
+	Vault        *vault.Store
+	Verifier     *dcp.Verifier
+	PublicURL    string           // base of everything public of this connector
+	KeyAlgorithm string           // of new keys: ES256 (default) or EdDSA
+	Poll         time.Duration    // between two looks for deliveries that are due; default 1 s
+	Now          func() time.Time // default time.Now
+	Log          *slog.Logger     // default slog.Default
+}
+
+// Issuer is the issuer role. One process serves any number of issuers, each under its context name.
+type Issuer struct {
+	store     *store
+	ring      *keyring.Ring
+	v         *dcp.Verifier
+	replay    *dcp.PostgresReplay
+	publicURL string
+	poll      time.Duration
+	now       func() time.Time
+	log       *slog.Logger
+	wake      chan struct{}
+}
+
+// New makes an issuer. It connects to nothing yet.
+func New(d Deps) (*Issuer, error) {
+	if d.DB == nil || d.Vault == nil || d.Verifier == nil || d.PublicURL == "" {
+		return nil, errors.New("the issuer needs a database, a vault, a verifier and its public address")
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.Log == nil {
+		d.Log = slog.Default()
+	}
+	if d.Poll == 0 {
+		d.Poll = time.Second
+	}
+	ring, err := keyring.New(d.DB, d.Vault, "issuer", d.KeyAlgorithm, d.Now)
+	if err != nil {
+		return nil, err
+	}
+	return &Issuer{
+		store: &store{db: d.DB}, ring: ring, v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "issuer"),
+		publicURL: strings.TrimSuffix(d.PublicURL, "/"), poll: d.Poll, now: d.Now, log: d.Log.With("role", "issuer"), wake: make(chan struct{}, 1),
+	}, nil
+}
+
+// Public serves the DID documents, the issuer services and the status lists:
+//
+//	GET  /{ctx}/did.json
+//	GET  /{ctx}/issuance/metadata
+//	GET  /{ctx}/issuance/schemas/{type}
+//	POST /{ctx}/issuance/credentials
+//	GET  /{ctx}/issuance/requests/{id}
+//	GET  /{ctx}/status/{list}
+func (i *Issuer) Public() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /{ctx}/did.json", i.handle(i.serveDocument))
+	mux.Handle("GET /{ctx}/issuance/metadata", i.handle(i.serveMetadata))
+	mux.Handle("GET /{ctx}/issuance/schemas/{type}", i.handle(i.serveSchema))
+	mux.Handle("POST /{ctx}/issuance/credentials", i.handle(i.serveRequest))
+	mux.Handle("GET /{ctx}/issuance/requests/{id}", i.handle(i.serveRequestStatus))
+	mux.Handle("GET /{ctx}/status/{list}", i.handle(i.serveStatusList))
+	return mux
+}
+
+// Internal serves the admin API; whoever mounts it checks the internal bearer token:
+//
+//	PUT, GET, DELETE /admin/v1/issuers/{ctx}                       adminapi.IssuerConfig -> adminapi.IssuerStatus
+//	POST /admin/v1/issuers/{ctx}/keys/rotate                       -> adminapi.IssuerStatus
+//	PUT, GET, DELETE /admin/v1/issuers/{ctx}/holders/{did, base64url}   adminapi.Holder
+//	GET  /admin/v1/issuers/{ctx}/credentials?holder=               -> []adminapi.Issued, newest first
+//	POST /admin/v1/issuers/{ctx}/credentials/{id}/{revoke,suspend,resume,deliver}   -> adminapi.Issued
+//	POST /admin/v1/issuers/{ctx}/offers                            adminapi.OfferCredentials -> 200 when the holder took it
+func (i *Issuer) Internal() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("PUT /admin/v1/issuers/{ctx}", i.handle(i.putIssuer))
+	mux.Handle("GET /admin/v1/issuers/{ctx}", i.handle(i.getIssuer))
+	mux.Handle("DELETE /admin/v1/issuers/{ctx}", i.handle(i.deleteIssuer))
+	mux.Handle("POST /admin/v1/issuers/{ctx}/keys/rotate", i.handle(i.rotateKey))
+	mux.Handle("PUT /admin/v1/issuers/{ctx}/holders/{did}", i.handle(i.putHolder))
+	mux.Handle("GET /admin/v1/issuers/{ctx}/holders/{did}", i.handle(i.getHolder))
+	mux.Handle("DELETE /admin/v1/issuers/{ctx}/holders/{did}", i.handle(i.deleteHolder))
+	mux.Handle("GET /admin/v1/issuers/{ctx}/credentials", i.handle(i.listIssued))
+	mux.Handle("POST /admin/v1/issuers/{ctx}/credentials/{id}/{action}", i.handle(i.postAction))
+	mux.Handle("POST /admin/v1/issuers/{ctx}/offers", i.handle(i.postOffer))
+	return mux
+}
+
+func (i *Issuer) handle(f func(*http.Request) (any, error)) http.Handler {
+	return dcp.Handler(i.log, f)
+}
+
+// Run delivers what is due until ctx ends. Any number of replicas may run.
+func (i *Issuer) Run(ctx context.Context) error {
+	go func() { _ = i.replay.Run(ctx) }()
+	tick := time.NewTicker(i.poll)
+	defer tick.Stop()
+	for {
+		if err := i.work(ctx); err != nil && ctx.Err() == nil {
+			i.log.ErrorContext(ctx, "looking for deliveries failed; trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-i.wake:
+		}
+	}
+}
+
+func (i *Issuer) poke() {
+	select {
+	case i.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package issuer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+)
+
+// store holds the issuer's queries.
+type store struct{ db *pgxpool.Pool }
+
+type issuerRow struct {
+	ctx   string
+	did   string
+	types []adminapi.CredentialType
+}
+
+var errNone = errors.New("no such row")
+
+func (s *store) issuer(ctx context.Context, ictx string) (issuerRow, error) {
+	row := issuerRow{ctx: ictx}
+	var types []byte
+	err := s.db.QueryRow(ctx, "SELECT did, types FROM issuer.issuers WHERE ctx = $1", ictx).Scan(&row.did, &types)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return row, errNone
+	}
+	if err == nil {
+		err = json.Unmarshal(types, &row.types)
+	}
+	if err != nil {
+		return row, fmt.Errorf("read issuer %s: %w", ictx, err)
+	}
+	return row, nil
+}
+
+// entitlements returns the claims of a holder by credential type.
+func (s *store) entitlements(ctx context.Context, ictx, holder string) (map[string]json.RawMessage, error) {
+	rows, err := s.db.Query(ctx, "SELECT type, claims FROM issuer.entitlements WHERE ctx = $1 AND holder = $2", ictx, holder)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]json.RawMessage{}
+	var typ string
+	var claims []byte
+	_, err = pgx.ForEachRow(rows, []any{&typ, &claims}, func() error {
+		out[typ] = append(json.RawMessage(nil), claims...)
+		return nil
+	})
+	return out, err
+}
+
+// putEntitlements replaces those of a holder.
+func (s *store) putEntitlements(ctx context.Context, ictx string, h adminapi.Holder) error {
+	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "DELETE FROM issuer.entitlements WHERE ctx = $1 AND holder = $2", ictx, h.DID); err != nil {
+			return err
+		}
+		for _, c := range h.Credentials {
+			if _, err := tx.Exec(ctx, "INSERT INTO issuer.entitlements (ctx, holder, type, claims) VALUES ($1, $2, $3, $4)", ictx, h.DID, c.Type, c.Claims); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+type request struct {
+	ID          string    `db:"id"`
+	Ctx         string    `db:"ctx"`
+	Holder      string    `db:"holder"`
+	HolderPID   string    `db:"holder_pid"`
+	State       string    `db:"state"`
+	Reason      string    `db:"reason"`
+	AccessToken string    `db:"access_token"`
+	Attempts    int       `db:"attempts"`
+	CreatedAt   time.Time `db:"created_at"`
+}
+
+const requestColumns = "id, ctx, holder, holder_pid, state, reason, access_token, attempts, created_at"
+
+func (s *store) request(ctx context.Context, ictx, id string) (request, error) {
+	rows, err := s.db.Query(ctx, "SELECT "+requestColumns+" FROM issuer.requests WHERE ctx = $1 AND id = $2", ictx, id)
+	if err != nil {
+		return request{}, err
+	}
+	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[request])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, errNone
+	}
+	return r, err
+}
+
+// repeated finds the same request of a holder while it is not delivered, and makes it due: its sender has not seen our answer, or nothing
+// has come. It returns "" when there is none.
+func (s *store) repeated(ctx context.Context, tx pgx.Tx, r request, objects []string, now time.Time) (string, error) {
+	// Repeats that arrive at once wait for each other here.
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", r.Ctx+" "+r.Holder+" "+r.HolderPID); err != nil {
+		return "", err
+	}
+	var id string
+	err := tx.QueryRow(ctx, `UPDATE issuer.requests SET next_attempt_at = $6, attempts = 0, access_token = $5, updated_at = $6
+		WHERE ctx = $1 AND holder = $2 AND holder_pid = $3 AND objects = $4 AND NOT delivered RETURNING id`,
+		r.Ctx, r.Holder, r.HolderPID, objects, r.AccessToken, now).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return id, err
+}
+
+func (s *store) insertRequest(ctx context.Context, tx pgx.Tx, r request, objects []string, now time.Time) error {
+	_, err := tx.Exec(ctx, `INSERT INTO issuer.requests (id, ctx, holder, holder_pid, objects, state, reason, access_token, next_attempt_at, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $9)`, r.ID, r.Ctx, r.Holder, r.HolderPID, objects, r.State, r.Reason, r.AccessToken, now)
+	return err
+}
+
+type credential struct {
+	ID        string    `db:"id"`
+	Holder    string    `db:"holder"`
+	Type      string    `db:"type"`
+	Profile   string    `db:"profile"`
+	Raw       string    `db:"raw"`
+	Revoked   bool      `db:"revoked"`
+	Suspended bool      `db:"suspended"`
+	IssuedAt  time.Time `db:"issued_at"`
+	ExpiresAt time.Time `db:"expires_at"`
+}
+
+const credentialColumns = "id, holder, type, profile, raw, revoked, suspended, issued_at, expires_at"
+
+const (
+	listSize = 131_072 // entries of a status list: the least that W3C allows
+	listFill = listSize / 2
+)
+
+// reserve inserts a credential that is yet to be signed at a free random place of a status list; neighbours in a list say nothing that way.
+func (s *store) reserve(ctx context.Context, tx pgx.Tx, ictx, requestID string, c credential) (list, index int, err error) {
+	if err := tx.QueryRow(ctx, "SELECT count(*) / $2 FROM issuer.credentials WHERE ctx = $1", ictx, listFill).Scan(&list); err != nil {
+		return 0, 0, err
+	}
+	for range 50 {
+		index = rand.IntN(listSize) // #nosec G404 -- to spread, not to hide
+		tag, err := tx.Exec(ctx, `INSERT INTO issuer.credentials (id, ctx, request_id, holder, type, profile, raw, list, idx, issued_at, expires_at)
+			VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10) ON CONFLICT (ctx, list, idx) DO NOTHING`,
+			c.ID, ictx, requestID, c.Holder, c.Type, c.Profile, list, index, c.IssuedAt, c.ExpiresAt)
+		if err != nil || tag.RowsAffected() == 1 {
+			return list, index, err
+		}
+	}
+	return 0, 0, fmt.Errorf("found no free place in status list %d of %s", list, ictx)
+}
+
+func (s *store) issuedFor(ctx context.Context, requestID string) ([]credential, error) {
+	rows, err := s.db.Query(ctx, "SELECT "+credentialColumns+" FROM issuer.credentials WHERE request_id = $1 ORDER BY type", requestID)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[credential])
+}
+
+// issued lists the credentials of an issuer, newest first; an empty holder is everybody.
+func (s *store) issued(ctx context.Context, ictx, holder string) ([]credential, error) {
+	rows, err := s.db.Query(ctx, "SELECT "+credentialColumns+" FROM issuer.credentials WHERE ctx = $1 AND ($2 = '' OR holder = $2) ORDER BY issued_at DESC, id LIMIT 1000", ictx, holder)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[credential])
+}
+
+// actions are what may be done with an issued credential.
+var actions = map[string]string{
+	"revoke":  "UPDATE issuer.credentials SET revoked = true WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
+	"suspend": "UPDATE issuer.credentials SET suspended = true WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
+	"resume":  "UPDATE issuer.credentials SET suspended = false WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
+	"deliver": `WITH due AS (UPDATE issuer.requests SET delivered = false, attempts = 0, next_attempt_at = now(), created_at = now()
+			WHERE ctx = $1 AND id = (SELECT request_id FROM issuer.credentials WHERE ctx = $1 AND id = $2))
+		SELECT ` + credentialColumns + " FROM issuer.credentials WHERE ctx = $1 AND id = $2",
+}
+
+func (s *store) act(ctx context.Context, ictx, id, action string) (credential, error) {
+	rows, err := s.db.Query(ctx, actions[action], ictx, id)
+	if err != nil {
+		return credential{}, err
+	}
+	c, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[credential])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return c, errNone
+	}
+	return c, err
+}
+
+// setIndexes returns the places of a list whose bit is set.
+func (s *store) setIndexes(ctx context.Context, ictx, column string, list int) ([]int, error) {
+	rows, err := s.db.Query(ctx, "SELECT idx FROM issuer.credentials WHERE ctx = $1 AND list = $2 AND "+column, ictx, list)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int])
+}
+
+// keepTrying is how long a delivery is tried; a repeat of the request starts it anew.
+const keepTrying = 7 * 24 * time.Hour
+
+// lease takes deliveries that are due, for a minute.
+func (s *store) lease(ctx context.Context, now time.Time, limit int) ([]request, error) {
+	rows, err := s.db.Query(ctx, `UPDATE issuer.requests SET leased_until = $1::timestamptz + interval '1 minute', attempts = attempts + 1
+		WHERE id IN (SELECT id FROM issuer.requests WHERE NOT delivered AND next_attempt_at <= $1 AND created_at > $2
+			AND (leased_until IS NULL OR leased_until < $1) ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+		RETURNING `+requestColumns, now, now.Add(-keepTrying), limit)
+	if err != nil {
+		return nil, fmt.Errorf("lease deliveries: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[request])
+}
+
+// settle ends a lease; failure is empty when the delivery was taken.
+func (s *store) settle(ctx context.Context, r request, failure string, next, now time.Time) error {
+	_, err := s.db.Exec(ctx, `UPDATE issuer.requests SET delivered = $2, last_error = $3, next_attempt_at = $4, updated_at = $5, leased_until = NULL,
+		access_token = CASE WHEN $2 THEN '' ELSE access_token END WHERE id = $1`, r.ID, failure == "", failure, next, now)
+	if err != nil {
+		return fmt.Errorf("store the delivery of request %s: %w", r.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wallet
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/profile"
+)
+
+// store holds the wallet's queries.
+type store struct{ db *pgxpool.Pool }
+
+type participant struct {
+	ctx   string
+	did   string
+	trust []profile.TrustedIssuer
+}
+
+var errNoParticipant = errors.New("no such participant")
+
+func (s *store) participant(ctx context.Context, pctx string) (participant, error) {
+	p := participant{ctx: pctx}
+	var trust []byte
+	err := s.db.QueryRow(ctx, "SELECT did, trusted_issuers FROM wallet.participants WHERE ctx = $1", pctx).Scan(&p.did, &trust)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return p, errNoParticipant
+	}
+	if err == nil {
+		err = json.Unmarshal(trust, &p.trust)
+	}
+	if err != nil {
+		return p, fmt.Errorf("read participant %s: %w", pctx, err)
+	}
+	return p, nil
+}
+
+// State of a request.
+const (
+	requested = "REQUESTED"
+	sent      = "SENT"
+	issued    = "ISSUED"
+	rejected  = "REJECTED"
+)
+
+type request struct {
+	ID        string     `db:"id"`
+	Ctx       string     `db:"ctx"`
+	Issuer    string     `db:"issuer"`
+	Type      string     `db:"type"`
+	ObjectID  string     `db:"object_id"`
+	Renewal   bool       `db:"renewal"`
+	State     string     `db:"state"`
+	Location  string     `db:"location"`
+	Reason    string     `db:"reason"`
+	Attempts  int        `db:"attempts"`
+	CreatedAt time.Time  `db:"created_at"`
+	SentAt    *time.Time `db:"sent_at"`
+	UpdatedAt time.Time  `db:"updated_at"`
+}
+
+const requestColumns = "id, ctx, issuer, type, object_id, renewal, state, location, reason, attempts, created_at, sent_at, updated_at"
+
+func (r request) open() bool { return r.State == requested || r.State == sent }
+
+// openRequest makes a request unless one for the same issuer and type is under way.
+func (s *store) openRequest(ctx context.Context, r request, now time.Time) error {
+	_, err := s.db.Exec(ctx, `INSERT INTO wallet.requests (id, ctx, issuer, type, object_id, renewal, state, next_attempt_at, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, 'REQUESTED', $7, $7, $7) ON CONFLICT (ctx, issuer, type) WHERE state IN ('REQUESTED', 'SENT') DO NOTHING`,
+		uuid.NewString(), r.Ctx, r.Issuer, r.Type, r.ObjectID, r.Renewal, now)
+	if err != nil {
+		return fmt.Errorf("store the request for %s of %s: %w", r.Type, r.Ctx, err)
+	}
+	return nil
+}
+
+// requests returns the newest request for each issuer and type.
+func (s *store) requests(ctx context.Context, pctx string) ([]request, error) {
+	rows, err := s.db.Query(ctx, "SELECT DISTINCT ON (issuer, type) "+requestColumns+" FROM wallet.requests WHERE ctx = $1 ORDER BY issuer, type, created_at DESC", pctx)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[request])
+}
+
+func (s *store) request(ctx context.Context, pctx, id string) (request, error) {
+	rows, err := s.db.Query(ctx, "SELECT "+requestColumns+" FROM wallet.requests WHERE ctx = $1 AND id = $2", pctx, id)
+	if err != nil {
+		return request{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[request])
+}
+
+// lease takes requests that are due, for a minute; a worker that dies leaves them to the others.
+func (s *store) lease(ctx context.Context, now time.Time, limit int) ([]request, error) {
+	rows, err := s.db.Query(ctx, `UPDATE wallet.requests SET leased_until = $1::timestamptz + interval '1 minute', attempts = attempts + 1
+		WHERE id IN (SELECT id FROM wallet.requests WHERE state IN ('REQUESTED', 'SENT') AND next_attempt_at <= $1
+			AND (leased_until IS NULL OR leased_until < $1) ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+		RETURNING `+requestColumns, now, limit)
+	if err != nil {
+		return nil, fmt.Errorf("lease requests: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[request])
+}
+
+// moveRequest ends a lease. It changes nothing when a delivery has ended the request meanwhile.
+func (s *store) moveRequest(ctx context.Context, r request, next, now time.Time) error {
+	_, err := s.db.Exec(ctx, `UPDATE wallet.requests SET state = $2, location = $3, reason = $4, attempts = $5, next_attempt_at = $6, sent_at = $7,
+		updated_at = $8, leased_until = NULL WHERE id = $1 AND state IN ('REQUESTED', 'SENT')`,
+		r.ID, r.State, r.Location, r.Reason, r.Attempts, next, r.SentAt, now)
+	if err != nil {
+		return fmt.Errorf("store the state of request %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// reject ends a request on the issuer's word; a credential that has come stays.
+func (s *store) reject(ctx context.Context, id, reason string, now time.Time) error {
+	_, err := s.db.Exec(ctx, "UPDATE wallet.requests SET state = 'REJECTED', reason = $2, updated_at = $3, leased_until = NULL WHERE id = $1 AND state IN ('REQUESTED', 'SENT')",
+		id, reason, now)
+	if err != nil {
+		return fmt.Errorf("store the rejection of request %s: %w", id, err)
+	}
+	return nil
+}
+
+type held struct {
+	Digest       []byte          `db:"digest"`
+	Ctx          string          `db:"ctx"`
+	ID           string          `db:"id"`
+	Type         string          `db:"type"`
+	Issuer       string          `db:"issuer"`
+	Raw          string          `db:"raw"`
+	Subject      json.RawMessage `db:"subject"`
+	ValidFrom    time.Time       `db:"valid_from"`
+	ValidUntil   *time.Time      `db:"valid_until"`
+	Status       string          `db:"status"`
+	StatusReason string          `db:"status_reason"`
+}
+
+const heldColumns = "digest, ctx, id, type, issuer, raw, subject, valid_from, valid_until, status, status_reason"
+
+// deliver stores credentials and ends the request they answer, together. What is held already stays as it is.
+func (s *store) deliver(ctx context.Context, r request, credentials []*dcp.Credential, now time.Time) error {
+	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		for _, c := range credentials {
+			subject, err := json.Marshal(c.Subjects[0])
+			if err != nil {
+				return fmt.Errorf("store credential %s: %w", c.ID, err)
+			}
+			from := c.ValidFrom
+			if from.IsZero() {
+				from = now
+			}
+			var until *time.Time
+			if !c.ValidUntil.IsZero() {
+				until = &c.ValidUntil
+			}
+			digest := sha256.Sum256([]byte(c.Raw))
+			_, err = tx.Exec(ctx, `INSERT INTO wallet.credentials (ctx, digest, id, type, issuer, raw, subject, valid_from, valid_until, received_at, status_checked_at)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'epoch') ON CONFLICT DO NOTHING`,
+				r.Ctx, digest[:], c.ID, c.Types[0], c.Issuer, c.Raw, subject, from, until, now)
+			if err != nil {
+				return fmt.Errorf("store credential %s: %w", c.ID, err)
+			}
+		}
+		_, err := tx.Exec(ctx, "UPDATE wallet.requests SET state = 'ISSUED', reason = '', updated_at = $2, leased_until = NULL WHERE id = $1", r.ID, now)
+		return err
+	})
+}
+
+// credentials returns everything that a participant holds, the newest first.
+func (s *store) credentials(ctx context.Context, pctx string) ([]held, error) {
+	rows, err := s.db.Query(ctx, "SELECT "+heldColumns+" FROM wallet.credentials WHERE ctx = $1 ORDER BY valid_from DESC, received_at DESC", pctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the credentials of %s: %w", pctx, err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[held])
+}
+
+// leaseStatuses takes credentials whose status has not been looked at since before.
+func (s *store) leaseStatuses(ctx context.Context, before, now time.Time, limit int) ([]held, error) {
+	rows, err := s.db.Query(ctx, `UPDATE wallet.credentials SET status_checked_at = $2 WHERE (ctx, digest) IN (
+			SELECT ctx, digest FROM wallet.credentials WHERE status_checked_at < $1 AND (valid_until IS NULL OR valid_until > $2)
+			ORDER BY status_checked_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING `+heldColumns, before, now, limit)
+	if err != nil {
+		return nil, fmt.Errorf("lease credentials: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[held])
+}
+
+func (s *store) setStatus(ctx context.Context, h held, status, reason string) error {
+	_, err := s.db.Exec(ctx, "UPDATE wallet.credentials SET status = $3, status_reason = $4 WHERE ctx = $1 AND digest = $2", h.Ctx, h.Digest, status, reason)
+	if err != nil {
+		return fmt.Errorf("store the status of credential %s: %w", h.ID, err)
+	}
+	return nil
+}
+
+// openRenewals makes a request for every credential that has less than a third of its life left and is the newest of its kind, unless one
+// is under way or was rejected a short while ago. Several replicas may do so at once.
+func (s *store) openRenewals(ctx context.Context, now time.Time, retry time.Duration) (int64, error) {
+	tag, err := s.db.Exec(ctx, `INSERT INTO wallet.requests (id, ctx, issuer, type, renewal, state, next_attempt_at, created_at, updated_at)
+		SELECT gen_random_uuid()::text, c.ctx, c.issuer, c.type, true, 'REQUESTED', $1, $1, $1
+		FROM (SELECT DISTINCT ON (ctx, issuer, type) ctx, issuer, type, valid_from, valid_until, status
+			FROM wallet.credentials ORDER BY ctx, issuer, type, valid_from DESC, received_at DESC) c
+		WHERE c.valid_until IS NOT NULL AND c.status <> 'revoked' AND $1 >= c.valid_until - (c.valid_until - c.valid_from) / 3
+			AND NOT EXISTS (SELECT FROM wallet.requests r WHERE r.ctx = c.ctx AND r.issuer = c.issuer AND r.type = c.type
+				AND (r.state IN ('REQUESTED', 'SENT') OR (r.state = 'REJECTED' AND r.updated_at > $2)))
+		ON CONFLICT (ctx, issuer, type) WHERE state IN ('REQUESTED', 'SENT') DO NOTHING`, now, now.Add(-retry))
+	if err != nil {
+		return 0, fmt.Errorf("open renewals: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
