@@ -162,4 +162,3 @@ func Connect(url, name string, tlsConfig *tls.Config, creds func() ([]byte, erro
 	}
 	return nats.Connect(url, append(opts, more...)...)
 }
-

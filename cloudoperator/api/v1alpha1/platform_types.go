@@ -35,6 +35,12 @@ type PlatformSpec struct {
 	// +listMapKey=username
 	// +optional
 	People []Person `json:"people,omitempty"`
+	// DataPolicy says what happens to volumes, keys and passwords when the Platform is deleted: Retain keeps them, so that a Platform of
+	// the same name in the same namespace finds its data again; Delete removes them.
+	// +kubebuilder:validation:Enum=Retain;Delete
+	// +kubebuilder:default=Retain
+	// +optional
+	DataPolicy string `json:"dataPolicy,omitempty"`
 }
 
 // PlatformIngress says how the platform's host names are served.

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package parts knows the platform's parts by name: their Services, Secrets and how the operator reaches them. The platform controller
+// brings them up; the cell controller uses them. It decides nothing.
+package parts
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth"
+	"github.com/kaphera/kaphera/cloudoperator/openbao"
+	"github.com/kaphera/kaphera/cloudoperator/pki"
+	"github.com/kaphera/kaphera/cloudoperator/postgres"
+)
+
+// Names of Services, and of the Deployments and StatefulSets behind them.
+const (
+	PostgreSQL = "postgresql"
+	OpenBao    = "openbao"
+	NATS       = "nats"
+	Keycloak   = "keycloak"
+	Cloud      = "kaphera-cloud"
+)
+
+// Names of Secrets and ConfigMaps in the platform's namespace.
+const (
+	SecretCA             = "internal-ca"      // tls.crt, tls.key of the internal authority
+	ConfigCA             = "internal-ca"      // ca.crt, for whoever connects to a part
+	SecretPostgreSQL     = "postgresql-admin" // password of the superuser
+	SecretUnseal         = "openbao-unseal"   // key with which OpenBao unseals itself
+	SecretNATS           = "nats-operator"    // operator.seed, system.seed, operator.jwt, system.jwt, system.creds
+	SecretKeycloak       = "keycloak-admin"   // client-secret of the operator's own client
+	SecretClients        = "oidc-clients"     // secrets of the confidential OIDC clients, by client id
+	SecretPeople         = "people"           // initial passwords, by user name
+	SecretCellCreds      = cellrpc.CredentialsSecret
+	KeyPassword          = "password"
+	KeyUsername          = "username"
+	KeyOperatorSeed      = "operator.seed"
+	KeySystemSeed        = "system.seed"
+	KeyOperatorJWT       = "operator.jwt"
+	KeySystemJWT         = "system.jwt"
+	KeySystemCredentials = "system.creds"
+)
+
+// Superuser of PostgreSQL.
+const Superuser = "postgres"
+
+// TLSSecret is the Secret of a part's server certificate.
+func TLSSecret(part string) string { return part + "-tls" }
+
+// DatabaseSecret holds username and password of a database of the platform's own.
+func DatabaseSecret(database string) string { return "database-" + database }
+
+// AccountSecret holds the seed of a cell's NATS account, key seed.
+func AccountSecret(cell string) string { return "nats-account-" + cell }
+
+// Ports of the Services.
+const (
+	PortPostgreSQL = 5432
+	PortOpenBao    = 8200
+	PortNATS       = 4222
+	PortKeycloak   = 8443
+)
+
+// Host is the cluster-internal name of a part.
+func Host(part, namespace string) string { return part + "." + namespace + ".svc" }
+
+// Access reaches the parts as an administrator.
+type Access struct {
+	// Reader reads Secrets from the API server itself.
+	Reader    client.Reader
+	Client    client.Client
+	Namespace string
+	// Dial overrides the address (host:port) of a part; certificates are still verified for its Host. For operators that run
+	// outside the cluster, such as in tests.
+	Dial map[string]string
+	// TokenFile is the operator's service account token.
+	TokenFile string
+}
+
+// Address of a part, host:port.
+func (a Access) Address(part string, port int) string {
+	if d := a.Dial[part]; d != "" {
+		return d
+	}
+	return fmt.Sprintf("%s:%d", Host(part, a.Namespace), port)
+}
+
+// TLS trusts the internal authority and expects the part's name.
+func (a Access) TLS(ctx context.Context, part string) (*tls.Config, error) {
+	ca, err := a.CA(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return pki.ClientTLS(ca, Host(part, a.Namespace))
+}
+
+// CA returns the internal authority's certificate, PEM.
+func (a Access) CA(ctx context.Context) ([]byte, error) {
+	return a.key(ctx, SecretCA, corev1.TLSCertKey)
+}
+
+// ErrNotSetUp is wrapped when a Secret of a part does not exist yet.
+var ErrNotSetUp = errors.New("not set up yet")
+
+func (a Access) key(ctx context.Context, secret, key string) ([]byte, error) {
+	s, err := a.secret(ctx, secret)
+	if err != nil {
+		return nil, err
+	}
+	v := s[key]
+	if len(v) == 0 {
+		return nil, fmt.Errorf("secret %s/%s has no key %s: %w", a.Namespace, secret, key, ErrNotSetUp)
+	}
+	return v, nil
+}
+
+func (a Access) secret(ctx context.Context, name string) (map[string][]byte, error) {
+	var s corev1.Secret
+	if err := a.Reader.Get(ctx, types.NamespacedName{Namespace: a.Namespace, Name: name}, &s); err != nil {
+		if client.IgnoreNotFound(err) == nil {
+			return nil, fmt.Errorf("secret %s/%s: %w", a.Namespace, name, ErrNotSetUp)
+		}
+		return nil, fmt.Errorf("read secret %s/%s: %w", a.Namespace, name, err)
+	}
+	return s.Data, nil
+}
+
+// Secret describes a Secret of the platform, for EnsureSecret.
+func (a Access) Secret(name string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: a.Namespace, Name: name, Labels: kube.Labels(name)}}
+}
+
+// Ensure makes the missing keys of a Secret of the platform.
+func (a Access) Ensure(ctx context.Context, name string, want map[string]kube.Make) (map[string][]byte, error) {
+	return kube.EnsureSecret(ctx, a.Reader, a.Client, a.Secret(name), want)
+}
+
+// OpenPostgres connects as superuser.
+func (a Access) OpenPostgres(ctx context.Context) (*postgres.Admin, error) {
+	password, err := a.key(ctx, SecretPostgreSQL, KeyPassword)
+	if err != nil {
+		return nil, err
+	}
+	t, err := a.TLS(ctx, PostgreSQL)
+	if err != nil {
+		return nil, err
+	}
+	return postgres.Connect(ctx, postgres.Server{Address: a.Address(PostgreSQL, PortPostgreSQL), User: Superuser, Password: string(password), TLS: t})
+}
+
+// OpenVault checks the Vault's health and logs in as the Cloud operator.
+func (a Access) OpenVault(ctx context.Context) (*openbao.Client, error) {
+	t, err := a.TLS(ctx, OpenBao)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openbao.New("https://"+a.Address(OpenBao, PortOpenBao), t)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Health(ctx); err != nil {
+		return nil, err
+	}
+	token, err := os.ReadFile(a.TokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the operator's service account token: %w", err)
+	}
+	if err := c.Login(ctx, openbao.OperatorRole, strings.TrimSpace(string(token))); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Operator returns the keys of the NATS operator.
+func (a Access) Operator(ctx context.Context) (natsauth.Operator, error) {
+	s, err := a.secret(ctx, SecretNATS)
+	if err != nil {
+		return natsauth.Operator{}, err
+	}
+	return natsauth.Operator{Seed: s[KeyOperatorSeed], SystemSeed: s[KeySystemSeed]}, nil
+}
+
+// NATSURL is the address of the message server for programs in the cluster.
+func (a Access) NATSURL() string { return "tls://" + a.Address(NATS, PortNATS) }
+
+// OpenNATS connects once, without reconnecting, with credentials.
+func (a Access) OpenNATS(ctx context.Context, creds []byte) (*nats.Conn, error) {
+	t, err := a.TLS(ctx, NATS)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := cellrpc.Connect(a.NATSURL(), "kaphera cloud operator", t, func() ([]byte, error) { return creds, nil }, nats.NoReconnect())
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats at %s: %w", a.NATSURL(), err)
+	}
+	return nc, nil
+}
+
+// OpenNATSSystem connects to the system account.
+func (a Access) OpenNATSSystem(ctx context.Context) (*nats.Conn, error) {
+	creds, err := a.key(ctx, SecretNATS, KeySystemCredentials)
+	if err != nil {
+		return nil, err
+	}
+	return a.OpenNATS(ctx, creds)
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package platform
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+
+	"github.com/kaphera/kaphera/cloud/config"
+)
+
+// Ports and the user of our own programs' images.
+const (
+	cloudPublic       = 8080
+	cloudHealth       = 8082
+	programUser int64 = 65532
+)
+
+func cloudConfig(p *cloud.Platform) config.Config {
+	c := config.Config{
+		Listen:    config.Listen{Public: fmt.Sprintf(":%d", cloudPublic), Health: fmt.Sprintf(":%d", cloudHealth)},
+		Namespace: p.Namespace, APIURL: "https://" + apiHost(p), ConsoleURL: "https://" + consoleHost(p),
+		OIDC:    config.OIDC{Issuer: IssuerURL(p), Audience: Audience, CLIClientID: ClientCLI},
+		Console: config.Console{ClientID: ClientConsole, ClientSecretFile: "/etc/kaphera/oidc/" + ClientConsole},
+		NATS: config.NATS{
+			URL: fmt.Sprintf("tls://%s:%d", parts.Host(parts.NATS, p.Namespace), parts.PortNATS), CAFile: "/etc/kaphera/internal-ca/ca.crt",
+			CredentialsDir: "/etc/kaphera/cells", Timeout: "30s",
+		},
+	}
+	if p.Spec.CABundle != "" {
+		c.OIDC.CAFile = "/etc/kaphera/config/gateway-ca.crt"
+	}
+	return c
+}
+
+func cloudWorkload(p *cloud.Platform, image, digest string) workload {
+	cells := secretVolume("cells", parts.SecretCellCreds)
+	cells.Secret.Optional = ptr.To(true) // there is no cell yet
+	return workload{
+		name: parts.Cloud, namespace: p.Namespace, image: image, serviceAccount: parts.Cloud, user: programUser,
+		args:  []string{"--config", "/etc/kaphera/config/config.yaml"},
+		ports: map[string]int32{"http": cloudPublic},
+		ready: httpProbe(corev1.URISchemeHTTP, cloudHealth, "/readyz"), live: httpProbe(corev1.URISchemeHTTP, cloudHealth, "/livez"),
+		startSeconds: 120, grace: 20,
+		mounts: []corev1.VolumeMount{
+			mount("config", "/etc/kaphera/config"), mount("oidc", "/etc/kaphera/oidc"), mount("ca", "/etc/kaphera/internal-ca"), mount("cells", "/etc/kaphera/cells"),
+		},
+		volumes: []corev1.Volume{
+			configVolume("config", parts.Cloud), secretVolume("oidc", parts.SecretClients, ClientConsole), configVolume("ca", parts.ConfigCA), cells,
+		},
+		requests: requests("20m", "48Mi"), memoryLimit: "256Mi", digest: digest,
+	}
+}
+
+func (r *run) cloud(ctx context.Context) error {
+	raw, err := yaml.Marshal(cloudConfig(r.platform))
+	if err != nil {
+		return fmt.Errorf("configuration of the Cloud API: %w", err)
+	}
+	cm := r.configMap(parts.Cloud, map[string]string{"config.yaml": string(raw)})
+	if r.platform.Spec.CABundle != "" {
+		cm.Data["gateway-ca.crt"] = r.platform.Spec.CABundle
+	}
+	w := cloudWorkload(r.platform, r.images.Cloud, kube.Digest(cm.Data))
+	objects := []clientObject{cm, w.service(), r.ingress("kaphera-api", w.name, "http", apiHost(r.platform)), r.ingress("kaphera-console", w.name, "http", consoleHost(r.platform))}
+	if err := r.apply(ctx, objects...); err != nil {
+		return err
+	}
+	// It looks for the realm when it starts; once it runs it stays through a restart of Keycloak.
+	if !r.ok[cloud.ConditionKeycloakReady] && !r.exists(ctx, w.name) {
+		return waiting("Keycloak, where its users log in")
+	}
+	if err := r.apply(ctx, w.deployment()); err != nil {
+		return err
+	}
+	return r.running(ctx, w.name, false)
+}
+
+// ingress serves one host.
+func (r *run) ingress(name, service, port, host string) *networkingv1.Ingress {
+	spec := r.platform.Spec.Ingress
+	in := &networkingv1.Ingress{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.platform.Namespace, Labels: kube.Labels(name), Annotations: spec.Annotations},
+		Spec: networkingv1.IngressSpec{Rules: []networkingv1.IngressRule{{
+			Host: host,
+			IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{
+				Path: "/", PathType: ptr.To(networkingv1.PathTypePrefix),
+				Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: service, Port: networkingv1.ServiceBackendPort{Name: port}}},
+			}}}},
+		}}, TLS: []networkingv1.IngressTLS{{Hosts: []string{host}, SecretName: spec.TLSSecretName}}},
+	}
+	if spec.ClassName != "" {
+		in.Spec.IngressClassName = ptr.To(spec.ClassName)
+	}
+	return in
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package platform
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/keycloak"
+)
+
+// The realm's names.
+const (
+	Realm           = "kaphera"
+	ClientConsole   = "kaphera-console"
+	ClientCLI       = "kaphera-cli"
+	ClientTerraform = "kaphera-terraform"
+	Audience        = "kaphera-api"
+)
+
+// adminClient is the operator's own client in the realm master; Keycloak makes it on its first start.
+const (
+	adminClient    = "kaphera-cloud-operator"
+	adminSecretKey = "client-secret" // #nosec G101 -- a name
+)
+
+const (
+	keycloakHTTP       = 8080
+	keycloakManagement = 9000
+)
+
+// Hosts of a platform.
+func consoleHost(p *cloud.Platform) string { return "console." + p.Spec.Domain }
+func apiHost(p *cloud.Platform) string     { return "api." + p.Spec.Domain }
+func idHost(p *cloud.Platform) string      { return "id." + p.Spec.Domain }
+
+// IssuerURL of the realm.
+func IssuerURL(p *cloud.Platform) string { return "https://" + idHost(p) + "/realms/" + Realm }
+
+func keycloakWorkload(p *cloud.Platform, image string, optimized bool, digest string) workload {
+	env := []corev1.EnvVar{
+		{Name: "KC_DB", Value: "postgres"},
+		{Name: "KC_DB_URL", Value: "jdbc:postgresql://" + parts.Host(parts.PostgreSQL, p.Namespace) + ":5432/" + databaseKeycloak + "?sslmode=verify-full&sslrootcert=/etc/kaphera-ca/ca.crt"},
+		{Name: "KC_DB_POOL_INITIAL_SIZE", Value: "2"}, {Name: "KC_DB_POOL_MAX_SIZE", Value: "20"},
+		{Name: "KC_HOSTNAME", Value: "https://" + idHost(p)}, {Name: "KC_HOSTNAME_STRICT", Value: "true"},
+		{Name: "KC_HTTP_ENABLED", Value: "true"}, {Name: "KC_HTTP_PORT", Value: "8080"}, {Name: "KC_PROXY_HEADERS", Value: "xforwarded"},
+		{Name: "KC_HTTPS_PORT", Value: "8443"},
+		{Name: "KC_HTTPS_CERTIFICATE_FILE", Value: "/etc/keycloak-tls/tls.crt"}, {Name: "KC_HTTPS_CERTIFICATE_KEY_FILE", Value: "/etc/keycloak-tls/tls.key"},
+		{Name: "KC_HEALTH_ENABLED", Value: "true"}, {Name: "KC_METRICS_ENABLED", Value: "true"}, {Name: "KC_CACHE", Value: "local"},
+		{Name: "KC_LOG_LEVEL", Value: "info"}, {Name: "KC_LOG_CONSOLE_OUTPUT", Value: "json"},
+		{Name: "KC_BOOTSTRAP_ADMIN_CLIENT_ID", Value: adminClient},
+		{Name: "JAVA_OPTS_KC_HEAP", Value: "-Xms96m -Xmx320m"},
+		fromSecret("KC_DB_USERNAME", parts.DatabaseSecret(databaseKeycloak), parts.KeyUsername),
+		fromSecret("KC_DB_PASSWORD", parts.DatabaseSecret(databaseKeycloak), parts.KeyPassword),
+		fromSecret("KC_BOOTSTRAP_ADMIN_CLIENT_SECRET", parts.SecretKeycloak, adminSecretKey),
+	}
+	w := workload{
+		name: parts.Keycloak, namespace: p.Namespace, image: image, command: []string{"/opt/keycloak/bin/kc.sh"}, args: []string{"start", "--optimized"}, env: env,
+		ports: map[string]int32{"http": keycloakHTTP, "https": parts.PortKeycloak},
+		ready: httpProbe(corev1.URISchemeHTTPS, keycloakManagement, "/health/ready"),
+		live:  httpProbe(corev1.URISchemeHTTPS, keycloakManagement, "/health/live"), startSeconds: 300, grace: 30,
+		mounts: []corev1.VolumeMount{
+			mount("tls", "/etc/keycloak-tls"), mount("ca", "/etc/kaphera-ca"), {Name: "data", MountPath: "/opt/keycloak/data"},
+		},
+		volumes: []corev1.Volume{
+			secretVolume("tls", parts.TLSSecret(parts.Keycloak), corev1.TLSCertKey, corev1.TLSPrivateKeyKey), configVolume("ca", parts.ConfigCA), emptyDir("data"),
+		},
+		requests: requests("200m", "512Mi"), memoryLimit: "896Mi", digest: digest,
+	}
+	if !optimized {
+		// An image that was not built for these options builds itself at the start, in a copy that it may write to.
+		w.args = []string{"start"}
+		w.init = []corev1.Container{{
+			Name: "copy", Image: image, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"cp", "-a", "/opt/keycloak/.", "/copy"},
+			VolumeMounts: []corev1.VolumeMount{{Name: "home", MountPath: "/copy"}},
+		}}
+		w.mounts = append(w.mounts[:2], corev1.VolumeMount{Name: "home", MountPath: "/opt/keycloak"})
+		w.volumes = append(w.volumes[:2], emptyDir("home"))
+		w.memoryLimit = "1536Mi"
+	}
+	return w
+}
+
+func fromSecret(env, secret, key string) corev1.EnvVar {
+	return corev1.EnvVar{Name: env, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+		LocalObjectReference: corev1.LocalObjectReference{Name: secret}, Key: key,
+	}}}
+}
+
+func (r *run) keycloak(ctx context.Context) error {
+	admin, err := r.access.Ensure(ctx, parts.SecretKeycloak, map[string]kube.Make{adminSecretKey: kube.Password})
+	if err != nil {
+		return err
+	}
+	database, err := r.access.Ensure(ctx, parts.DatabaseSecret(databaseKeycloak), map[string]kube.Make{
+		parts.KeyUsername: kube.Text(databaseKeycloak), parts.KeyPassword: kube.Password,
+	})
+	if err != nil {
+		return err
+	}
+	cert, err := r.certificate(ctx, parts.Keycloak)
+	if err != nil {
+		return err
+	}
+	w := keycloakWorkload(r.platform, r.images.Keycloak, r.KeycloakOptimized, kube.Digest(cert.Cert, admin, database))
+	if err := r.apply(ctx, w.service(), r.ingress(parts.Keycloak, parts.Keycloak, "http", idHost(r.platform))); err != nil {
+		return err
+	}
+	if !r.ok[cloud.ConditionPostgreSQLReady] && !r.exists(ctx, w.name) {
+		return waiting("PostgreSQL, where it keeps its data")
+	}
+	if err := r.apply(ctx, w.deployment()); err != nil {
+		return err
+	}
+	if err := r.running(ctx, w.name, false); err != nil {
+		return err
+	}
+	return r.realm(ctx, string(admin[adminSecretKey]))
+}
+
+// realmEvery is how often the realm is compared with what it should be when nothing of the Platform has changed.
+const realmEvery = 5 * time.Minute
+
+func (r *run) realm(ctx context.Context, secret string) error {
+	clients, err := r.access.Ensure(ctx, parts.SecretClients, map[string]kube.Make{ClientConsole: kube.Password, ClientTerraform: kube.Password})
+	if err != nil {
+		return err
+	}
+	people, err := r.people(ctx)
+	if err != nil {
+		return err
+	}
+	want := realm(r.platform, clients)
+	want.People = people.want
+	digest := kube.Digest(want, people.gone)
+	memo := r.realms.get(r.key())
+	t, err := r.access.TLS(ctx, parts.Keycloak)
+	if err != nil {
+		return err
+	}
+	kc := keycloak.New("https://"+r.access.Address(parts.Keycloak, parts.PortKeycloak), adminClient, secret, t)
+	if memo.digest == digest && r.Now().Sub(memo.at) < realmEvery {
+		return nil
+	}
+	if err := kc.Ensure(ctx, want); err != nil {
+		return fmt.Errorf("%s: %w", Realm, err)
+	}
+	for _, name := range people.gone {
+		if err := kc.DeletePerson(ctx, Realm, name); err != nil {
+			return fmt.Errorf("remove person %s: %w", name, err)
+		}
+	}
+	if err := r.forget(ctx, people.gone); err != nil {
+		return err
+	}
+	if len(people.made) == 0 && len(people.gone) == 0 {
+		r.realms.set(r.key(), memoEntry{digest: digest, at: r.Now()})
+	}
+	return nil
+}
+
+type peopleState struct {
+	want []keycloak.Person
+	made []string // whose password was made in this run
+	gone []string // in the Secret and no longer in the spec
+}
+
+// people makes the initial passwords. A password that was lost is made anew and set.
+func (r *run) people(ctx context.Context) (peopleState, error) {
+	var st peopleState
+	wanted := map[string]kube.Make{}
+	for _, p := range r.platform.Spec.People {
+		wanted[p.Username] = func() ([]byte, error) {
+			st.made = append(st.made, p.Username)
+			return kube.Password()
+		}
+	}
+	passwords, err := r.access.Ensure(ctx, parts.SecretPeople, wanted)
+	if err != nil {
+		return st, err
+	}
+	for _, p := range r.platform.Spec.People {
+		rep := keycloak.Rep{
+			"firstName": p.FirstName, "lastName": p.LastName, "emailVerified": true, "requiredActions": []any{},
+			"attributes": keycloak.Rep{"organization": organizations(p)},
+		}
+		if p.Email != "" {
+			rep["email"] = p.Email
+		}
+		made := false
+		for _, m := range st.made {
+			made = made || m == p.Username
+		}
+		st.want = append(st.want, keycloak.Person{Username: p.Username, Rep: rep, Roles: p.Roles, Password: string(passwords[p.Username]), Reset: made})
+	}
+	for _, name := range kube.SortedKeys(passwords) {
+		if wanted[name] == nil {
+			st.gone = append(st.gone, name)
+		}
+	}
+	return st, nil
+}
+
+func organizations(p cloud.Person) []any {
+	if p.Organization == "" {
+		return []any{}
+	}
+	return []any{p.Organization}
+}
+
+// forget removes the passwords of people who were removed.
+func (r *run) forget(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	var s corev1.Secret
+	key := r.key()
+	key.Name = parts.SecretPeople
+	if err := r.access.Reader.Get(ctx, key, &s); err != nil {
+		return fmt.Errorf("read secret %s: %w", key, err)
+	}
+	for _, n := range names {
+		delete(s.Data, n)
+	}
+	if err := r.client.Update(ctx, &s); err != nil {
+		return fmt.Errorf("write secret %s: %w", key, err)
+	}
+	return nil
+}

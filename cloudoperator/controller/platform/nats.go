@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package platform
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth"
+)
+
+const natsMonitor = 8222
+
+// natsConfig is a server in operator mode: accounts are pushed to its resolver, so that a new cell needs no restart.
+func natsConfig(s natsauth.Server) string {
+	return fmt.Sprintf(`server_name: nats-0
+listen: "0.0.0.0:4222"
+http: "0.0.0.0:%d"
+max_payload: 4MB
+max_pending: 64MB
+tls {
+  cert_file: "/etc/nats-tls/tls.crt"
+  key_file: "/etc/nats-tls/tls.key"
+  min_version: "1.2"
+}
+jetstream {
+  store_dir: "/var/lib/kaphera/nats/data"
+  max_memory_store: 16MB
+}
+operator: %q
+system_account: %q
+resolver {
+  type: full
+  dir: "/var/lib/kaphera/nats/accounts"
+  allow_delete: true
+  interval: "2m"
+}
+resolver_preload: {
+  %s: %q
+}
+`, natsMonitor, s.OperatorJWT, s.SystemAccount, s.SystemAccount, s.SystemJWT)
+}
+
+func natsWorkload(p *cloud.Platform, image, digest string) workload {
+	return workload{
+		name: parts.NATS, namespace: p.Namespace, image: image, command: []string{"nats-server"}, args: []string{"--config", "/etc/nats/nats.conf"},
+		ports: map[string]int32{"nats": parts.PortNATS},
+		ready: httpProbe(corev1.URISchemeHTTP, natsMonitor, "/healthz?js-enabled-only=true"),
+		live:  tcpProbe(natsMonitor), startSeconds: 120, grace: 30,
+		mounts: []corev1.VolumeMount{mount("tls", "/etc/nats-tls"), mount("config", "/etc/nats")},
+		volumes: []corev1.Volume{
+			secretVolume("tls", parts.TLSSecret(parts.NATS), corev1.TLSCertKey, corev1.TLSPrivateKeyKey), secretVolume("config", natsConfigSecret),
+		},
+		requests: requests("20m", "32Mi"), memoryLimit: "256Mi", digest: digest,
+	}
+}
+
+// natsConfigSecret holds the configuration: the JWTs in it are no secrets by design, but nobody needs to read them either.
+const natsConfigSecret = "nats-config" // #nosec G101 -- a name
+
+// systemPermissions of the operator's own user in the system account: push, list and remove accounts.
+var systemPermissions = natsauth.Permissions{Publish: []string{"$SYS.REQ.CLAIMS.>", "$SYS.REQ.ACCOUNT.>"}, Subscribe: []string{"_INBOX.>"}}
+
+func (r *run) nats(ctx context.Context) error {
+	keys, err := r.natsKeys(ctx)
+	if err != nil {
+		return err
+	}
+	server := natsauth.Server{OperatorJWT: string(keys[parts.KeyOperatorJWT]), SystemJWT: string(keys[parts.KeySystemJWT])}
+	if server.SystemAccount, err = natsauth.PublicKey(keys[parts.KeySystemSeed]); err != nil {
+		return fmt.Errorf("secret %s: %w", parts.SecretNATS, err)
+	}
+	cert, err := r.certificate(ctx, parts.NATS)
+	if err != nil {
+		return err
+	}
+	config := r.access.Secret(natsConfigSecret)
+	config.Data = map[string][]byte{"nats.conf": []byte(natsConfig(server))}
+	w := natsWorkload(r.platform, r.images.NATS, kube.Digest(config.Data, cert.Cert))
+	if err := r.stateful(ctx, w, r.platform.Spec.NATS, "/var/lib/kaphera/nats", config); err != nil {
+		return err
+	}
+	if err := r.running(ctx, w.name, true); err != nil {
+		return err
+	}
+	nc, err := r.access.OpenNATSSystem(ctx)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	return natsauth.Ping(nc)
+}
+
+// natsKeys returns the Secret of the server's keys. The JWTs and the system user's credentials are derived from the seeds: when a seed
+// was lost and made anew, so are they.
+func (r *run) natsKeys(ctx context.Context) (map[string][]byte, error) {
+	fresh, err := natsauth.NewOperator()
+	if err != nil {
+		return nil, err
+	}
+	seeds := map[string]kube.Make{
+		parts.KeyOperatorSeed: func() ([]byte, error) { return fresh.Seed, nil },
+		parts.KeySystemSeed:   func() ([]byte, error) { return fresh.SystemSeed, nil },
+	}
+	data, err := r.access.Ensure(ctx, parts.SecretNATS, seeds)
+	if err != nil {
+		return nil, err
+	}
+	op := natsauth.Operator{Seed: data[parts.KeyOperatorSeed], SystemSeed: data[parts.KeySystemSeed]}
+	if op.Of(string(data[parts.KeyOperatorJWT])) && natsauth.Belongs(data[parts.KeySystemCredentials], op.SystemSeed, systemPermissions) {
+		return data, nil
+	}
+	s, err := op.Server()
+	if err != nil {
+		return nil, err
+	}
+	creds, err := natsauth.Credentials(op.SystemSeed, "cloud-operator", systemPermissions)
+	if err != nil {
+		return nil, err
+	}
+	secret := r.access.Secret(parts.SecretNATS)
+	secret.Data = map[string][]byte{
+		parts.KeyOperatorSeed: op.Seed, parts.KeySystemSeed: op.SystemSeed,
+		parts.KeyOperatorJWT: []byte(s.OperatorJWT), parts.KeySystemJWT: []byte(s.SystemJWT), parts.KeySystemCredentials: creds,
+	}
+	return secret.Data, kube.Apply(ctx, r.client, nil, secret)
+}

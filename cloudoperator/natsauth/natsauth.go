@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package natsauth makes the keys, JWTs and credentials of a NATS server in operator mode, and pushes accounts to it, so that a new
+// account needs no restart. It holds no subject of a cell but in the permissions it grants.
+package natsauth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+)
+
+// Operator is the authority of a server: seeds of the operator and of the system account.
+type Operator struct {
+	Seed       []byte
+	SystemSeed []byte
+}
+
+// NewOperator makes new keys.
+func NewOperator() (Operator, error) {
+	op, err := nkeys.CreateOperator()
+	if err != nil {
+		return Operator{}, fmt.Errorf("make the operator's key: %w", err)
+	}
+	sys, err := NewAccountSeed()
+	if err != nil {
+		return Operator{}, err
+	}
+	seed, err := op.Seed()
+	return Operator{Seed: seed, SystemSeed: sys}, err
+}
+
+// NewAccountSeed makes the key of an account.
+func NewAccountSeed() ([]byte, error) {
+	kp, err := nkeys.CreateAccount()
+	if err != nil {
+		return nil, fmt.Errorf("make an account's key: %w", err)
+	}
+	return kp.Seed()
+}
+
+// Server is what the server's configuration needs.
+type Server struct {
+	OperatorJWT   string
+	SystemAccount string // public key
+	SystemJWT     string
+}
+
+// Server derives them. The result is the same for the same keys but for the time of signing.
+func (o Operator) Server() (Server, error) {
+	kp, pub, err := public(o.Seed)
+	if err != nil {
+		return Server{}, fmt.Errorf("operator's key: %w", err)
+	}
+	_, sysPub, err := public(o.SystemSeed)
+	if err != nil {
+		return Server{}, fmt.Errorf("system account's key: %w", err)
+	}
+	oc := jwt.NewOperatorClaims(pub)
+	oc.Name, oc.SystemAccount = "kaphera", sysPub
+	opJWT, err := oc.Encode(kp)
+	if err != nil {
+		return Server{}, fmt.Errorf("sign the operator: %w", err)
+	}
+	ac := jwt.NewAccountClaims(sysPub)
+	ac.Name = "SYS"
+	sysJWT, err := ac.Encode(kp)
+	if err != nil {
+		return Server{}, fmt.Errorf("sign the system account: %w", err)
+	}
+	return Server{OperatorJWT: opJWT, SystemAccount: sysPub, SystemJWT: sysJWT}, nil
+}
+
+// Of says whether an encoded operator JWT was made with these keys.
+func (o Operator) Of(operatorJWT string) bool {
+	_, pub, err := public(o.Seed)
+	if err != nil {
+		return false
+	}
+	_, sys, err := public(o.SystemSeed)
+	if err != nil {
+		return false
+	}
+	oc, err := jwt.DecodeOperatorClaims(operatorJWT)
+	return err == nil && oc.Subject == pub && oc.SystemAccount == sys
+}
+
+// Account is the wanted state of an account.
+type Account struct {
+	Name string
+	Seed []byte
+	// Storage is how many bytes its streams may take on disk.
+	Storage int64
+}
+
+// AccountJWT signs the account. The account may use JetStream within its storage, and a bounded number of connections.
+func (o Operator) AccountJWT(a Account) (string, error) {
+	kp, _, err := public(o.Seed)
+	if err != nil {
+		return "", fmt.Errorf("operator's key: %w", err)
+	}
+	_, pub, err := public(a.Seed)
+	if err != nil {
+		return "", fmt.Errorf("key of account %s: %w", a.Name, err)
+	}
+	ac := jwt.NewAccountClaims(pub)
+	ac.Name = a.Name
+	ac.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: a.Storage, MemoryStorage: 0, Streams: 8, Consumer: 32}
+	ac.Limits.Conn = 64
+	encoded, err := ac.Encode(kp)
+	if err != nil {
+		return "", fmt.Errorf("sign account %s: %w", a.Name, err)
+	}
+	return encoded, nil
+}
+
+// Permissions of a user; empty lists allow everything in the account.
+type Permissions struct{ Publish, Subscribe []string }
+
+// Credentials makes a user in an account, as a credentials file.
+func Credentials(accountSeed []byte, name string, p Permissions) ([]byte, error) {
+	account, _, err := public(accountSeed)
+	if err != nil {
+		return nil, fmt.Errorf("key of the account of user %s: %w", name, err)
+	}
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, fmt.Errorf("make the key of user %s: %w", name, err)
+	}
+	pub, err := user.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("key of user %s: %w", name, err)
+	}
+	seed, err := user.Seed()
+	if err != nil {
+		return nil, fmt.Errorf("key of user %s: %w", name, err)
+	}
+	uc := jwt.NewUserClaims(pub)
+	uc.Name = name
+	uc.Pub.Allow.Add(p.Publish...)
+	uc.Sub.Allow.Add(p.Subscribe...)
+	token, err := uc.Encode(account)
+	if err != nil {
+		return nil, fmt.Errorf("sign user %s: %w", name, err)
+	}
+	return jwt.FormatUserConfig(token, seed)
+}
+
+// Belongs says whether a credentials file is a user of the account with these permissions.
+func Belongs(creds, accountSeed []byte, p Permissions) bool {
+	_, pub, err := public(accountSeed)
+	if err != nil {
+		return false
+	}
+	token, err := jwt.ParseDecoratedJWT(creds)
+	if err != nil {
+		return false
+	}
+	if _, err := jwt.ParseDecoratedUserNKey(creds); err != nil {
+		return false
+	}
+	uc, err := jwt.DecodeUserClaims(token)
+	return err == nil && uc.Issuer == pub && same(uc.Pub.Allow, p.Publish) && same(uc.Sub.Allow, p.Subscribe)
+}
+
+func same(a jwt.StringList, b []string) bool {
+	x, y := slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(x, y)
+}
+
+// Push stores an account's JWT in the server that the system user nc is connected to.
+func Push(nc *nats.Conn, accountJWT string) error {
+	return system(nc, "$SYS.REQ.CLAIMS.UPDATE", []byte(accountJWT))
+}
+
+// Delete removes the account with this seed from the server and disconnects its users.
+func (o Operator) Delete(nc *nats.Conn, accountSeed []byte) error {
+	kp, pub, err := public(o.Seed)
+	if err != nil {
+		return fmt.Errorf("operator's key: %w", err)
+	}
+	_, account, err := public(accountSeed)
+	if err != nil {
+		return fmt.Errorf("account's key: %w", err)
+	}
+	gc := jwt.NewGenericClaims(pub)
+	gc.Data["accounts"] = []string{account}
+	token, err := gc.Encode(kp)
+	if err != nil {
+		return fmt.Errorf("sign the removal of an account: %w", err)
+	}
+	return system(nc, "$SYS.REQ.CLAIMS.DELETE", []byte(token))
+}
+
+func system(nc *nats.Conn, subject string, data []byte) error {
+	msg, err := nc.Request(subject, data, 5*time.Second)
+	if err != nil {
+		return fmt.Errorf("%s: %w", subject, err)
+	}
+	var answer struct {
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return fmt.Errorf("%s answered with something else than JSON: %w", subject, err)
+	}
+	if answer.Error != nil {
+		return fmt.Errorf("%s: the server refused: %s", subject, answer.Error.Description)
+	}
+	return nil
+}
+
+func public(seed []byte) (nkeys.KeyPair, string, error) {
+	if len(bytes.TrimSpace(seed)) == 0 {
+		return nil, "", errors.New("is empty")
+	}
+	kp, err := nkeys.FromSeed(bytes.TrimSpace(seed))
+	if err != nil {
+		return nil, "", err
+	}
+	pub, err := kp.PublicKey()
+	return kp, pub, err
+}
+
+// PublicKey of a seed.
+func PublicKey(seed []byte) (string, error) {
+	_, pub, err := public(seed)
+	return pub, err
+}
+
+// Ping asks the server for its accounts, which proves that the system user works.
+func Ping(nc *nats.Conn) error {
+	msg, err := nc.Request("$SYS.REQ.CLAIMS.LIST", nil, 5*time.Second)
+	if err != nil {
+		return fmt.Errorf("ask the message server for its accounts: %w", err)
+	}
+	if len(msg.Data) == 0 {
+		return errors.New("the message server answered nothing when asked for its accounts")
+	}
+	return nil
+}
