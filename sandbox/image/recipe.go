@@ -5,6 +5,7 @@ package image
 import (
 	"context"
 	"crypto/sha256"
+	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,8 +22,11 @@ import (
 // them as, so that the same manifests work with upstream images.
 const serviceUser = 10001
 
-// format changes when the way images are packed does, and so remakes them all.
-const format = "1"
+// sources are part of every image's inputs: an image made by other code is
+// another image.
+//
+//go:embed debian.go keycloak.go oci.go programs.go recipe.go rootfs.go services.go
+var sources embed.FS
 
 // recipe is an image given by its parts.
 type recipe struct {
@@ -44,7 +48,11 @@ func (r recipe) Prepare(ctx context.Context, log io.Writer) (string, func(string
 	if err != nil {
 		return "", nil, err
 	}
-	key := sum([]byte(strings.Join([]string{format, runtime.GOARCH, r.name, r.tag, inputs}, "\n")))[:20]
+	code, err := sourcesSum()
+	if err != nil {
+		return "", nil, err
+	}
+	key := sum([]byte(strings.Join([]string{code, runtime.GOARCH, r.name, r.tag, inputs}, "\n")))[:20]
 	return key, func(work string) (v1.Image, error) {
 		root, err := newRootfs(filepath.Join(work, "root"))
 		if err != nil {
@@ -60,6 +68,22 @@ func (r recipe) Prepare(ctx context.Context, log io.Writer) (string, func(string
 		}
 		return newImage(runtime.GOARCH, layer, p.config)
 	}, nil
+}
+
+func sourcesSum() (string, error) {
+	files, err := sources.ReadDir(".")
+	if err != nil {
+		return "", err
+	}
+	var all []byte
+	for _, f := range files {
+		data, err := sources.ReadFile(f.Name())
+		if err != nil {
+			return "", err
+		}
+		all = append(all, data...)
+	}
+	return sum(all), nil
 }
 
 // checkSum fails unless the file has the SHA-256 that the recipe pins.
