@@ -162,6 +162,9 @@ type Cell struct {
 	// Deleting The object is being removed
 	Deleting bool `json:"deleting,omitempty,omitzero"`
 
+	// Generation Counts changes of spec; a condition in status counts when its observedGeneration is this one; read only
+	Generation int64 `json:"generation,omitempty,omitzero"`
+
 	// ManagedBy Who manages the object: terraform, cli, console or api
 	ManagedBy string `json:"managedBy,omitempty,omitzero"`
 
@@ -260,6 +263,9 @@ type CredentialType struct {
 type DataspaceProfile struct {
 	// Deleting The object is being removed
 	Deleting bool `json:"deleting,omitempty,omitzero"`
+
+	// Generation Counts changes of spec; a condition in status counts when its observedGeneration is this one; read only
+	Generation int64 `json:"generation,omitempty,omitzero"`
 
 	// ManagedBy Who manages the object: terraform, cli, console or api
 	ManagedBy string `json:"managedBy,omitempty,omitzero"`
@@ -451,6 +457,9 @@ type Organization struct {
 	// Deleting The object is being removed
 	Deleting bool `json:"deleting,omitempty,omitzero"`
 
+	// Generation Counts changes of spec; a condition in status counts when its observedGeneration is this one; read only
+	Generation int64 `json:"generation,omitempty,omitzero"`
+
 	// ManagedBy Who manages the object: terraform, cli, console or api
 	ManagedBy string `json:"managedBy,omitempty,omitzero"`
 
@@ -490,6 +499,9 @@ type OrganizationStatus struct {
 type Participant struct {
 	// Deleting The object is being removed
 	Deleting bool `json:"deleting,omitempty,omitzero"`
+
+	// Generation Counts changes of spec; a condition in status counts when its observedGeneration is this one; read only
+	Generation int64 `json:"generation,omitempty,omitzero"`
 
 	// ManagedBy Who manages the object: terraform, cli, console or api
 	ManagedBy string `json:"managedBy,omitempty,omitzero"`
@@ -551,6 +563,9 @@ type Person struct {
 type Platform struct {
 	// Deleting The object is being removed
 	Deleting bool `json:"deleting,omitempty,omitzero"`
+
+	// Generation Counts changes of spec; a condition in status counts when its observedGeneration is this one; read only
+	Generation int64 `json:"generation,omitempty,omitzero"`
 
 	// ManagedBy Who manages the object: terraform, cli, console or api
 	ManagedBy string `json:"managedBy,omitempty,omitzero"`
@@ -772,6 +787,9 @@ type TrustedIssuer struct {
 type UseCase struct {
 	// Deleting The object is being removed
 	Deleting bool `json:"deleting,omitempty,omitzero"`
+
+	// Generation Counts changes of spec; a condition in status counts when its observedGeneration is this one; read only
+	Generation int64 `json:"generation,omitempty,omitzero"`
 
 	// ManagedBy Who manages the object: terraform, cli, console or api
 	ManagedBy string `json:"managedBy,omitempty,omitzero"`

@@ -19,13 +19,14 @@ import (
 // Object is a custom resource as the API shows and takes it. A writer sends spec, and revision when it wants to be told of changes that it
 // has not seen; everything else is ignored on the way in, so that what was read can be sent back.
 type Object[Spec, Status any] struct {
-	Name      string   `json:"name,omitempty" doc:"Name; the path's counts when writing"`
-	ManagedBy string   `json:"managedBy,omitempty" doc:"Who manages the object: terraform, cli, console or api"`
-	Revision  string   `json:"revision,omitempty" doc:"Changes whenever spec changes. When sent, a write succeeds only while it is still the newest"`
-	Deleting  bool     `json:"deleting,omitempty" doc:"The object is being removed"`
-	Spec      Spec     `json:"spec"`
-	Status    Status   `json:"status,omitzero" doc:"What was observed; read only"`
-	Warnings  []string `json:"warnings,omitempty" doc:"What was accepted but needs attention; read only"`
+	Name       string   `json:"name,omitempty" doc:"Name; the path's counts when writing"`
+	ManagedBy  string   `json:"managedBy,omitempty" doc:"Who manages the object: terraform, cli, console or api"`
+	Revision   string   `json:"revision,omitempty" doc:"Changes whenever spec changes. When sent, a write succeeds only while it is still the newest"`
+	Generation int64    `json:"generation,omitempty" doc:"Counts changes of spec; a condition in status counts when its observedGeneration is this one; read only"`
+	Deleting   bool     `json:"deleting,omitempty" doc:"The object is being removed"`
+	Spec       Spec     `json:"spec"`
+	Status     Status   `json:"status,omitzero" doc:"What was observed; read only"`
+	Warnings   []string `json:"warnings,omitempty" doc:"What was accepted but needs attention; read only"`
 }
 
 // List is one page. Next is the value of the parameter that asks for the page after it; empty on the last.

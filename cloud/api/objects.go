@@ -60,7 +60,7 @@ type PageOptions struct {
 func (k kind[S, T]) show(o ctrl.Object) Object[S, T] {
 	spec, status := k.parts(o)
 	return Object[S, T]{
-		Name: o.GetName(), ManagedBy: managedBy(o), Revision: revision(o), Deleting: !o.GetDeletionTimestamp().IsZero(), Spec: *spec, Status: *status,
+		Name: o.GetName(), ManagedBy: managedBy(o), Revision: revision(o), Generation: o.GetGeneration(), Deleting: !o.GetDeletionTimestamp().IsZero(), Spec: *spec, Status: *status,
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"sigs.k8s.io/yaml"
 )
@@ -56,20 +55,10 @@ type Console struct {
 	ClientSecretFile string `json:"clientSecretFile"`
 }
 
-// NATS is the way to the cells.
+// NATS is the way to the cells. The cloud's credentials for each cell's account come from the Secret cellrpc.CredentialsSecret in Namespace.
 type NATS struct {
 	URL    string `json:"url"`    // nats://host:4222 or tls://host:4222
-	CAFile string `json:"caFile"` // PEM, for tls
-	// CredentialsDir has one file for each cell, <cell>.creds, with which the platform joins the cell's account.
-	CredentialsDir string `json:"credentialsDir"`
-	// Timeout of one call to a connector, e.g. "15s" (the default).
-	Timeout string `json:"timeout"`
-}
-
-// CallTimeout is Timeout as a duration.
-func (n NATS) CallTimeout() time.Duration {
-	d, _ := time.ParseDuration(n.Timeout) // Load has checked it
-	return d
+	CAFile string `json:"caFile"` // PEM of the server's authority, for tls; empty trusts the system's
 }
 
 // Load reads, completes and checks a file. Every mistake is told at once, by field.
@@ -84,7 +73,7 @@ func Load(path string) (Config, error) {
 	}
 	for field, fallback := range map[*string]string{
 		&c.Listen.Public: ":8080", &c.Listen.Health: ":8082", &c.OIDC.Audience: "kaphera-api", &c.OIDC.CLIClientID: "kaphera-cli",
-		&c.Console.ClientID: "kaphera-console", &c.NATS.Timeout: "15s",
+		&c.Console.ClientID: "kaphera-console",
 	} {
 		if *field == "" {
 			*field = fallback
@@ -113,9 +102,6 @@ func (c Config) check() error {
 		if strings.HasSuffix(f.value, "/") {
 			errs = append(errs, fmt.Errorf("%s %q must not end with a slash", f.name, f.value))
 		}
-	}
-	if d, err := time.ParseDuration(c.NATS.Timeout); err != nil || d <= 0 {
-		errs = append(errs, fmt.Errorf("nats.timeout %q is not a positive duration such as 15s", c.NATS.Timeout))
 	}
 	return errors.Join(errs...)
 }
