@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/kaphera/kaphera/client"
+	"github.com/kaphera/kaphera/connector/adminapi"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+const cellNamespace = "cell-shared"
+
+// attestationCase is a supplier with a particular attestation.
+type attestationCase struct {
+	name string
+	// claims of the attestation; nil grants none.
+	claims map[string]any
+	// afterwards changes the world once the credentials are held.
+	afterwards func(t *testing.T, did string)
+	allowed    bool
+	// reason is a part of what the consumer is told about the attestation.
+	reason string
+}
+
+func TestAttestationsAreJudgedRightly(t *testing.T) {
+	day := func(n int) string { return time.Now().UTC().AddDate(0, 0, -n).Format(time.RFC3339) }
+	claims := func(extra map[string]any) map[string]any {
+		c := map[string]any{"attestationId": "DQA-TEST", "providerName": "Prüfhaus Nord GmbH", "standardName": "ISO 14067"}
+		for k, v := range extra {
+			c[k] = v
+		}
+		return c
+	}
+	for _, c := range []attestationCase{
+		{name: "364-days", claims: claims(map[string]any{"completedAt": day(364)}), allowed: true},
+		{name: "367-days", claims: claims(map[string]any{"completedAt": day(367)}), reason: day(367)[:10]},
+		{name: "no-date", claims: claims(nil), reason: "completedAt"},
+		{name: "none", reason: "DataQualityAttestationCredential"},
+		{name: "revoked", claims: claims(map[string]any{"completedAt": day(30)}), afterwards: revoke, reason: "revoked"},
+	} {
+		t.Run(c.name, func(t *testing.T) { judge(t, c) })
+	}
+}
+
+// judge lets a supplier offer with its own check on, and then off, and the OEM negotiate.
+func judge(t *testing.T, c attestationCase) {
+	api := cloud(t)
+	name := "e2e-" + c.name
+	did := supplier(t, api, name, c.claims, "Enforce")
+	if c.afterwards != nil {
+		c.afterwards(t, did)
+	}
+	asset := client.Asset{
+		ID:          "pcf-" + c.name,
+		Properties:  map[string]any{"name": "Footprint " + c.name, "dct:type": "https://w3id.org/catenax/taxonomy#PcfExchange"},
+		DataAddress: map[string]string{"type": "HttpData", "baseUrl": "http://pcf-backend.supplier-backend.svc:8080/documents/none"},
+	}
+	if _, err := api.PutAssetWithResponse(t.Context(), name, asset.ID, asset); err != nil {
+		t.Fatal(err)
+	}
+	offer := client.OfferCreate{ID: "offer-" + c.name, Asset: asset.ID, UseCase: "carbon-footprint"}
+	_, err := api.CreateOfferWithResponse(t.Context(), name, offer)
+	if c.allowed {
+		if err != nil {
+			t.Fatalf("the supplier may offer, but: %v", err)
+		}
+	} else {
+		e := client.AsError(err)
+		if e == nil || e.Code != "policy-denied" || !denies(e.Trace, c.reason) {
+			t.Fatalf("the offer must be refused with the attestation's reason (%q); got %v %+v", c.reason, err, e)
+		}
+		// A connector that does not check itself offers all the same.
+		supplier(t, api, name, c.claims, "Off")
+		eventually(t, "offer without self-check", func(ctx context.Context) (bool, string) {
+			_, err := api.CreateOfferWithResponse(ctx, name, offer)
+			if err != nil {
+				return false, err.Error()
+			}
+			return true, ""
+		})
+	}
+	n := negotiate(t, api, "oem", did, asset.ID)
+	switch {
+	case c.allowed && n.State != "FINALIZED":
+		t.Errorf("negotiation ended %s: %s", n.State, n.Reason.Message)
+	case !c.allowed && n.State != "TERMINATED":
+		t.Errorf("the consumer accepted: %s", n.State)
+	case !c.allowed:
+		found := false
+		for _, tr := range n.Traces {
+			found = found || denies(tr, c.reason)
+		}
+		if n.Reason.Code != "policy-denied" || !found {
+			t.Errorf("refused for another reason: %+v, traces %+v", n.Reason, n.Traces)
+		}
+	}
+}
+
+// denies reports whether a trace denies because of the attestation, with reason and remedy for people.
+func denies(tr client.Trace, reason string) bool {
+	if tr.Allowed {
+		return false
+	}
+	for _, ch := range tr.Checks {
+		if !ch.Satisfied && strings.HasSuffix(ch.LeftOperand, "DataQualityAttestationAge") {
+			return strings.Contains(ch.Value+" "+ch.Reason, reason) && ch.Remedy != ""
+		}
+	}
+	return false
+}
+
+// supplier creates or changes a participant and waits until it is active with all its credentials. It returns its DID.
+func supplier(t *testing.T, api *client.API, name string, attestation map[string]any, selfCheck string) string {
+	t.Helper()
+	raw := func(v any) json.RawMessage {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	spec := client.ParticipantSpec{
+		Organization: "brandt-guss", Cell: "shared", Profile: "automotive", SelfCheck: selfCheck,
+		Identity: client.Identity{Context: name, BusinessPartnerNumber: "BPNL00000000TEST"},
+		Credentials: []client.HolderCredential{{Type: "MembershipCredential", Claims: raw(map[string]any{
+			"holderIdentifier": "BPNL00000000TEST", "memberOf": "Automotive pilot", "membershipStartDate": "2026-01-01T00:00:00Z",
+		})}},
+	}
+	if attestation != nil {
+		spec.Credentials = append(spec.Credentials, client.HolderCredential{Type: "DataQualityAttestationCredential", Claims: raw(attestation)})
+	}
+	written, err := api.PutParticipantWithResponse(t.Context(), name, &client.PutParticipantParams{}, client.Participant{Spec: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	generation := written.JSON200.Generation
+	t.Cleanup(func() { removeParticipant(t, api, name) })
+	var did string
+	eventually(t, "participant "+name+" active", func(ctx context.Context) (bool, string) {
+		p, err := api.GetParticipantWithResponse(ctx, name)
+		if err != nil {
+			return false, err.Error()
+		}
+		did = p.JSON200.Status.DID
+		for _, c := range p.JSON200.Status.Conditions {
+			if c.Type == "Active" && c.Status == "True" && c.ObservedGeneration >= generation {
+				return true, ""
+			}
+		}
+		return false, string(p.Body)
+	})
+	return did
+}
+
+func removeParticipant(t *testing.T, api *client.API, name string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	defer cancel()
+	if _, err := api.DeleteParticipantWithResponse(ctx, name, &client.DeleteParticipantParams{}); err != nil && !client.IsNotFound(err) {
+		t.Errorf("remove participant %s: %v", name, err)
+	}
+}
+
+// negotiate finds the asset's offer in the counterparty's catalog, negotiates, and waits for the end.
+func negotiate(t *testing.T, api *client.API, consumer, counterparty, asset string) client.Negotiation {
+	t.Helper()
+	var offerID string
+	eventually(t, "offer of "+asset+" in the catalog", func(ctx context.Context) (bool, string) {
+		catalog, err := api.GetCatalogWithResponse(ctx, consumer, &client.GetCatalogParams{Counterparty: counterparty})
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, item := range catalog.JSON200.Items {
+			if item.AssetID == asset {
+				offerID = item.OfferID
+				return true, ""
+			}
+		}
+		return false, string(catalog.Body)
+	})
+	started, err := api.StartNegotiationWithResponse(t.Context(), consumer, client.NegotiationStart{Counterparty: counterparty, OfferID: offerID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last client.Negotiation
+	if err := json.Unmarshal(started.Body, &last); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "end of negotiation "+last.ID, func(ctx context.Context) (bool, string) {
+		n, err := api.GetNegotiationWithResponse(ctx, consumer, last.ID)
+		if err != nil {
+			return false, err.Error()
+		}
+		last = *n.JSON200
+		return last.State == "FINALIZED" || last.State == "TERMINATED", string(n.Body)
+	})
+	return last
+}
+
+// revoke revokes the attestation of a holder at its issuer.
+func revoke(t *testing.T, did string) {
+	t.Helper()
+	_, cs := kube(t)
+	var issuer edc.CredentialIssuer
+	getInto(t, cs, "/apis/edc.kaphera.io/v1alpha1/namespaces/"+cellNamespace+"/credentialissuers/"+issuerName(t, cs, "auditor."), &issuer)
+	base, token := internalAPI(t, cellNamespace, issuer.Status.InternalURL, issuer.Status.InternalSecret)
+	at := base + "/admin/v1/issuers/" + issuer.Spec.Context
+	status, body := call(t, http.MethodGet, at+"/credentials?holder="+did, token, nil)
+	if status != http.StatusOK {
+		t.Fatalf("issuer answered %d: %s", status, body)
+	}
+	var issued []adminapi.Issued
+	if err := json.Unmarshal(body, &issued); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	if len(issued) == 0 {
+		t.Fatalf("the issuer has issued nothing to %s", did)
+	}
+	for _, c := range issued {
+		for _, id := range []string{c.ID, base64.RawURLEncoding.EncodeToString([]byte(c.ID))} {
+			if status, body = call(t, http.MethodPost, at+"/credentials/"+id+"/revoke", token, nil); status == http.StatusOK {
+				break
+			}
+		}
+		if status != http.StatusOK {
+			t.Fatalf("revoke %s: %d %s", c.ID, status, body)
+		}
+	}
+}
+
+// issuerName finds the CredentialIssuer whose host name starts with prefix.
+func issuerName(t *testing.T, cs *kubernetes.Clientset, prefix string) string {
+	t.Helper()
+	var list edc.CredentialIssuerList
+	getInto(t, cs, "/apis/edc.kaphera.io/v1alpha1/namespaces/"+cellNamespace+"/credentialissuers", &list)
+	for _, i := range list.Items {
+		if strings.HasPrefix(i.Spec.Exposure.Hostname, prefix) {
+			return i.Name
+		}
+	}
+	t.Fatalf("no CredentialIssuer with a host name that starts with %q", prefix)
+	return ""
+}
+
+func getInto(t *testing.T, cs *kubernetes.Clientset, path string, into any) {
+	t.Helper()
+	raw, err := cs.RESTClient().Get().AbsPath(path).DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		t.Fatal(err)
+	}
+	var status metav1.Status
+	if json.Unmarshal(raw, &status) == nil && status.Kind == "Status" {
+		t.Fatalf("%s: %s", path, status.Message)
+	}
+}
