@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kaphera/kaphera/sandbox/image"
+	"github.com/kaphera/kaphera/sandbox/tool"
 )
 
 // commands makes every subcommand; add a constructor here.
@@ -30,6 +31,7 @@ var commands = []func() *cobra.Command{
 	newEnvtestCommand,
 	newAgentCommand,
 	image.Command,
+	tool.Command,
 }
 
 func main() {
