@@ -288,6 +288,7 @@ func right(path string, v any) (Right, error) {
 	}
 	r := Right{Raw: raw}
 	items := list(v)
+	_, r.List = v.([]any)
 	for i, item := range items {
 		p := path
 		if len(items) > 1 {

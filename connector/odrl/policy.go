@@ -50,9 +50,10 @@ type Constraint struct {
 	Of       []Constraint
 }
 
-// Right is a right operand: its values as text. One value and a list of one value mean the same.
+// Right is a right operand: its values as text. One value and a list of one value mean the same; List tells how it was written.
 type Right struct {
 	Values []string
+	List   bool
 	// Bare is true when a JSON number or boolean stood there, which the dataspace protocol does not allow on the wire.
 	Bare bool
 	Raw  json.RawMessage
