@@ -48,27 +48,23 @@ func parseMount(line string) (mount, bool) {
 	return mount{unescape.Replace(left[4]), right[0], right[2]}, true
 }
 
-// cgroupRoots are the mount points of the cgroup hierarchies: one per
-// controller in version 1, a single one in version 2.
+// cgroupRoots are the mount points of all cgroup hierarchies: one per
+// controller in version 1, a single one in version 2, both on hybrid machines,
+// where version 1 has the controllers.
 func cgroupRoots() (roots []string, v2 bool, err error) {
 	all, err := mounts()
 	if err != nil {
 		return nil, false, err
 	}
-	var unified []string
+	v2 = true
 	for _, m := range all {
-		switch m.fstype {
-		case "cgroup":
+		if m.fstype == "cgroup" || m.fstype == "cgroup2" {
 			roots = append(roots, m.point)
-		case "cgroup2":
-			unified = append(unified, m.point)
+			v2 = v2 && m.fstype == "cgroup2"
 		}
 	}
 	if len(roots) > 0 {
-		return roots, false, nil
-	}
-	if len(unified) > 0 {
-		return unified[:1], true, nil
+		return roots, v2, nil
 	}
 	return nil, false, errors.New("no cgroup hierarchy is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup` or run on a machine that has it")
 }

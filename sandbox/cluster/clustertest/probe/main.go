@@ -34,7 +34,8 @@ func main() {
 	mux.HandleFunc("GET /", echo)
 	mux.HandleFunc("GET /fetch", fetch)
 	mux.HandleFunc("GET /resolve", resolve)
-	mux.HandleFunc("/file", file)
+	mux.HandleFunc("GET /file", file)
+	mux.HandleFunc("PUT /file", file)
 	mux.HandleFunc("GET /events", events)
 	server := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { <-ctx.Done(); _ = server.Close() }()
