@@ -37,7 +37,7 @@ type SigningKey struct {
 
 // Sign makes a compact JWS of claims; typ is the media type in its header.
 func (k SigningKey) Sign(claims any, typ string) (string, error) {
-	alg, err := algorithmFor(k.Private)
+	alg, raw, err := k.algorithm()
 	if err != nil {
 		return "", fmt.Errorf("key %s: %w", k.ID, err)
 	}
@@ -49,27 +49,27 @@ func (k SigningKey) Sign(claims any, typ string) (string, error) {
 	if err := errors.Join(headers.Set(jws.KeyIDKey, k.ID), headers.Set(jws.TypeKey, typ)); err != nil {
 		return "", fmt.Errorf("sign with key %s: %w", k.ID, err)
 	}
-	signed, err := jws.Sign(payload, jws.WithKey(alg, k.Private, jws.WithProtectedHeaders(headers)))
+	signed, err := jws.Sign(payload, jws.WithKey(alg, raw, jws.WithProtectedHeaders(headers)))
 	if err != nil {
 		return "", fmt.Errorf("sign with key %s: %w", k.ID, err)
 	}
 	return string(signed), nil
 }
 
-func algorithmFor(key jwk.Key) (jwa.SignatureAlgorithm, error) {
-	var raw any
-	if err := jwk.Export(key, &raw); err != nil {
-		return jwa.EmptySignatureAlgorithm(), errors.New("is not usable") // the cause may quote the key
+// algorithm returns what the key signs with, and the bare key: a JWK's own kid would take the place of ours in the header.
+func (k SigningKey) algorithm() (alg jwa.SignatureAlgorithm, raw any, err error) {
+	if err := jwk.Export(k.Private, &raw); err != nil {
+		return alg, nil, errors.New("is not usable") // the cause may quote the key
 	}
-	switch k := raw.(type) {
+	switch key := raw.(type) {
 	case *ecdsa.PrivateKey:
-		if k.Curve.Params().BitSize == 256 {
-			return jwa.ES256(), nil
+		if key.Curve.Params().BitSize == 256 {
+			return jwa.ES256(), raw, nil
 		}
 	case ed25519.PrivateKey:
-		return jwa.EdDSA(), nil
+		return jwa.EdDSA(), raw, nil
 	}
-	return jwa.EmptySignatureAlgorithm(), fmt.Errorf("of type %s does not sign here: use P-256 or Ed25519", key.KeyType())
+	return alg, nil, fmt.Errorf("of type %s does not sign here: use P-256 or Ed25519", k.Private.KeyType())
 }
 
 // token is a compact JWS taken apart, with nothing verified.
