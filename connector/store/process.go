@@ -64,10 +64,11 @@ type Next struct {
 // Negotiation is a contract negotiation.
 type Negotiation struct {
 	Process
-	OfferID    string `db:"offer_id"`
-	Offer      json.RawMessage
-	Definition string // provider: contract definition
-	UseCase    string
+	OfferID       string `db:"offer_id"`
+	Offer         json.RawMessage // the last one, as sent or received
+	RequestedHash string          // odrl.Hash of what the consumer requested last
+	Definition    string          // provider: contract definition
+	UseCase       string
 }
 
 // Transfer is a transfer process.
@@ -111,7 +112,7 @@ type own struct {
 }
 
 var (
-	negotiationColumns = own{negotiations, []string{"offer_id", "offer", "definition", "use_case"}}
+	negotiationColumns = own{negotiations, []string{"offer_id", "offer", "requested_hash", "definition", "use_case"}}
 	transferColumns    = own{transfers, []string{"format", "flow", "suspended_by"}}
 )
 
@@ -121,7 +122,7 @@ func (o own) selFrom(from string) string {
 	return "SELECT " + commonColumns + ", " + strings.Join(o.columns, ", ") + " FROM " + from + " "
 }
 
-func (n *Negotiation) values() []any { return []any{n.OfferID, n.Offer, n.Definition, n.UseCase} }
+func (n *Negotiation) values() []any { return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase} }
 func (t *Transfer) values() []any    { return []any{t.Format, t.Flow, t.SuspendedBy} }
 
 // Negotiation reads one negotiation by its own process id.
@@ -227,6 +228,16 @@ func (s *Store) InsertTransfer(ctx context.Context, t *Transfer, side Side) (*Tr
 		return err
 	})
 	return out, made, err
+}
+
+// FindNegotiation finds a negotiation by the counterparty's process id.
+func (s *Store) FindNegotiation(ctx context.Context, participant string, role state.Role, counterparty, pid string) (*Negotiation, error) {
+	return one[Negotiation](ctx, s.pool, negotiationColumns.sel()+existing, participant, "", role, counterparty, pid)
+}
+
+// FindTransfer finds a transfer by the counterparty's process id.
+func (s *Store) FindTransfer(ctx context.Context, participant string, role state.Role, counterparty, pid string) (*Transfer, error) {
+	return one[Transfer](ctx, s.pool, transferColumns.sel()+existing, participant, "", role, counterparty, pid)
 }
 
 const existing = "WHERE ctx = $1 AND (id = $2 OR ($5 <> '' AND role = $3 AND counterparty = $4 AND counterparty_pid = $5))"

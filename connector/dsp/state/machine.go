@@ -205,7 +205,7 @@ func (m *Machine) move(s State, e Event, t *Transition) (State, []Effect, error)
 	if to == Suspended {
 		s.SuspendedBy = s.Role
 		if e.On == ReceivedSuspension {
-			s.SuspendedBy = other(s.Role)
+			s.SuspendedBy = s.Role.Other()
 		}
 	}
 	if s.Step == to {
@@ -222,7 +222,8 @@ func (m *Machine) move(s State, e Event, t *Transition) (State, []Effect, error)
 
 func isCommand(on Trigger) bool { return len(on) > 8 && on[:8] == "command " }
 
-func other(r Role) Role {
+// Other returns the other side.
+func (r Role) Other() Role {
 	if r == Consumer {
 		return Provider
 	}

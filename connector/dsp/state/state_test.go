@@ -194,7 +194,7 @@ func (p *pair) arrives(role state.Role) (state.Trigger, string) {
 	s := p.side[role]
 	switch s.Step {
 	case state.Requesting:
-		if p.m == state.Negotiation && p.side[other(role)].Step != "" {
+		if p.m == state.Negotiation && p.side[role.Other()].Step != "" {
 			return state.ReceivedCounterRequest, state.Requested
 		}
 		return state.ReceivedRequest, state.Requested
@@ -221,15 +221,15 @@ func (p *pair) arrives(role state.Role) (state.Trigger, string) {
 // deliver brings the message under way to the other side and reports whether that took it.
 func (p *pair) deliver(role state.Role) bool {
 	s := p.side[role]
-	if p.m.Sends(s) == "" || (s.Step == state.Terminating && p.side[other(role)].Step == "") {
+	if p.m.Sends(s) == "" || (s.Step == state.Terminating && p.side[role.Other()].Step == "") {
 		return false
 	}
 	on, leadsTo := p.arrives(role)
-	if on == state.ReceivedRequest && p.side[other(role)].Step != "" {
+	if on == state.ReceivedRequest && p.side[role.Other()].Step != "" {
 		return true // recognised by the consumer's process id
 	}
-	err := p.apply(other(role), state.Event{On: on, MessageID: fmt.Sprint(role, p.sent[role])})
-	return err == nil || p.side[other(role)].Wire == leadsTo
+	err := p.apply(role.Other(), state.Event{On: on, MessageID: fmt.Sprint(role, p.sent[role])})
+	return err == nil || p.side[role.Other()].Wire == leadsTo
 }
 
 func (p *pair) exchange(role state.Role) {
@@ -244,13 +244,6 @@ func (p *pair) exchange(role state.Role) {
 	if p.sent[role] == id && p.m.Sends(p.side[role]) != "" { // else the answer is about a message that is no longer under way
 		_ = p.apply(role, state.Event{On: on})
 	}
-}
-
-func other(r state.Role) state.Role {
-	if r == state.Consumer {
-		return state.Provider
-	}
-	return state.Consumer
 }
 
 func TestHeldDecisions(t *testing.T) {

@@ -98,7 +98,7 @@ func right(r odrl.Right) any {
 	if !r.Bare {
 		return r.Raw
 	}
-	if !r.List {
+	if len(r.Values) == 1 {
 		return r.Values[0]
 	}
 	return r.Values

@@ -17,6 +17,7 @@ CREATE TABLE control_plane.negotiations (
     asset_id         text NOT NULL,
     offer_id         text NOT NULL,
     offer            json NOT NULL, -- the last one, as sent or received
+    requested_hash   text NOT NULL DEFAULT '', -- of the policy that the consumer requested last
     definition       text NOT NULL DEFAULT '',
     use_case         text NOT NULL DEFAULT '',
     agreement_id     text NOT NULL DEFAULT '',

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dsp
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dps"
+	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/profile"
+	"github.com/kaphera/kaphera/connector/store"
+)
+
+var formats = []string{dps.FormatHTTPPull}
+
+// visible is what one consumer may see of a participant's offers.
+type visible struct {
+	definition *store.Definition
+	policy     *odrl.Policy
+}
+
+// definitions returns a participant's contract definitions with their policies, and the scopes that evaluating all of their access policies needs.
+func (e *Engine) definitions(ctx context.Context, p *store.Participant, ev *odrl.Evaluator) ([]*store.Definition, []string, error) {
+	all, err := e.opt.Store.Definitions(ctx, p.Ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	scopes := ev.Scopes(nil, profile.SubjectConsumer)
+	for _, d := range all {
+		if _, access, err := parseDefinition(d); err == nil {
+			scopes = union(scopes, ev.Scopes(access, profile.SubjectConsumer))
+		}
+	}
+	return all, scopes, nil
+}
+
+// show leaves of all definitions those that the consumer may see and whose obligations on the provider are met.
+func (e *Engine) show(ctx context.Context, p *store.Participant, ev *odrl.Evaluator, all []*store.Definition, consumer *identity.Agent) ([]visible, error) {
+	var out []visible
+	var own []string
+	for _, d := range all {
+		contract, access, err := parseDefinition(d)
+		if err != nil {
+			e.opt.Log.Error("a contract definition is not offered", "participant", p.Ctx, "definition", d.ID, "error", err)
+			continue
+		}
+		ok, err := e.mayAccess(ctx, p, access, consumer)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, visible{d, contract})
+			own = union(own, ev.Scopes(contract, profile.SubjectProvider))
+		}
+	}
+	if len(out) == 0 || p.SelfCheck == adminapi.SelfCheckOff {
+		return out, nil
+	}
+	self, err := e.opt.Identity.Self(ctx, p.Local(), own)
+	if err != nil {
+		return nil, fmt.Errorf("own credentials: %w", err)
+	}
+	return slices.DeleteFunc(out, func(v visible) bool { return !e.selfCheck(ctx, ev, p, v.policy, &self).Allowed }), nil
+}
+
+// datasets joins the visible definitions with the assets that they select.
+func (e *Engine) datasets(ctx context.Context, p *store.Participant, shown []visible) ([]wire.Dataset, error) {
+	assets, err := e.opt.Store.Assets(ctx, p.Ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.Dataset
+	for _, a := range assets {
+		d := wire.Dataset{ID: a.ID, Properties: a.Properties, Formats: formats}
+		for _, v := range shown {
+			if v.definition.Selects(a) {
+				d.Offers = append(d.Offers, wire.Offer(wire.OfferID(v.definition.ID, a.ID, v.policy), v.policy, "", ""))
+			}
+		}
+		if len(d.Offers) > 0 {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
+// page is the part of a catalog that a request asks for.
+type page struct {
+	offset, limit int
+	ids           []string // nil: all
+}
+
+const maxPage = 1000
+
+// readFilter reads the one filter that is supported, EDC's QuerySpec with a condition on the id; anything else is 400 (DSP 2025-1 §5.1).
+func readFilter(filter []json.RawMessage) (page, *Refusal) {
+	out := page{limit: maxPage}
+	for i, raw := range filter {
+		var q struct {
+			Offset, Limit    int
+			FilterExpression json.RawMessage
+			SortField        string
+		}
+		bad := refuse(http.StatusBadRequest, "invalid", "$.filter[%d]: only offset, limit and a condition on the id are supported as filter", i)
+		if err := json.Unmarshal(raw, &q); err != nil || q.Offset < 0 || q.Limit < 0 || q.SortField != "" {
+			return page{}, bad
+		}
+		out.offset = q.Offset
+		if q.Limit > 0 {
+			out.limit = min(q.Limit, maxPage)
+		}
+		criteria, err := readCriteria(q.FilterExpression)
+		if err != nil {
+			return page{}, bad
+		}
+		for _, c := range criteria {
+			ids, ok := (&store.Definition{Selector: []store.Criterion{c}}).SelectedIDs()
+			if !ok || (c.Operator != "=" && c.Operator != "in") {
+				return page{}, bad
+			}
+			out.ids = append([]string{}, ids...)
+		}
+	}
+	return out, nil
+}
+
+func readCriteria(raw json.RawMessage) (out []store.Criterion, err error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil, nil
+	}
+	if strings.HasPrefix(string(raw), "{") {
+		raw = json.RawMessage("[" + string(raw) + "]")
+	}
+	err = json.Unmarshal(raw, &out)
+	return out, err
+}
+
+func (pg page) of(all []wire.Dataset) (part []wire.Dataset, more bool) {
+	if pg.ids != nil {
+		all = slices.DeleteFunc(all, func(d wire.Dataset) bool { return !slices.Contains(pg.ids, d.ID) })
+	}
+	start := min(pg.offset, len(all))
+	end := min(start+pg.limit, len(all))
+	return all[start:end], end < len(all)
+}
+
+// FetchCatalog asks a counterparty for its catalog now. All pages are read, up to a bound.
+func (e *Engine) FetchCatalog(ctx context.Context, participant, counterparty, address string) ([]wire.Dataset, string, error) {
+	p, err := e.lookupParticipant(ctx, participant)
+	if err != nil {
+		return nil, "", err
+	}
+	return e.fetchCatalog(ctx, p, counterparty, address)
+}
+
+const maxPages = 100
+
+func (e *Engine) fetchCatalog(ctx context.Context, p *store.Participant, counterparty, given string) ([]wire.Dataset, string, error) {
+	address, err := e.address(ctx, counterparty, given)
+	if err != nil {
+		return nil, "", err
+	}
+	authorization, err := e.authorization(ctx, p, counterparty, catalogScopes(p.Profile))
+	if err != nil {
+		return nil, "", err
+	}
+	var out []wire.Dataset
+	next := join(address, "catalog", "request")
+	for range maxPages {
+		raw, header, err := e.exchange(ctx, http.MethodPost, next, authorization, wire.New(wire.CatalogRequest, ""), maxCatalog)
+		if err != nil {
+			return nil, "", unreachable(counterparty, err)
+		}
+		_, part, err := wire.ParseCatalog(raw)
+		if err != nil {
+			return nil, "", refuse(http.StatusBadGateway, "counterparty-refused", "the catalog of %s is not understood: %s", counterparty, err)
+		}
+		out = append(out, part...)
+		if next = nextLink(header, address); next == "" {
+			return out, address, nil
+		}
+		// A token may be good for one use.
+		if authorization, err = e.authorization(ctx, p, counterparty, catalogScopes(p.Profile)); err != nil {
+			return nil, "", err
+		}
+	}
+	return out, address, nil
+}
+
+// catalogScopes lets a provider see whatever its access policies may ask of a consumer: which they are isn't known beforehand.
+func catalogScopes(p profile.Profile) []string {
+	var out []string
+	for _, t := range p.RequiredCredentials {
+		out = append(out, identity.TypeScope(t))
+	}
+	for _, o := range p.Operands {
+		if o.Subject == subjectOf(state.Consumer) && o.Credential != "" {
+			out = append(out, identity.TypeScope(o.Credential))
+		}
+	}
+	return union(out)
+}
+
+// nextLink returns the address of the next page (RFC 8288), which must be on the same host as base.
+func nextLink(h http.Header, base string) string {
+	for _, line := range h.Values("Link") {
+		for link := range strings.SplitSeq(line, ",") {
+			target, params, ok := strings.Cut(strings.TrimSpace(link), ">")
+			target = strings.TrimPrefix(target, "<")
+			if ok && strings.Contains(params, `rel="next"`) && strings.HasPrefix(target, strings.TrimSuffix(base, "/")+"/") {
+				return target
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dsp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dps"
+	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/store"
+)
+
+// Negotiate starts a negotiation about an offer, which is looked up in the counterparty's catalog by its id and requested exactly as it
+// stands there. The same request id again returns the negotiation that it started.
+func (e *Engine) Negotiate(ctx context.Context, participant string, req adminapi.NegotiationRequest) (*store.Negotiation, error) {
+	p, err := e.lookupParticipant(ctx, participant)
+	if err != nil {
+		return nil, err
+	}
+	if n, err := e.repeatedNegotiation(ctx, p, req); n != nil || err != nil {
+		return n, err
+	}
+	datasets, address, err := e.fetchCatalog(ctx, p, req.Counterparty, req.Address)
+	if err != nil {
+		return nil, err
+	}
+	raw, _, dataset, err := wire.FindOffer(datasets, req.OfferID)
+	if err != nil {
+		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "%s", err)
+	}
+	if raw == nil {
+		return nil, refuse(http.StatusNotFound, "not-found", "%s offers no %q to you now: read its catalog again", req.Counterparty, req.OfferID)
+	}
+	offer, err := wire.WithTarget(raw, dataset.ID, req.Counterparty)
+	if err != nil {
+		return nil, err
+	}
+	return e.RequestOffer(ctx, participant, req.ID, req.Counterparty, address, offer)
+}
+
+func (e *Engine) repeatedNegotiation(ctx context.Context, p *store.Participant, req adminapi.NegotiationRequest) (*store.Negotiation, error) {
+	if req.Counterparty == "" || req.OfferID == "" {
+		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "counterparty and offerId are both needed")
+	}
+	if req.ID == "" {
+		return nil, nil
+	}
+	n, err := e.opt.Store.Negotiation(ctx, p.Ctx, req.ID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case n.Counterparty != req.Counterparty || n.OfferID != req.OfferID:
+		return nil, refuse(http.StatusConflict, "conflict", "id %q belongs to a negotiation about another offer", req.ID)
+	}
+	return n, nil
+}
+
+// RequestOffer starts a negotiation with a given offer, which has its target.
+func (e *Engine) RequestOffer(ctx context.Context, participant, id, counterparty, address string, offer json.RawMessage) (*store.Negotiation, error) {
+	return e.begin(ctx, participant, id, counterparty, address, offer, state.Consumer, state.CommandRequest)
+}
+
+// OfferTo starts a negotiation as provider with an offer to a consumer (DSP 2025-1 ContractOfferMessage without consumerPid).
+func (e *Engine) OfferTo(ctx context.Context, participant, id, counterparty, address string, offer json.RawMessage) (*store.Negotiation, error) {
+	return e.begin(ctx, participant, id, counterparty, address, offer, state.Provider, state.CommandOffer)
+}
+
+func (e *Engine) begin(ctx context.Context, participant, id, counterparty, address string, offer json.RawMessage, role state.Role, on state.Trigger) (*store.Negotiation, error) {
+	p, err := e.lookupParticipant(ctx, participant)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := odrl.Parse(offer)
+	if err != nil || policy.ID == "" || policy.Target == "" {
+		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "the offer needs @id and target: %v", err)
+	}
+	if address, err = e.address(ctx, counterparty, address); err != nil {
+		return nil, err
+	}
+	if id == "" {
+		id = e.opt.NewID()
+	}
+	n := &store.Negotiation{OfferID: policy.ID, Offer: offer, RequestedHash: odrl.Hash(policy),
+		Process: store.Process{Ctx: participant, ID: id, Role: role, Counterparty: counterparty, Address: address, AssetID: policy.Target}}
+	if role == state.Provider {
+		n.RequestedHash = ""
+		n.Definition, _, _ = wire.SplitOfferID(policy.ID)
+	}
+	side, err := e.applyNegotiation(n, false, input{event: state.Event{On: on}, participant: p})
+	if err != nil {
+		return nil, err
+	}
+	n, _, err = e.opt.Store.InsertNegotiation(ctx, n, side)
+	if err != nil {
+		return nil, err
+	}
+	e.changed(&n.Process)
+	return n, nil
+}
+
+// CommandNegotiation applies a command of a person: terminate, accept, release. A command that is not possible now is a Refusal (409).
+func (e *Engine) CommandNegotiation(ctx context.Context, participant, id string, on state.Trigger, reason *adminapi.Reason) (*store.Negotiation, error) {
+	p, err := e.lookupParticipant(ctx, participant)
+	if err != nil {
+		return nil, err
+	}
+	n, err := e.opt.Store.UpdateNegotiation(ctx, participant, id, "", func(n *store.Negotiation, _ bool) (store.Side, error) {
+		return e.applyNegotiation(n, false, input{event: state.Event{On: on}, participant: p, reason: reason})
+	})
+	if err != nil {
+		return nil, commandError(err, "negotiation", id)
+	}
+	e.changed(&n.Process)
+	return n, nil
+}
+
+func commandError(err error, kind, id string) error {
+	var ie *state.IllegalError
+	switch {
+	case errors.As(err, &ie):
+		return refuse(http.StatusConflict, "conflict", "%s", err)
+	case errors.Is(err, store.ErrNotFound):
+		return refuse(http.StatusNotFound, "not-found", "there is no %s %q", kind, id)
+	}
+	return err
+}
+
+// RequestTransfer starts a transfer under an agreement as consumer. The same request id again returns the transfer that it started.
+// address is the provider's DSP base; empty is the one of the negotiation.
+func (e *Engine) RequestTransfer(ctx context.Context, participant string, req adminapi.TransferRequest, address string) (*store.Transfer, error) {
+	p, err := e.lookupParticipant(ctx, participant)
+	if err != nil {
+		return nil, err
+	}
+	a, err := e.opt.Store.Agreement(ctx, participant, req.AgreementID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, refuse(http.StatusNotFound, "not-found", "there is no agreement %q", req.AgreementID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if a.Step != state.Finalized || a.Role != state.Consumer {
+		return nil, refuse(http.StatusConflict, "conflict", "agreement %s can't be used: its negotiation is %s and you are its %s", a.ID, a.Step, a.Role)
+	}
+	if req.Format == "" {
+		req.Format = dps.FormatHTTPPull
+	}
+	if req.ID == "" {
+		req.ID = e.opt.NewID()
+	}
+	if address == "" {
+		address = a.Address
+	}
+	t := &store.Transfer{Format: req.Format, Process: store.Process{Ctx: participant, ID: req.ID, Role: state.Consumer, Counterparty: a.Provider,
+		Address: address, AssetID: a.AssetID, AgreementID: a.ID}}
+	side, err := e.applyTransfer(t, false, input{event: state.Event{On: state.CommandRequest}, participant: p})
+	if err != nil {
+		return nil, err
+	}
+	t, made, err := e.opt.Store.InsertTransfer(ctx, t, side)
+	if err != nil {
+		return nil, err
+	}
+	if !made && t.AgreementID != req.AgreementID {
+		return nil, refuse(http.StatusConflict, "conflict", "id %q belongs to a transfer under another agreement", req.ID)
+	}
+	e.changed(&t.Process)
+	return t, nil
+}
+
+// CommandTransfer applies a command of a person: suspend, resume, complete, terminate. Not possible now is a Refusal (409).
+func (e *Engine) CommandTransfer(ctx context.Context, participant, id string, on state.Trigger, reason *adminapi.Reason) (*store.Transfer, error) {
+	p, err := e.lookupParticipant(ctx, participant)
+	if err != nil {
+		return nil, err
+	}
+	t, err := e.opt.Store.UpdateTransfer(ctx, participant, id, "", func(t *store.Transfer, _ bool) (store.Side, error) {
+		return e.applyTransfer(t, false, input{event: state.Event{On: on}, participant: p, reason: reason})
+	})
+	if err != nil {
+		return nil, commandError(err, "transfer", id)
+	}
+	e.changed(&t.Process)
+	return t, nil
+}

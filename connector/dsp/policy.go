@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dsp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/profile"
+	"github.com/kaphera/kaphera/connector/store"
+)
+
+// compile returns the evaluator of a profile, compiled once per version of it.
+func (e *Engine) compile(p profile.Profile) (*odrl.Evaluator, error) {
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	e.evaluators.Lock()
+	defer e.evaluators.Unlock()
+	if c, ok := e.evaluators.byName[p.Name]; ok && c.source == string(raw) {
+		return c.evaluator, nil
+	}
+	ev, err := odrl.NewEvaluator(p)
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
+	}
+	e.evaluators.byName[p.Name] = compiled{string(raw), ev}
+	return ev, nil
+}
+
+// subjectOf is whose credentials a role's are.
+func subjectOf(r state.Role) profile.Subject {
+	if r == state.Provider {
+		return profile.SubjectProvider
+	}
+	return profile.SubjectConsumer
+}
+
+// verify proves who sent a message, and that the profile's required credentials are held. Membership that is missing is a Refusal with its
+// trace, which a caller that keeps traces may use instead.
+func (e *Engine) verify(ctx context.Context, p *store.Participant, r *http.Request, ev *odrl.Evaluator, scopes []string) (identity.Agent, *Refusal, error) {
+	agent, err := e.authenticate(ctx, p, r, scopes)
+	if err != nil {
+		return identity.Agent{}, nil, err
+	}
+	if m := ev.Membership(agent); !m.Allowed {
+		m.By = p.DID
+		return agent, &Refusal{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(m), Trace: &m}, nil
+	}
+	return agent, nil, nil
+}
+
+func (e *Engine) authenticate(ctx context.Context, p *store.Participant, r *http.Request, scopes []string) (identity.Agent, error) {
+	authorization := r.Header.Get("Authorization")
+	if authorization == "" {
+		return identity.Agent{}, refuse(http.StatusUnauthorized, "unauthenticated", "the Authorization header is missing")
+	}
+	agent, err := e.opt.Identity.Verify(ctx, p.Local(), authorization, scopes)
+	switch {
+	case errors.Is(err, identity.ErrUnauthenticated):
+		return identity.Agent{}, refuse(http.StatusUnauthorized, "unauthenticated", "%s", err)
+	case err != nil:
+		e.opt.Log.Warn("identity could not be verified now", "participant", p.Ctx, "error", err)
+		return identity.Agent{}, refuse(http.StatusServiceUnavailable, "identity-unavailable", "your identity could not be verified now; send the message again")
+	}
+	return agent, nil
+}
+
+// judgement is the outcome of evaluating a policy.
+type judgement struct {
+	trace  adminapi.Trace
+	denial *adminapi.Reason // nil: allowed
+}
+
+// evaluation is what judge evaluates.
+type evaluation struct {
+	participant *store.Participant
+	role        state.Role // own
+	policy      *odrl.Policy
+	phase       profile.Phase
+	peer        *identity.Agent
+	agreement   *store.Agreement
+	// peerOnly leaves the own side out: SelfCheck Off.
+	peerOnly bool
+}
+
+// judge evaluates a policy on both parties, the own one with the own credentials as a counterparty would see them. What can't be
+// evaluated denies.
+func (e *Engine) judge(ctx context.Context, in evaluation) (judgement, error) {
+	ev, err := e.Evaluator(in.participant)
+	if err != nil {
+		return judgement{}, err
+	}
+	req := odrl.Request{Policy: in.policy, Phase: in.phase, By: in.participant.DID, Now: e.opt.Now()}
+	var self *identity.Agent
+	if in.peerOnly || (in.role == state.Provider && in.participant.SelfCheck == adminapi.SelfCheckOff) {
+		req.Subjects = []profile.Subject{subjectOf(in.role.Other())}
+	} else {
+		agent, err := e.opt.Identity.Self(ctx, in.participant.Local(), ev.Scopes(in.policy, subjectOf(in.role)))
+		if err != nil {
+			return judgement{}, fmt.Errorf("own credentials: %w", err)
+		}
+		self = &agent
+	}
+	req.Provider, req.Consumer = self, in.peer
+	if in.role == state.Consumer {
+		req.Provider, req.Consumer = in.peer, self
+	}
+	if a := in.agreement; a != nil {
+		req.Agreement = map[string]any{"id": a.ID, "assetId": a.AssetID, "createdAt": a.SignedAt}
+	}
+	out := judgement{trace: ev.Evaluate(ctx, req)}
+	if !out.trace.Allowed {
+		out.denial = denied(odrl.Reason(out.trace))
+	}
+	return out, nil
+}
+
+func denied(message string) *adminapi.Reason {
+	return &adminapi.Reason{Code: "policy-denied", Message: message, By: "own"}
+}
+
+// offered is an offer of ours as it stands now.
+type offered struct {
+	definition *store.Definition
+	asset      *store.Asset
+	policy     *odrl.Policy // contract policy
+	access     *odrl.Policy // nil: everybody
+	id         string
+}
+
+// parseDefinition reads the two policies of a contract definition.
+func parseDefinition(d *store.Definition) (contract, access *odrl.Policy, err error) {
+	if contract, err = odrl.Parse(d.ContractPolicy); err != nil {
+		return nil, nil, fmt.Errorf("contract policy of %s: %w", d.ID, err)
+	}
+	if d.AccessPolicy != nil {
+		if access, err = odrl.Parse(d.AccessPolicy); err != nil {
+			return nil, nil, fmt.Errorf("access policy of %s: %w", d.ID, err)
+		}
+	}
+	return contract, access, nil
+}
+
+// offer finds the current offer that an offer id names, whatever its policy was then. ErrNotFound when there is none.
+func (e *Engine) offer(ctx context.Context, p *store.Participant, id string) (*offered, error) {
+	definition, asset, err := wire.SplitOfferID(id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrNotFound, err)
+	}
+	out := &offered{}
+	if out.definition, err = e.opt.Store.Definition(ctx, p.Ctx, definition); err != nil {
+		return nil, err
+	}
+	if out.asset, err = e.opt.Store.Asset(ctx, p.Ctx, asset); err != nil {
+		return nil, err
+	}
+	if !out.definition.Selects(out.asset) {
+		return nil, store.ErrNotFound
+	}
+	if out.policy, out.access, err = parseDefinition(out.definition); err != nil {
+		return nil, err
+	}
+	out.id = wire.OfferID(definition, asset, out.policy)
+	return out, nil
+}
+
+// mayAccess evaluates an access policy on the consumer.
+func (e *Engine) mayAccess(ctx context.Context, p *store.Participant, access *odrl.Policy, consumer *identity.Agent) (bool, error) {
+	if access == nil {
+		return true, nil
+	}
+	j, err := e.judge(ctx, evaluation{participant: p, role: state.Provider, policy: access, phase: profile.PhaseCatalog, peer: consumer, peerOnly: true})
+	return err == nil && j.denial == nil, err
+}
+
+// SelfCheck evaluates the constraints that a contract policy puts on its provider, as the catalog does before it offers.
+func (e *Engine) SelfCheck(ctx context.Context, p *store.Participant, contract *odrl.Policy) (adminapi.Trace, error) {
+	ev, err := e.Evaluator(p)
+	if err != nil {
+		return adminapi.Trace{}, err
+	}
+	self, err := e.opt.Identity.Self(ctx, p.Local(), ev.Scopes(contract, profile.SubjectProvider))
+	if err != nil {
+		return adminapi.Trace{}, fmt.Errorf("own credentials: %w", err)
+	}
+	return e.selfCheck(ctx, ev, p, contract, &self), nil
+}
+
+func (e *Engine) selfCheck(ctx context.Context, ev *odrl.Evaluator, p *store.Participant, contract *odrl.Policy, self *identity.Agent) (t adminapi.Trace) {
+	for _, phase := range []profile.Phase{profile.PhaseCatalog, profile.PhaseNegotiation} {
+		t = ev.Evaluate(ctx, odrl.Request{Policy: contract, Phase: phase, By: p.DID, Provider: self,
+			Subjects: []profile.Subject{profile.SubjectProvider}, Now: e.opt.Now()})
+		if !t.Allowed {
+			break
+		}
+	}
+	return t
+}
+
+// union joins scopes without repeats.
+func union(lists ...[]string) []string {
+	out := slices.Concat(lists...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
