@@ -43,7 +43,11 @@ func Issue(key SigningKey, n NewCredential) (string, error) {
 			})
 		}
 	}
-	if len(entries) > 0 {
+	switch len(entries) {
+	case 0:
+	case 1:
+		body["credentialStatus"] = entries[0]
+	default:
 		body["credentialStatus"] = entries
 	}
 	return sign(key, n.Profile, body, n.Issuer, n.Holder, n.ID, n.ValidFrom, n.ValidUntil)

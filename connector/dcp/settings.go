@@ -22,6 +22,9 @@ type Settings struct {
 	ScopeEscalation ScopeEscalation
 	// DeliveryFormat is how an issuer names a credential's format when it delivers. Both are accepted on receipt.
 	DeliveryFormat DeliveryFormat
+	// SingleStatus makes an issuer put one status entry (revocation) into a credential instead of a list of two, for readers that take no
+	// list: test kit RC6. A credential that is suspended then reads as revoked until it is resumed.
+	SingleStatus bool
 	// StatusCache is how long a status list is believed before it is fetched again; default 10 s, negative = not at all.
 	StatusCache time.Duration
 	// DocumentCache is how long a DID document is believed; default 1 min, negative = not at all. A key that it does not have makes it

@@ -192,9 +192,9 @@ func (i *Issuer) issue(ctx context.Context, tx pgx.Tx, row issuerRow, req reques
 	if err != nil {
 		return fmt.Errorf("validity of %s: %w", o.Type, err)
 	}
-	now := i.now().UTC().Truncate(time.Second)
+	now, single := i.now().UTC().Truncate(time.Second), i.v.Settings().SingleStatus
 	c := credential{ID: "urn:uuid:" + uuid.NewString(), Holder: req.Holder, Type: o.Type, Profile: o.profile, IssuedAt: now, ExpiresAt: validity.after(now)}
-	list, index, err := i.store.reserve(ctx, tx, row.ctx, req.ID, c)
+	list, index, err := i.store.reserve(ctx, tx, row.ctx, req.ID, c, single)
 	if err != nil {
 		return err
 	}
@@ -202,12 +202,13 @@ func (i *Issuer) issue(ctx context.Context, tx pgx.Tx, row issuerRow, req reques
 	if err != nil {
 		return err
 	}
+	lists := map[string]string{dcp.PurposeRevocation: i.listURL(row.ctx, o.profile, dcp.PurposeRevocation, list)}
+	if !single {
+		lists[dcp.PurposeSuspension] = i.listURL(row.ctx, o.profile, dcp.PurposeSuspension, list)
+	}
 	signed, err := dcp.Issue(key, dcp.NewCredential{
 		Profile: o.profile, ID: c.ID, Type: o.Type, Issuer: row.did, Holder: req.Holder, Claims: claims, ValidFrom: c.IssuedAt, ValidUntil: c.ExpiresAt,
-		Index: index, StatusLists: map[string]string{
-			dcp.PurposeRevocation: i.listURL(row.ctx, o.profile, dcp.PurposeRevocation, list),
-			dcp.PurposeSuspension: i.listURL(row.ctx, o.profile, dcp.PurposeSuspension, list),
-		},
+		StatusLists: lists, Index: index,
 	})
 	if err != nil {
 		return err
@@ -255,26 +256,25 @@ func (i *Issuer) serveStatusList(r *http.Request) (any, error) {
 		return nil, err
 	}
 	parts := strings.Split(r.PathValue("list"), "-")
-	columns := map[string]string{dcp.PurposeRevocation: "revoked", dcp.PurposeSuspension: "suspended"}
-	if len(parts) != 3 || listProfiles[parts[0]] == "" || columns[parts[1]] == "" {
+	if len(parts) != 3 || listProfiles[parts[0]] == "" || bits[parts[1]] == "" {
 		return nil, dcp.Failuref(http.StatusNotFound, "not-found", "there is no status list %q", r.PathValue("list"))
 	}
 	number, err := strconv.Atoi(parts[2])
 	if err != nil || number < 0 {
 		return nil, dcp.Failuref(http.StatusNotFound, "not-found", "there is no status list %q", r.PathValue("list"))
 	}
-	indexes, err := i.store.setIndexes(ctx, row.ctx, columns[parts[1]], number)
+	indexes, err := i.store.setIndexes(ctx, row.ctx, parts[1], number)
 	if err != nil {
 		return nil, err
 	}
-	bits := make([]byte, listSize/8)
+	content := make([]byte, listSize/8)
 	for _, n := range indexes {
-		bits[n/8] |= 1 << (7 - n%8)
+		content[n/8] |= 1 << (7 - n%8)
 	}
 	now := i.now().UTC().Truncate(time.Second)
 	list := dcp.StatusList{
 		Profile: listProfiles[parts[0]], URL: i.listURL(row.ctx, listProfiles[parts[0]], parts[1], number), Issuer: row.did, Purpose: parts[1],
-		Bits: bits, From: now, Until: now.Add(24 * time.Hour),
+		Bits: content, From: now, Until: now.Add(24 * time.Hour),
 	}
 	accept := r.Header.Get("Accept")
 	if strings.Contains(accept, "json") && !strings.Contains(accept, "jwt") {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dcp"
 )
 
 // store holds the issuer's queries.
@@ -143,15 +144,15 @@ const (
 )
 
 // reserve inserts a credential that is yet to be signed at a free random place of a status list; neighbours in a list say nothing that way.
-func (s *store) reserve(ctx context.Context, tx pgx.Tx, ictx, requestID string, c credential) (list, index int, err error) {
+func (s *store) reserve(ctx context.Context, tx pgx.Tx, ictx, requestID string, c credential, single bool) (list, index int, err error) {
 	if err := tx.QueryRow(ctx, "SELECT count(*) / $2 FROM issuer.credentials WHERE ctx = $1", ictx, listFill).Scan(&list); err != nil {
 		return 0, 0, err
 	}
 	for range 50 {
 		index = rand.IntN(listSize) // #nosec G404 -- to spread, not to hide
-		tag, err := tx.Exec(ctx, `INSERT INTO issuer.credentials (id, ctx, request_id, holder, type, profile, raw, list, idx, issued_at, expires_at)
-			VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10) ON CONFLICT (ctx, list, idx) DO NOTHING`,
-			c.ID, ictx, requestID, c.Holder, c.Type, c.Profile, list, index, c.IssuedAt, c.ExpiresAt)
+		tag, err := tx.Exec(ctx, `INSERT INTO issuer.credentials (id, ctx, request_id, holder, type, profile, raw, list, idx, issued_at, expires_at, single)
+			VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, $11) ON CONFLICT (ctx, list, idx) DO NOTHING`,
+			c.ID, ictx, requestID, c.Holder, c.Type, c.Profile, list, index, c.IssuedAt, c.ExpiresAt, single)
 		if err != nil || tag.RowsAffected() == 1 {
 			return list, index, err
 		}
@@ -198,9 +199,15 @@ func (s *store) act(ctx context.Context, ictx, id, action string) (credential, e
 	return c, err
 }
 
+// bits says by purpose which credentials have their bit set.
+var bits = map[string]string{
+	dcp.PurposeRevocation: "SELECT idx FROM issuer.credentials WHERE ctx = $1 AND list = $2 AND (revoked OR (suspended AND single))",
+	dcp.PurposeSuspension: "SELECT idx FROM issuer.credentials WHERE ctx = $1 AND list = $2 AND suspended",
+}
+
 // setIndexes returns the places of a list whose bit is set.
-func (s *store) setIndexes(ctx context.Context, ictx, column string, list int) ([]int, error) {
-	rows, err := s.db.Query(ctx, "SELECT idx FROM issuer.credentials WHERE ctx = $1 AND list = $2 AND "+column, ictx, list)
+func (s *store) setIndexes(ctx context.Context, ictx, purpose string, list int) ([]int, error) {
+	rows, err := s.db.Query(ctx, bits[purpose], ictx, list)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ var Compatible = dcp.Settings{
 	KeyRelationships: dcp.RelationshipsWhenDeclared,
 	ScopeEscalation:  dcp.EscalationRefused,
 	DeliveryFormat:   dcp.FormatLegacy,
+	SingleStatus:     true,
 }
 
 // Kit is the kit against our three roles with the given settings.

@@ -59,6 +59,7 @@ CREATE TABLE issuer.credentials (
     idx        integer NOT NULL CHECK (idx BETWEEN 0 AND 131071),
     revoked    boolean NOT NULL DEFAULT false,
     suspended  boolean NOT NULL DEFAULT false,
+    single     boolean NOT NULL, -- it has a revocation entry only, which then tells of a suspension too
     issued_at  timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     UNIQUE (ctx, list, idx)
