@@ -94,7 +94,7 @@ func clientCredentials(cfg Config, h *http.Client) func(context.Context) (string
 		}
 		t, err := flow.Token(context.WithValue(ctx, oauth2.HTTPClient, h))
 		if err != nil {
-			return "", loginError(fmt.Sprintf("client %q could not log in: %s", cfg.ClientID, oauthReason(err)), err)
+			return "", loginError(fmt.Sprintf("client %q could not log in: %s", cfg.ClientID, OAuthReason(err)), err)
 		}
 		current = t
 		return t.AccessToken, nil
@@ -111,8 +111,8 @@ func loginError(detail string, cause error) *Error {
 	}, cause}
 }
 
-// oauthReason tells what the identity provider said, without tokens or secrets.
-func oauthReason(err error) string {
+// OAuthReason tells what the identity provider said, without tokens or secrets.
+func OAuthReason(err error) string {
 	var e *oauth2.RetrieveError
 	if errors.As(err, &e) {
 		switch {

@@ -337,8 +337,8 @@ type Identity struct {
 type Info struct {
 	Audience string `json:"audience"`
 
-	// CliClientID Public client for the device flow
-	CliClientID string `json:"cliClientID"`
+	// CLIClientID Public client for the device flow
+	CLIClientID string `json:"cliClientID"`
 	ConsoleURL  string `json:"consoleURL"`
 
 	// Issuer OpenID Connect issuer

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"github.com/kaphera/kaphera/client"
+)
+
+// app is one run of the program: its streams and surroundings, so that tests can give their own.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	// tty says whether out is a terminal that shows colours.
+	tty     bool
+	env     func(string) string
+	home    string // folder of the configuration
+	now     func() time.Time
+	newID   func() string
+	version string
+	// wait before the n-th retry of a call; nil takes the client's.
+	wait func(n int) time.Duration
+	// poll is how often something that is under way is asked for.
+	poll time.Duration
+
+	output  string // table, json, yaml
+	context string
+	api     string
+	caFile  string
+}
+
+// Main runs the program and returns its exit code.
+func Main(ctx context.Context, args []string, version string) int {
+	home, err := os.UserConfigDir()
+	if err != nil {
+		home = ".config"
+	}
+	a := &app{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, home: home + "/kaphera", now: time.Now, newID: newID, version: version, poll: 500 * time.Millisecond,
+		tty: isatty.IsTerminal(os.Stdout.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+	}
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	if isUsage(err) {
+		err = usageError{err}
+	}
+	a.report(err)
+	return exitCode(err)
+}
+
+// isUsage recognises cobra's own complaints, which have no type.
+func isUsage(err error) bool {
+	for _, start := range []string{"unknown command", "unknown flag", "unknown shorthand", "accepts ", "requires ", "required flag", "flag needs an argument", "invalid argument", "if any flags", "at least one of the flags", "bad flag syntax"} {
+		if strings.HasPrefix(err.Error(), start) {
+			return true
+		}
+	}
+	return false
+}
+
+// root assembles the commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use: "kaphera", Short: "Run industrial dataspaces", Version: a.version, SilenceErrors: true, SilenceUsage: true,
+		Long: "kaphera shows and drives a Kaphera platform: participants and where they run, offers, negotiations, transfers.\nLog in first: kaphera login --api https://api.<domain>",
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.output != "table" && a.output != "json" && a.output != "yaml" {
+				return usage("output %q is not one of table, json, yaml", a.output)
+			}
+			return nil
+		},
+	}
+	f := root.PersistentFlags()
+	f.StringVarP(&a.output, "output", "o", "table", "output format: table, json or yaml")
+	f.StringVar(&a.context, "context", "", "log-in to use (default: the one of the last kaphera login)")
+	f.StringVar(&a.api, "api", "", "address of the Cloud API (default: KAPHERA_API, then the context's)")
+	f.StringVar(&a.caFile, "ca-file", "", "PEM file of the authorities to trust (default: KAPHERA_CA_FILE, then the context's)")
+	root.AddCommand(a.loginCommand(), a.logoutCommand(), a.statusCommand(), a.getCommand(), a.describeCommand(), a.negotiateCommand(),
+		a.transferCommand(), a.offerCommand(), a.assetCommand(), a.demoCommand(),
+		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp})
+	return root
+}
+
+// client makes a client for the log-in in use. The environment comes before the stored context, flags before both.
+func (a *app) client() (*client.API, error) {
+	stored, err := a.loadContext()
+	if err != nil {
+		return nil, err
+	}
+	cfg := client.Config{
+		API: first(a.api, a.env("KAPHERA_API"), stored.API), CAFile: first(a.caFile, a.env("KAPHERA_CA_FILE"), stored.CAFile),
+		ClientID: a.env("KAPHERA_CLIENT_ID"), ClientSecret: a.env("KAPHERA_CLIENT_SECRET"), Manager: "cli", Wait: a.wait,
+	}
+	if cfg.ClientID == "" {
+		cfg.Token = a.storedToken(stored, cfg)
+	}
+	return client.New(cfg)
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func newID() string { return strings.ToLower(rand.Text()) }

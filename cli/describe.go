@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+)
+
+func (a *app) describeCommand() *cobra.Command {
+	var participant string
+	cmd := &cobra.Command{
+		Use: "describe KIND NAME", Short: "Show one thing with everything that is known about it, in words", Args: cobra.ExactArgs(2), ValidArgs: nounNames(),
+		Example: "  kaphera describe participant supplier\n  kaphera describe negotiation ID --participant oem",
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.describe(cmd.Context(), participant, args) },
+	}
+	cmd.Flags().StringVarP(&participant, "participant", "p", "", "whose connector")
+	return cmd
+}
+
+func (a *app) describe(ctx context.Context, participant string, args []string) error {
+	n, c, err := a.nounAndClient(args[0], participant)
+	if err != nil {
+		return err
+	}
+	it, err := n.get(ctx, c, participant, args[1])
+	if err != nil {
+		return err
+	}
+	if done, err := a.structured(it.value); done {
+		return err
+	}
+	t := table{columns: n.columns}
+	t.add(it.cells...)
+	a.printTable(t)
+	if err := a.describeObject(it.value); err != nil {
+		return err
+	}
+	if n.describe != nil {
+		n.describe(a, it.value)
+	}
+	return nil
+}
+
+// describeObject prints spec as YAML and every condition as a sentence; things without a spec are printed by their noun.
+func (a *app) describeObject(v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	var o struct {
+		Spec   json.RawMessage `json:"spec"`
+		Status struct {
+			Conditions []struct{ Type, Status, Reason, Message string } `json:"conditions"`
+			Checks     []struct{ Name, State, Reason string }           `json:"checks"`
+			Sentences  []string                                         `json:"sentences"`
+		} `json:"status"`
+	}
+	if err := json.Unmarshal(raw, &o); err != nil || o.Spec == nil {
+		return nil //nolint:nilerr // it has no spec
+	}
+	spec, err := yaml.JSONToYAML(o.Spec)
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	s := a.style(a.out)
+	fmt.Fprintf(a.out, "\n%s\n%s\n", s.bold("What is wanted:"), indent(strings.TrimSpace(string(spec)), "  "))
+	if len(o.Status.Sentences) > 0 {
+		fmt.Fprintf(a.out, "\n%s\n", s.bold("What a contract demands:"))
+	}
+	for _, line := range o.Status.Sentences {
+		fmt.Fprintln(a.out, "  - "+line)
+	}
+	if len(o.Status.Checks) > 0 {
+		fmt.Fprintf(a.out, "\n%s\n", s.bold("Onboarding:"))
+	}
+	for _, c := range o.Status.Checks {
+		fmt.Fprintf(a.out, "  %s %s  %s\n", s.state(c.State), c.Name, c.Reason)
+	}
+	if len(o.Status.Conditions) > 0 {
+		fmt.Fprintf(a.out, "\n%s\n", s.bold("What was observed:"))
+	}
+	for _, c := range o.Status.Conditions {
+		fmt.Fprintf(a.out, "  %s=%s (%s) %s\n", c.Type, s.state(c.Status), c.Reason, c.Message)
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kaphera/kaphera/client"
+)
+
+type negotiateOptions struct {
+	participant, with, useCase, offer, asset string
+	timeout                                  time.Duration
+}
+
+func (a *app) negotiateCommand() *cobra.Command {
+	var o negotiateOptions
+	cmd := &cobra.Command{
+		Use: "negotiate PARTICIPANT --with PARTNER (--use-case NAME | --offer ID)", Short: "Negotiate a contract, and watch each step", Args: cobra.ExactArgs(1),
+		Long:    "Finds the offer in the partner's catalog, starts a negotiation, and prints each state as it happens, with the credentials\nthat were checked. When a policy says no: the constraint, the value seen and what to do; exit code 3.",
+		Example: "  kaphera negotiate oem --with supplier --use-case carbon-footprint",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			o.participant = args[0]
+			n, err := a.negotiate(cmd.Context(), c, o)
+			if err != nil {
+				return err
+			}
+			if done, err := a.structured(n); done {
+				return err
+			}
+			fmt.Fprintf(a.out, "Agreement %s\nNext: kaphera transfer %s --agreement %s --fetch\n", n.AgreementID, o.participant, n.AgreementID)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.with, "with", "", "partner: name of a participant, or a DID")
+	f.StringVar(&o.useCase, "use-case", "", "negotiate the offer under this use case")
+	f.StringVar(&o.offer, "offer", "", "negotiate this offer of the partner's catalog")
+	f.StringVar(&o.asset, "asset", "", "only the offer of this asset")
+	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "stop watching after this time; the negotiation goes on")
+	_ = cmd.MarkFlagRequired("with") // the flag exists
+	cmd.MarkFlagsOneRequired("use-case", "offer")
+	return cmd
+}
+
+// negotiate returns the concluded negotiation. One that ended otherwise is an error, told in words already.
+func (a *app) negotiate(ctx context.Context, c *client.API, o negotiateOptions) (client.Negotiation, error) {
+	offer := o.offer
+	if offer == "" || o.asset != "" {
+		item, err := findOffer(ctx, c, o)
+		if err != nil {
+			return client.Negotiation{}, err
+		}
+		offer = item.OfferID
+		a.say("Found offer %s: %s (asset %s)", item.OfferID, title(item.Properties), item.AssetID)
+		for _, s := range item.Sentences {
+			a.say("  - %s", s)
+		}
+	}
+	started, err := c.StartNegotiationWithResponse(ctx, o.participant, client.NegotiationStart{Counterparty: o.with, OfferID: offer, ID: a.newID()})
+	if err != nil {
+		return client.Negotiation{}, err
+	}
+	watching, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	n, err := a.follow(watching, c, o.participant, started.JSON201.ID)
+	if watching.Err() != nil && ctx.Err() == nil {
+		return n, fail(ExitFailed, "kaphera describe negotiation "+started.JSON201.ID+" --participant "+o.participant,
+			"the negotiation is still under way after %s, in state %s%s", o.timeout, n.State, waiting(n))
+	}
+	if err != nil {
+		return n, err
+	}
+	return n, outcome(n, o.participant)
+}
+
+func waiting(n client.Negotiation) string {
+	if n.Waiting == "" {
+		return ""
+	}
+	return "; it waits for " + n.Waiting
+}
+
+// say prints a line for people; scripts that asked for JSON or YAML get none.
+func (a *app) say(format string, args ...any) {
+	if a.output == "table" {
+		fmt.Fprintf(a.out, format+"\n", args...)
+	}
+}
+
+func findOffer(ctx context.Context, c *client.API, o negotiateOptions) (client.CatalogItem, error) {
+	r, err := c.GetCatalogWithResponse(ctx, o.participant, &client.GetCatalogParams{Counterparty: o.with, UseCase: o.useCase})
+	if err != nil {
+		return client.CatalogItem{}, err
+	}
+	var found []client.CatalogItem
+	for _, i := range r.JSON200.Items {
+		if (o.asset == "" || i.AssetID == o.asset) && (o.offer == "" || i.OfferID == o.offer) {
+			found = append(found, i)
+		}
+	}
+	what := "offer under use case " + o.useCase
+	if o.useCase == "" {
+		what = "offer " + o.offer
+	}
+	switch len(found) {
+	case 0:
+		return client.CatalogItem{}, fail(ExitNotFound, "kaphera get offers --participant "+o.with+" shows what is withheld, and why", "%s shows %s no %s", o.with, o.participant, what)
+	case 1:
+		return found[0], nil
+	}
+	ids := ""
+	for _, i := range found {
+		ids += fmt.Sprintf("\n  %s (asset %s)", i.OfferID, i.AssetID)
+	}
+	return client.CatalogItem{}, usage("%s has %d offers that fit; choose one with --offer or --asset:%s", o.with, len(found), ids)
+}
+
+// follow prints a negotiation's steps, and the checks that they rested on, as they happen.
+func (a *app) follow(ctx context.Context, c *client.API, participant, id string) (client.Negotiation, error) {
+	var last client.Negotiation
+	events, traces := 0, 0
+	err := c.WatchNegotiation(ctx, participant, id, func(n client.Negotiation) error {
+		last = n
+		if a.output != "table" {
+			return nil
+		}
+		for ; events < len(n.History); events++ {
+			for ; traces < len(n.Traces) && !n.Traces[traces].At.After(n.History[events].At); traces++ {
+				a.printTrace(a.out, n.Traces[traces])
+			}
+			a.printEvent(n.History[events])
+		}
+		for ; traces < len(n.Traces); traces++ {
+			a.printTrace(a.out, n.Traces[traces])
+		}
+		return nil
+	})
+	return last, err
+}
+
+// outcome turns an ended negotiation into success or an error with its reason.
+func outcome(n client.Negotiation, participant string) error {
+	if n.State == "FINALIZED" {
+		return nil
+	}
+	code := ExitFailed
+	next := "kaphera describe negotiation " + n.ID + " --participant " + participant
+	if n.Reason.Code == "policy-denied" {
+		code = ExitRefused
+	}
+	for _, t := range n.Traces {
+		for _, c := range t.Checks {
+			if !t.Allowed && !c.Satisfied {
+				code = ExitRefused
+				next = first(c.Remedy, next)
+			}
+		}
+	}
+	by := "the counterparty"
+	if n.Reason.By == "own" {
+		by = participant + "'s own connector"
+	}
+	return fail(code, next, "no agreement: %s said no: %s", by, first(n.Reason.Message, "no reason was given"))
+}
