@@ -121,8 +121,11 @@ func (o Operator) AccountJWT(a Account) (string, error) {
 	return encoded, nil
 }
 
-// Permissions of a user; empty lists allow everything in the account.
-type Permissions struct{ Publish, Subscribe []string }
+// Permissions of a user; empty lists allow everything in the account. Respond allows answers to requests that the user got.
+type Permissions struct {
+	Publish, Subscribe []string
+	Respond            bool
+}
 
 // Credentials makes a user in an account, as a credentials file.
 func Credentials(accountSeed []byte, name string, p Permissions) ([]byte, error) {
@@ -146,6 +149,9 @@ func Credentials(accountSeed []byte, name string, p Permissions) ([]byte, error)
 	uc.Name = name
 	uc.Pub.Allow.Add(p.Publish...)
 	uc.Sub.Allow.Add(p.Subscribe...)
+	if p.Respond {
+		uc.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: time.Minute}
+	}
 	token, err := uc.Encode(account)
 	if err != nil {
 		return nil, fmt.Errorf("sign user %s: %w", name, err)
@@ -167,7 +173,7 @@ func Belongs(creds, accountSeed []byte, p Permissions) bool {
 		return false
 	}
 	uc, err := jwt.DecodeUserClaims(token)
-	return err == nil && uc.Issuer == pub && same(uc.Pub.Allow, p.Publish) && same(uc.Sub.Allow, p.Subscribe)
+	return err == nil && uc.Issuer == pub && same(uc.Pub.Allow, p.Publish) && same(uc.Sub.Allow, p.Subscribe) && (uc.Resp != nil) == p.Respond
 }
 
 func same(a jwt.StringList, b []string) bool {

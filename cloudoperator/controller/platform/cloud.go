@@ -32,10 +32,7 @@ func cloudConfig(p *cloud.Platform) config.Config {
 		Namespace: p.Namespace, APIURL: "https://" + apiHost(p), ConsoleURL: "https://" + consoleHost(p),
 		OIDC:    config.OIDC{Issuer: IssuerURL(p), Audience: Audience, CLIClientID: ClientCLI},
 		Console: config.Console{ClientID: ClientConsole, ClientSecretFile: "/etc/kaphera/oidc/" + ClientConsole},
-		NATS: config.NATS{
-			URL: fmt.Sprintf("tls://%s:%d", parts.Host(parts.NATS, p.Namespace), parts.PortNATS), CAFile: "/etc/kaphera/internal-ca/ca.crt",
-			CredentialsDir: "/etc/kaphera/cells", Timeout: "30s",
-		},
+		NATS:    config.NATS{URL: fmt.Sprintf("tls://%s:%d", parts.Host(parts.NATS, p.Namespace), parts.PortNATS), CAFile: "/etc/kaphera/internal-ca/ca.crt"},
 	}
 	if p.Spec.CABundle != "" {
 		c.OIDC.CAFile = "/etc/kaphera/config/gateway-ca.crt"
@@ -44,8 +41,6 @@ func cloudConfig(p *cloud.Platform) config.Config {
 }
 
 func cloudWorkload(p *cloud.Platform, image, digest string) workload {
-	cells := secretVolume("cells", parts.SecretCellCreds)
-	cells.Secret.Optional = ptr.To(true) // there is no cell yet
 	return workload{
 		name: parts.Cloud, namespace: p.Namespace, image: image, serviceAccount: parts.Cloud, user: programUser,
 		args:  []string{"--config", "/etc/kaphera/config/config.yaml"},
@@ -53,10 +48,10 @@ func cloudWorkload(p *cloud.Platform, image, digest string) workload {
 		ready: httpProbe(corev1.URISchemeHTTP, cloudHealth, "/readyz"), live: httpProbe(corev1.URISchemeHTTP, cloudHealth, "/livez"),
 		startSeconds: 120, grace: 20,
 		mounts: []corev1.VolumeMount{
-			mount("config", "/etc/kaphera/config"), mount("oidc", "/etc/kaphera/oidc"), mount("ca", "/etc/kaphera/internal-ca"), mount("cells", "/etc/kaphera/cells"),
+			mount("config", "/etc/kaphera/config"), mount("oidc", "/etc/kaphera/oidc"), mount("ca", "/etc/kaphera/internal-ca"),
 		},
 		volumes: []corev1.Volume{
-			configVolume("config", parts.Cloud), secretVolume("oidc", parts.SecretClients, ClientConsole), configVolume("ca", parts.ConfigCA), cells,
+			configVolume("config", parts.Cloud), secretVolume("oidc", parts.SecretClients, ClientConsole), configVolume("ca", parts.ConfigCA),
 		},
 		requests: requests("20m", "48Mi"), memoryLimit: "256Mi", digest: digest,
 	}
@@ -76,9 +71,8 @@ func (r *run) cloud(ctx context.Context) error {
 	if err := r.apply(ctx, objects...); err != nil {
 		return err
 	}
-	// It looks for the realm when it starts; once it runs it stays through a restart of Keycloak.
-	if !r.ok[cloud.ConditionKeycloakReady] && !r.exists(ctx, w.name) {
-		return waiting("Keycloak, where its users log in")
+	if _, err := r.oidcSecrets(ctx); err != nil {
+		return err
 	}
 	if err := r.apply(ctx, w.deployment()); err != nil {
 		return err

@@ -128,7 +128,7 @@ func (r *run) keycloak(ctx context.Context) error {
 const realmEvery = 5 * time.Minute
 
 func (r *run) realm(ctx context.Context, secret string) error {
-	clients, err := r.access.Ensure(ctx, parts.SecretClients, map[string]kube.Make{ClientConsole: kube.Password, ClientTerraform: kube.Password})
+	clients, err := r.oidcSecrets(ctx)
 	if err != nil {
 		return err
 	}
@@ -163,6 +163,11 @@ func (r *run) realm(ctx context.Context, secret string) error {
 		r.realms.set(r.key(), memoEntry{digest: digest, at: r.Now()})
 	}
 	return nil
+}
+
+// oidcSecrets are the secrets of the confidential clients.
+func (r *run) oidcSecrets(ctx context.Context) (map[string][]byte, error) {
+	return r.access.Ensure(ctx, parts.SecretClients, map[string]kube.Make{ClientConsole: kube.Password, ClientTerraform: kube.Password})
 }
 
 type peopleState struct {

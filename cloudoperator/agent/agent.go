@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package agent is the Cloud operator in a cell: it takes the snapshot over the connection that it opened itself, applies it as EDC
+// custom resources with prune, reports their status, and forwards the cloud's calls to the connector. It decides nothing about what
+// runs; while it is cut off, the cell goes on as it is.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+)
+
+// Intervals. The agent also acts at once on a new snapshot and on a change of an EDC object.
+const (
+	resyncEvery = time.Minute     // take the last snapshot and apply it again
+	retryAfter  = 5 * time.Second // after a failure, and while a deletion is under way
+	callTimeout = 10 * time.Second
+	applyLimit  = 2 * time.Minute
+)
+
+// Options of an agent.
+type Options struct {
+	Cell      string
+	Namespace string
+	// Client writes and reads; Cache, when not nil, is what the status is read from (Client otherwise).
+	Client client.Client
+	Cache  client.Reader
+	// Changed receives something whenever an EDC object in the namespace has changed.
+	Changed <-chan struct{}
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// Agent works for one cell.
+type Agent struct {
+	Options
+	applier applier
+
+	mu    sync.Mutex
+	state state
+}
+
+// state is what the next report says.
+type state struct {
+	appliedRevision, seenRevision int64
+	appliedHash, err              string
+	participants                  map[string]bool // contexts of the snapshot
+}
+
+// New makes an agent.
+func New(o Options) *Agent {
+	if o.Cache == nil {
+		o.Cache = o.Client
+	}
+	return &Agent{Options: o, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell}}
+}
+
+// Run works on nc until ctx ends. The connection must reconnect by itself.
+func (a *Agent) Run(ctx context.Context, nc *nats.Conn) error {
+	arrived := make(chan *nats.Msg, 16)
+	sub, err := nc.ChanSubscribe(celllink.SubjectSnapshot, arrived)
+	if err != nil {
+		return fmt.Errorf("subscribe to snapshots: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	applied := make(chan struct{}, 1)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { a.follow(ctx, nc, arrived, applied); return nil })
+	g.Go(func() error { a.reports(ctx, nc, applied); return nil })
+	g.Go(func() error { return cellrpc.NewForwarder(a.resolve, a.Log).Serve(ctx, nc) })
+	return g.Wait()
+}
+
+// follow applies the newest snapshot: at once when one arrives, and again from time to time, so that nothing is missed while the
+// connection was down and drift is put right.
+func (a *Agent) follow(ctx context.Context, nc *nats.Conn, arrived <-chan *nats.Msg, applied chan<- struct{}) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var data []byte
+		select {
+		case <-ctx.Done():
+			return
+		case msg := <-arrived:
+			data = newest(msg, arrived).Data
+		case <-timer.C:
+			callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+			last, _, err := celllink.Last(callCtx, nc, celllink.StreamDesired, celllink.SubjectSnapshot)
+			cancel()
+			if err != nil {
+				if ctx.Err() == nil {
+					a.Log.Warn("take the snapshot", "error", err)
+				}
+				timer.Reset(retryAfter)
+				continue
+			}
+			data = last
+		}
+		next := resyncEvery
+		if data != nil {
+			if again := a.take(ctx, data); again {
+				next = retryAfter
+			}
+			select {
+			case applied <- struct{}{}:
+			default:
+			}
+		} else {
+			next = retryAfter
+		}
+		timer.Reset(next)
+	}
+}
+
+func newest(msg *nats.Msg, more <-chan *nats.Msg) *nats.Msg {
+	for {
+		select {
+		case msg = <-more:
+		default:
+			return msg
+		}
+	}
+}
+
+// take applies a snapshot and says whether to do so again soon.
+func (a *Agent) take(ctx context.Context, data []byte) bool {
+	s, objects, err := celllink.DecodeSnapshot(data, a.Cell)
+	again := false
+	var participants map[string]bool
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, applyLimit)
+		defer cancel()
+		participants = contexts(objects)
+		again, err = a.applier.apply(ctx, objects)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	st := &a.state
+	st.seenRevision = s.Revision
+	if err != nil {
+		if st.err != err.Error() {
+			a.Log.Error("apply the snapshot", "revision", s.Revision, "error", err)
+		}
+		st.err = err.Error()
+		return true
+	}
+	if st.appliedRevision != s.Revision || st.err != "" {
+		a.Log.Info("applied the snapshot", "revision", s.Revision, "objects", len(objects))
+	}
+	st.appliedRevision, st.appliedHash, st.err, st.participants = s.Revision, s.Hash, "", participants
+	return again
+}
+
+// reports reports on every change, at most once a second, and every ReportEvery.
+func (a *Agent) reports(ctx context.Context, nc *nats.Conn, applied <-chan struct{}) {
+	const gap = time.Second
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-applied:
+			timer.Reset(0)
+			continue
+		case <-a.Changed:
+			timer.Reset(max(0, gap-a.Now().Sub(last)))
+			continue
+		case <-timer.C:
+		}
+		last = a.Now()
+		if err := a.report(ctx, nc); err != nil && ctx.Err() == nil && !errors.Is(err, nats.ErrConnectionReconnecting) {
+			a.Log.Warn("report", "error", err)
+		}
+		timer.Reset(celllink.ReportEvery)
+	}
+}
+
+func (a *Agent) report(ctx context.Context, nc *nats.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	objects, err := a.applier.observe(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	r := celllink.Report{
+		Cell: a.Cell, At: a.Now().UTC(), AppliedRevision: a.state.appliedRevision, AppliedHash: a.state.appliedHash,
+		SeenRevision: a.state.seenRevision, Error: a.state.err, Objects: objects,
+	}
+	a.mu.Unlock()
+	return celllink.SendReport(ctx, nc, r)
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+// FieldOwner of the agent in server-side apply.
+const FieldOwner = "kaphera-cell-agent"
+
+// kinds that a snapshot may hold, in the order in which they are applied. They are pruned the other way round, and what the later kinds need
+// stays until those are gone: a participant context is taken down by its connector.
+var kinds = []string{"Connector", "CredentialIssuer", "ParticipantContext"}
+
+type applier struct {
+	client    client.Client
+	reader    client.Reader
+	namespace string
+	cell      string
+}
+
+func gvk(kind string) schema.GroupVersionKind { return edc.GroupVersion.WithKind(kind) }
+
+// check refuses what a snapshot must not hold, before anything is applied.
+func (a applier) check(objects []*unstructured.Unstructured) error {
+	for _, o := range objects {
+		switch k := o.GroupVersionKind(); {
+		case k.GroupVersion() != edc.GroupVersion || !slices.Contains(kinds, k.Kind):
+			return fmt.Errorf("the snapshot holds a %s, which an agent does not apply", k)
+		case o.GetNamespace() != a.namespace:
+			return fmt.Errorf("the snapshot holds %s %s for namespace %q, this agent works in %q only", k.Kind, o.GetName(), o.GetNamespace(), a.namespace)
+		case o.GetLabels()[snapshot.ManagedLabel] != a.cell:
+			return fmt.Errorf("the snapshot holds %s %s without the label %s=%s", k.Kind, o.GetName(), snapshot.ManagedLabel, a.cell)
+		}
+	}
+	return nil
+}
+
+// apply makes the namespace hold exactly these objects. It says whether a deletion is still under way. One object that the cluster refuses
+// does not keep the others from being applied.
+func (a applier) apply(ctx context.Context, objects []*unstructured.Unstructured) (unfinished bool, err error) {
+	if err := a.check(objects); err != nil {
+		return false, err
+	}
+	wanted := map[string]bool{}
+	var errs []error
+	for _, kind := range kinds {
+		for _, o := range objects {
+			if o.GetKind() != kind {
+				continue
+			}
+			wanted[kind+"/"+o.GetName()] = true
+			err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o.DeepCopy()), client.FieldOwner(FieldOwner), client.ForceOwnership)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("apply %s %s: %w", kind, o.GetName(), err))
+			}
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return false, err
+	}
+	for _, kind := range slices.Backward(kinds) {
+		left, err := a.prune(ctx, kind, wanted)
+		if err != nil {
+			return false, err
+		}
+		if left > 0 {
+			return true, nil // the kinds before it wait
+		}
+	}
+	return false, nil
+}
+
+// prune deletes the objects of a kind that are not wanted and returns how many of those are still there.
+func (a applier) prune(ctx context.Context, kind string, wanted map[string]bool) (int, error) {
+	items, err := a.list(ctx, a.client, kind)
+	if err != nil {
+		return 0, err
+	}
+	left := 0
+	for i := range items {
+		o := &items[i]
+		if wanted[kind+"/"+o.GetName()] {
+			continue
+		}
+		left++
+		if o.GetDeletionTimestamp() != nil {
+			continue
+		}
+		if err := a.client.Delete(ctx, o); err != nil && !apierrors.IsNotFound(err) {
+			return left, fmt.Errorf("delete %s %s: %w", kind, o.GetName(), err)
+		}
+	}
+	return left, nil
+}
+
+func (a applier) list(ctx context.Context, r client.Reader, kind string) ([]unstructured.Unstructured, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(gvk(kind + "List"))
+	if err := r.List(ctx, list, client.InNamespace(a.namespace), client.MatchingLabels{snapshot.ManagedLabel: a.cell}); err != nil {
+		return nil, fmt.Errorf("list %ss: %w", kind, err)
+	}
+	return list.Items, nil
+}
+
+// observe returns the state of every managed object.
+func (a applier) observe(ctx context.Context) ([]celllink.Object, error) {
+	var out []celllink.Object
+	for _, kind := range kinds {
+		items, err := a.list(ctx, a.reader, kind)
+		if err != nil {
+			return nil, err
+		}
+		for i := range items {
+			o := &items[i]
+			obs := celllink.Object{Kind: kind, Name: o.GetName(), Generation: o.GetGeneration(), Deleting: o.GetDeletionTimestamp() != nil}
+			if status, ok := o.Object["status"]; ok {
+				if obs.Status, err = json.Marshal(status); err != nil {
+					return nil, fmt.Errorf("status of %s %s: %w", kind, o.GetName(), err)
+				}
+			}
+			out = append(out, obs)
+		}
+	}
+	return out, nil
+}
+
+func contexts(objects []*unstructured.Unstructured) map[string]bool {
+	out := map[string]bool{}
+	for _, o := range objects {
+		if o.GetKind() == "ParticipantContext" {
+			out[o.GetName()] = true
+		}
+	}
+	return out
+}
+
+// resolve finds the connector of a participant of the snapshot, for calls from the cloud.
+func (a *Agent) resolve(ctx context.Context, participant string) (cellrpc.Target, bool, error) {
+	a.mu.Lock()
+	known := a.state.participants[participant]
+	a.mu.Unlock()
+	if !known {
+		return cellrpc.Target{}, false, nil
+	}
+	c := &unstructured.Unstructured{}
+	c.SetGroupVersionKind(gvk("Connector"))
+	if err := a.Cache.Get(ctx, types.NamespacedName{Namespace: a.Namespace, Name: snapshot.ConnectorName}, c); err != nil {
+		return cellrpc.Target{}, true, fmt.Errorf("read the connector: %w", err)
+	}
+	url, _, _ := unstructured.NestedString(c.Object, "status", "internalURL")
+	secret, _, _ := unstructured.NestedString(c.Object, "status", "internalSecret")
+	if url == "" || secret == "" {
+		return cellrpc.Target{}, true, errors.New("it is not up yet: its status has no internal address")
+	}
+	var s corev1.Secret
+	if err := a.Client.Get(ctx, types.NamespacedName{Namespace: a.Namespace, Name: secret}, &s); err != nil {
+		return cellrpc.Target{}, true, fmt.Errorf("read its token: %w", err)
+	}
+	token := string(s.Data["token"])
+	if token == "" {
+		return cellrpc.Target{}, true, fmt.Errorf("secret %s has no key token", secret)
+	}
+	return cellrpc.Target{URL: url, Token: token}, true, nil
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package cell
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+)
+
+// takeDown publishes an empty snapshot and waits for the agent to carry it out. A cell that has no agent, or one that is not heard from
+// for takeDownFor, is not waited for: its namespace goes as a whole.
+func (r *run) takeDown(ctx context.Context) error {
+	if r.cell.Status.Revision == 0 {
+		return nil
+	}
+	creds, err := cellrpc.SecretCredentials(r.Access.Reader, r.Access.Namespace)(ctx, r.cell.Name)
+	overdue := r.Now().Sub(r.cell.DeletionTimestamp.Time) > takeDownFor
+	if err != nil {
+		if overdue {
+			return nil
+		}
+		return err
+	}
+	nc, err := r.Links.Open(ctx, r.cell.Name, creds)
+	if err == nil {
+		var revision int64
+		if revision, _, err = celllink.Publish(ctx, nc, r.cell.Name, r.cell.Status.Revision, nil); err == nil {
+			r.cell.Status.Revision = revision
+		}
+	}
+	report, _ := r.Links.Report(r.cell.Name)
+	switch {
+	case err == nil && report != nil && report.AppliedRevision == r.cell.Status.Revision && len(report.Objects) == 0:
+		return nil
+	case overdue:
+		return nil
+	case err != nil:
+		return err
+	}
+	return &stopped{cloud.ReasonDeleting, "the agent is taking down what the cell runs"}
+}
+
+// removeAll removes databases, Vault roles and secrets of every runtime that the cell ever had.
+func (r *run) removeAll(ctx context.Context) error {
+	former, err := r.formerIssuers(ctx)
+	if err != nil {
+		return err
+	}
+	runtimes := append(former, runtimeSpec{name: snapshot.ConnectorName, resources: snapshot.ConnectorResources(r.cell.Name)})
+	for _, rt := range runtimes {
+		if err := r.remove(ctx, rt); err != nil && !errors.Is(err, parts.ErrNotSetUp) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeAccount removes the cell's account from the message server, with its streams, and the credentials.
+func (r *run) removeAccount(ctx context.Context) error {
+	r.Links.Close(r.cell.Name)
+	seedSecret := r.Access.Secret(parts.AccountSecret(r.cell.Name))
+	err := r.Access.Reader.Get(ctx, client.ObjectKeyFromObject(seedSecret), seedSecret)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read secret %s: %w", seedSecret.Name, err)
+	}
+	if err == nil {
+		op, err := r.Access.Operator(ctx)
+		if err != nil {
+			return err
+		}
+		nc, err := r.Access.OpenNATSSystem(ctx)
+		if err != nil {
+			return err
+		}
+		defer nc.Close()
+		if err := op.Delete(nc, seedSecret.Data[seedKey]); err != nil {
+			return fmt.Errorf("remove the account of cell %s: %w", r.cell.Name, err)
+		}
+	}
+	var creds corev1.Secret
+	err = r.Access.Reader.Get(ctx, types.NamespacedName{Namespace: r.Access.Namespace, Name: parts.SecretCellCreds}, &creds)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read secret %s: %w", parts.SecretCellCreds, err)
+	}
+	if key := cellrpc.CredentialsKey(r.cell.Name); creds.Data[key] != nil {
+		delete(creds.Data, key)
+		if err := r.Access.Client.Update(ctx, &creds); err != nil {
+			return fmt.Errorf("write secret %s: %w", parts.SecretCellCreds, err)
+		}
+	}
+	return kube.Delete(ctx, r.Access.Client, seedSecret)
+}
+
+// ReadyOf is the condition Ready of a reported object; nil when it has none.
+func ReadyOf(o *celllink.Object) *metav1.Condition {
+	return ConditionOf(o, "Ready")
+}
+
+// ConditionOf is a condition of a reported object; nil when it has none.
+func ConditionOf(o *celllink.Object, condition string) *metav1.Condition {
+	if o == nil || len(o.Status) == 0 {
+		return nil
+	}
+	var s struct {
+		Conditions []metav1.Condition `json:"conditions"`
+	}
+	if json.Unmarshal(o.Status, &s) != nil {
+		return nil
+	}
+	return apimeta.FindStatusCondition(s.Conditions, condition)
+}
+
+// memo remembers, in the life of the process, what was done for a cell.
+type memo struct {
+	mu      sync.Mutex
+	digest  map[string]string
+	at      map[string]time.Time
+	account map[string]bool
+}
+
+func (m *memo) due(cell, digest string, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.digest[cell] != digest || now.Sub(m.at[cell]) > infraEvery
+}
+
+func (m *memo) done(cell, digest string, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.digest == nil {
+		m.digest, m.at = map[string]string{}, map[string]time.Time{}
+	}
+	m.digest[cell], m.at[cell] = digest, now
+}
+
+func (m *memo) pushed(cell string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.account[cell]
+}
+
+func (m *memo) setPushed(cell string, v bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.account == nil {
+		m.account = map[string]bool{}
+	}
+	m.account[cell] = v
+}
+
+func (m *memo) forget(cell string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.digest, cell)
+	delete(m.at, cell)
+	delete(m.account, cell)
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package cell
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+)
+
+// Links holds the cloud's connection into each cell's account and the last report that came through it.
+type Links struct {
+	access parts.Access
+	now    func() time.Time
+
+	mu        sync.Mutex
+	m         map[string]*link
+	listeners []chan event.GenericEvent
+}
+
+type link struct {
+	nc     *nats.Conn
+	creds  []byte
+	report *celllink.Report
+	heard  time.Time
+}
+
+// NewLinks makes an empty set.
+func NewLinks(access parts.Access, now func() time.Time) *Links {
+	return &Links{access: access, now: now, m: map[string]*link{}}
+}
+
+// Events returns a channel that gets the Cell whenever its agent has reported. A slow reader misses none but gets fewer.
+func (l *Links) Events() <-chan event.GenericEvent {
+	c := make(chan event.GenericEvent, 256)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listeners = append(l.listeners, c)
+	return c
+}
+
+// Report returns the last report of a cell and when it was heard; nil when none is known.
+func (l *Links) Report(cell string) (*celllink.Report, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.m[cell]
+	if k == nil {
+		return nil, time.Time{}
+	}
+	return k.report, k.heard
+}
+
+// Open returns the connection into the account of a cell. The first call makes the streams and reads the last report.
+func (l *Links) Open(ctx context.Context, cell string, creds []byte) (*nats.Conn, error) {
+	l.mu.Lock()
+	k := l.m[cell]
+	if k != nil {
+		k.creds = creds // used at the next reconnect
+	}
+	l.mu.Unlock()
+	if k != nil && k.nc.IsConnected() {
+		return k.nc, nil
+	}
+	if k != nil && !k.nc.IsClosed() {
+		return nil, fmt.Errorf("the connection to the message server is down: %w", nats.ErrConnectionReconnecting)
+	}
+	tlsConfig, err := l.access.TLS(ctx, parts.NATS)
+	if err != nil {
+		return nil, err
+	}
+	k = &link{creds: creds}
+	current := func() ([]byte, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return k.creds, nil
+	}
+	nc, err := cellrpc.Connect(l.access.NATSURL(), "kaphera cloud operator, cell "+cell, tlsConfig, current)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the account of cell %s: %w", cell, err)
+	}
+	if err := l.start(ctx, cell, nc, k); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return nc, nil
+}
+
+func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) error {
+	if err := celllink.EnsureStreams(ctx, nc); err != nil {
+		return err
+	}
+	logger := log.FromContext(ctx)
+	_, err := nc.Subscribe(celllink.SubjectReport, func(m *nats.Msg) {
+		if err := l.store(cell, k, m.Data, l.now()); err != nil {
+			logger.Error(err, "report", "cell", cell)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe to reports of cell %s: %w", cell, err)
+	}
+	data, at, err := celllink.Last(ctx, nc, celllink.StreamReports, celllink.SubjectReport)
+	if err != nil {
+		return err
+	}
+	k.nc = nc
+	l.mu.Lock()
+	l.m[cell] = k
+	l.mu.Unlock()
+	if data == nil {
+		return nil
+	}
+	return l.store(cell, k, data, at)
+}
+
+func (l *Links) store(cell string, k *link, data []byte, at time.Time) error {
+	var r celllink.Report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return fmt.Errorf("the report of cell %s is not JSON: %w", cell, err)
+	}
+	if r.Cell != cell {
+		return fmt.Errorf("a report in the account of cell %s is for cell %q", cell, r.Cell)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at.Before(k.heard) {
+		return nil
+	}
+	k.report, k.heard = &r, at
+	e := event.GenericEvent{Object: &cloud.Cell{ObjectMeta: metav1.ObjectMeta{Name: cell, Namespace: l.access.Namespace}}}
+	for _, c := range l.listeners {
+		select {
+		case c <- e:
+		default: // the reader is behind and will see this report with the next event
+		}
+	}
+	return nil
+}
+
+// Close ends the connection of a cell and forgets its report.
+func (l *Links) Close(cell string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.m[cell]; k != nil {
+		k.nc.Close()
+		delete(l.m, cell)
+	}
+}

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package cell makes a place where connectors run: a namespace with an agent, an account at the message server, databases and Vault
+// roles. It publishes what the cell must run and keeps what its agent reports. It never touches an EDC object itself: that is the
+// agent's work, in every kind of cell.
+package cell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/controller/platform"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+)
+
+// Finalizer of Cells: what was made for it outside its namespace is removed first.
+const Finalizer = "cloud.kaphera.io/cell"
+
+// Intervals.
+const (
+	again       = 3 * time.Second
+	every       = 20 * time.Second // also finds out that an agent has fallen silent
+	infraEvery  = 5 * time.Minute  // databases, Vault roles and the agent are compared with what they should be
+	heardStep   = 30 * time.Second // lastHeard is written in steps, so that a report alone is no write
+	takeDownFor = 2 * time.Minute  // how long a deleted cell's agent has to take everything down
+	timeout     = 60 * time.Second
+)
+
+// Reconciler makes Cells.
+type Reconciler struct {
+	Access         parts.Access
+	Links          *Links
+	Defaults       cloud.PlatformImages
+	ServiceAccount string
+	Now            func() time.Time
+
+	memo memo
+}
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
+	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return r.allCells(ctx) })
+	changed := builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, onboardedChanged{}))
+	return ctrl.NewControllerManagedBy(m).For(&cloud.Cell{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&cloud.Participant{}, all, changed).
+		Watches(&cloud.DataspaceProfile{}, all, changed).
+		Watches(&cloud.Platform{}, all).
+		WatchesRawSource(source.Channel(r.Links.Events(), &handler.EnqueueRequestForObject{})).
+		Named("cell").Complete(r)
+}
+
+func (r *Reconciler) allCells(ctx context.Context) []reconcile.Request {
+	var cells cloud.CellList
+	if err := r.Access.Client.List(ctx, &cells, client.InNamespace(r.Access.Namespace)); err != nil {
+		return nil
+	}
+	var out []reconcile.Request
+	for _, c := range cells.Items {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&c)})
+	}
+	return out
+}
+
+// run is one reconcile of one Cell.
+type run struct {
+	*Reconciler
+	cell         *cloud.Cell
+	ns           string
+	platform     *cloud.Platform
+	images       cloud.PlatformImages
+	cells        []cloud.Cell
+	profiles     []cloud.DataspaceProfile
+	participants []cloud.Participant
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var c cloud.Cell
+	if err := r.Access.Client.Get(ctx, req.NamespacedName, &c); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	w := &run{Reconciler: r, cell: &c, ns: snapshot.Namespace(c.Name)}
+	if err := w.load(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
+	before := c.Status.DeepCopy()
+	if !c.DeletionTimestamp.IsZero() {
+		done, err := w.delete(ctx)
+		if done {
+			return ctrl.Result{}, err
+		}
+		w.describe(err)
+		return ctrl.Result{RequeueAfter: again}, w.writeStatus(ctx, before)
+	}
+	if controllerutil.AddFinalizer(&c, Finalizer) {
+		if err := r.Access.Client.Update(ctx, &c); err != nil {
+			return ctrl.Result{}, fmt.Errorf("add the finalizer: %w", err)
+		}
+	}
+	err := w.provision(ctx)
+	w.describe(err)
+	c.Status.ObservedGeneration = c.Generation
+	if writeErr := w.writeStatus(ctx, before); writeErr != nil {
+		return ctrl.Result{}, writeErr
+	}
+	if err != nil {
+		return ctrl.Result{RequeueAfter: again}, nil
+	}
+	return ctrl.Result{RequeueAfter: every}, nil
+}
+
+func (r *run) load(ctx context.Context) error {
+	in := client.InNamespace(r.Access.Namespace)
+	var platforms cloud.PlatformList
+	var cells cloud.CellList
+	var profiles cloud.DataspaceProfileList
+	var participants cloud.ParticipantList
+	for _, l := range []client.ObjectList{&platforms, &cells, &profiles, &participants} {
+		if err := r.Access.Client.List(ctx, l, in); err != nil {
+			return fmt.Errorf("list what a cell depends on: %w", err)
+		}
+	}
+	r.cells, r.profiles, r.participants = cells.Items, profiles.Items, participants.Items
+	if len(platforms.Items) > 0 {
+		r.platform = &platforms.Items[0]
+		r.images = platform.Images(r.platform, r.Defaults)
+	}
+	return nil
+}
+
+// stopped is why a cell is not provisioned, when it is no failure of an attempt.
+type stopped struct{ reason, message string }
+
+func (s *stopped) Error() string { return s.message }
+
+// provision makes everything up to the published snapshot.
+func (r *run) provision(ctx context.Context) error {
+	if err := r.prerequisites(); err != nil {
+		return err
+	}
+	ca, err := r.Access.CA(ctx)
+	if err != nil {
+		return err
+	}
+	runtimes := r.runtimes()
+	digest := kube.Digest(runtimeNames(runtimes), ca, r.images, r.cell.UID)
+	if r.memo.due(r.cell.Name, digest, r.Now()) {
+		if err := r.namespace(ctx); err != nil {
+			return err
+		}
+	}
+	r.cell.Status.Namespace = r.ns
+	cloudCreds, agentCreds, err := r.account(ctx)
+	if err != nil {
+		return err
+	}
+	nc, err := r.Links.Open(ctx, r.cell.Name, cloudCreds)
+	if err != nil {
+		r.memo.setPushed(r.cell.Name, false)
+		return err
+	}
+	if r.memo.due(r.cell.Name, digest, r.Now()) {
+		if err := r.apply(ctx, r.agentDeployment(agentCreds, ca)...); err != nil {
+			return err
+		}
+		if err := errors.Join(r.databases(ctx, runtimes), r.grants(ctx, runtimes)); err != nil {
+			return err
+		}
+		r.memo.done(r.cell.Name, digest, r.Now())
+	}
+	objects, err := snapshot.Compile(snapshot.Input{
+		Cell: *r.cell, Cells: r.cells, Profiles: r.profiles, Participants: r.participants, Facts: r.facts(r.platform, ca),
+	})
+	if err != nil {
+		return &stopped{cloud.ReasonInvalid, fmt.Sprintf("%v; the cell keeps revision %d", err, r.cell.Status.Revision)}
+	}
+	revision, _, err := celllink.Publish(ctx, nc, r.cell.Name, r.cell.Status.Revision, objects)
+	if err != nil {
+		return err
+	}
+	r.cell.Status.Revision = revision
+	return r.collect(ctx, runtimes)
+}
+
+func (r *run) prerequisites() error {
+	if r.platform == nil {
+		return &stopped{cloud.ReasonMissing, "there is no Platform in namespace " + r.Access.Namespace}
+	}
+	for _, c := range r.cells {
+		if c.Name != r.cell.Name && c.Spec.Hostname == r.cell.Spec.Hostname && c.CreationTimestamp.Before(&r.cell.CreationTimestamp) {
+			return &stopped{cloud.ReasonTaken, fmt.Sprintf("host name %s is that of cell %s", c.Spec.Hostname, c.Name)}
+		}
+	}
+	for _, t := range []string{cloud.ConditionPostgreSQLReady, cloud.ConditionVaultReady, cloud.ConditionNATSReady} {
+		c := apimeta.FindStatusCondition(r.platform.Status.Conditions, t)
+		if c == nil {
+			return &stopped{cloud.ReasonWaiting, fmt.Sprintf("waits for the platform: %s is not known yet", t)}
+		}
+		if c.Status != metav1.ConditionTrue {
+			return &stopped{cloud.ReasonWaiting, fmt.Sprintf("waits for the platform: %s: %s", t, c.Message)}
+		}
+	}
+	return nil
+}
+
+// collect removes what was made for issuers that the cell no longer runs, once the agent has taken them down.
+func (r *run) collect(ctx context.Context, runtimes []runtimeSpec) error {
+	report, _ := r.Links.Report(r.cell.Name)
+	if report == nil || report.AppliedRevision != r.cell.Status.Revision {
+		return nil
+	}
+	former, err := r.formerIssuers(ctx)
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, rt := range runtimes {
+		wanted[rt.name] = true
+	}
+	for _, rt := range former {
+		if wanted[rt.name] || report.Find("CredentialIssuer", rt.name) != nil {
+			continue
+		}
+		if err := r.remove(ctx, rt); err != nil {
+			return err
+		}
+		for role := range rt.resources.Roles {
+			if err := r.deleteSecret(ctx, snapshot.DatabaseSecret(rt.name, role)); err != nil {
+				return err
+			}
+		}
+		if err := r.deleteSecret(ctx, snapshot.DatabaseSecret(rt.name, "")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) deleteSecret(ctx context.Context, name string) error {
+	return kube.Delete(ctx, r.Access.Client, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: r.ns, Name: name}})
+}
+
+// describe sets the conditions from what provision said and what the agent reported.
+func (r *run) describe(err error) {
+	connected, applied := r.connected(), kube.Condition{}
+	ready := kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonFailed}
+	var stop *stopped
+	switch {
+	case errors.As(err, &stop):
+		ready.Reason, ready.Message = stop.reason, stop.message
+	case errors.Is(err, parts.ErrNotSetUp):
+		ready.Reason, ready.Message = cloud.ReasonWaiting, "waits for the platform: "+err.Error()
+	case err != nil:
+		ready.Message = err.Error()
+	}
+	applied = r.applied(err)
+	if err == nil {
+		var missing []string
+		for _, c := range []kube.Condition{connected, applied, r.connector()} {
+			if !c.OK {
+				missing = append(missing, c.Message)
+			}
+		}
+		ready.OK, ready.Reason, ready.Message = len(missing) == 0, cloud.ReasonReady, "the agent is connected and runs the newest snapshot"
+		if !ready.OK {
+			ready.Reason, ready.Message = cloud.ReasonWaiting, strings.Join(missing, "; ")
+		}
+	}
+	kube.Set(&r.cell.Status.Conditions, r.cell.Generation, connected, applied, ready)
+}
+
+func (r *run) connected() kube.Condition {
+	report, heard := r.Links.Report(r.cell.Name)
+	c := kube.Condition{Type: cloud.ConditionConnected, Reason: cloud.ReasonNever, Message: "the agent has not reported yet"}
+	if last := r.cell.Status.LastHeard; report == nil && last != nil {
+		c.Reason, c.Message = cloud.ReasonSilent, "not heard from since "+last.UTC().Format(time.RFC3339)
+	}
+	if report == nil {
+		return c
+	}
+	if last := r.cell.Status.LastHeard; last == nil || heard.Sub(last.Time) >= heardStep || r.cell.Status.AppliedRevision != report.AppliedRevision {
+		t := metav1.NewTime(heard.Truncate(time.Second))
+		r.cell.Status.LastHeard = &t
+	}
+	r.cell.Status.AppliedRevision = report.AppliedRevision
+	if r.Now().Sub(heard) > celllink.SilentAfter {
+		c.Reason, c.Message = cloud.ReasonSilent, "not heard from since "+heard.UTC().Format(time.RFC3339)
+		return c
+	}
+	c.OK, c.Reason, c.Message = true, cloud.ReasonReady, "the agent reports"
+	return c
+}
+
+func (r *run) applied(err error) kube.Condition {
+	report, _ := r.Links.Report(r.cell.Name)
+	c := kube.Condition{Type: cloud.ConditionApplied, Reason: cloud.ReasonWaiting}
+	switch revision := r.cell.Status.Revision; {
+	case err != nil && revision == 0:
+		c.Message = "no snapshot is published yet"
+	case report == nil:
+		c.Message = fmt.Sprintf("revision %d is published, the agent has not reported yet", revision)
+	case report.Error != "":
+		c.Reason, c.Message = cloud.ReasonRejected, fmt.Sprintf("revision %d: %s", report.SeenRevision, report.Error)
+	case report.AppliedRevision != revision:
+		c.Reason, c.Message = cloud.ReasonBehind, fmt.Sprintf("revision %d is published, the agent has applied %d", revision, report.AppliedRevision)
+	default:
+		c.OK, c.Reason, c.Message = true, cloud.ReasonReady, fmt.Sprintf("revision %d is applied", revision)
+	}
+	return c
+}
+
+// connector is the state of the cell's connector, from the report.
+func (r *run) connector() kube.Condition {
+	report, _ := r.Links.Report(r.cell.Name)
+	o := report.Find("Connector", snapshot.ConnectorName)
+	if o == nil {
+		return kube.Condition{Message: "the connector is not made yet"}
+	}
+	c := ReadyOf(o)
+	if c == nil {
+		return kube.Condition{Message: "the connector has no status yet"}
+	}
+	return kube.Condition{OK: c.Status == metav1.ConditionTrue, Message: "connector: " + c.Message}
+}
+
+func (r *run) writeStatus(ctx context.Context, before *cloud.CellStatus) error {
+	if equality.Semantic.DeepEqual(before, &r.cell.Status) {
+		return nil
+	}
+	if err := r.Access.Client.Status().Update(ctx, r.cell); err != nil {
+		return fmt.Errorf("write the status: %w", err)
+	}
+	return nil
+}
+
+// delete takes the cell down step by step; done says that nothing is left to do.
+func (r *run) delete(ctx context.Context) (done bool, err error) {
+	if !controllerutil.ContainsFinalizer(r.cell, Finalizer) {
+		return true, nil
+	}
+	if users := r.users(); len(users) > 0 {
+		return false, &stopped{cloud.ReasonInUse, "deletion waits until these no longer name the cell: " + strings.Join(users, ", ")}
+	}
+	if err := r.takeDown(ctx); err != nil {
+		return false, err
+	}
+	ns := &corev1.Namespace{}
+	err = r.Access.Reader.Get(ctx, types.NamespacedName{Name: r.ns}, ns)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("read namespace %s: %w", r.ns, err)
+	}
+	if err == nil {
+		if err := r.removeAll(ctx); err != nil {
+			return false, err
+		}
+		if err := kube.Delete(ctx, r.Access.Client, ns); err != nil {
+			return false, err
+		}
+		return false, &stopped{cloud.ReasonDeleting, "namespace " + r.ns + " is being deleted"}
+	}
+	if err := r.removeAccount(ctx); err != nil {
+		return false, err
+	}
+	r.memo.forget(r.cell.Name)
+	controllerutil.RemoveFinalizer(r.cell, Finalizer)
+	if err := r.Access.Client.Update(ctx, r.cell); err != nil {
+		return true, fmt.Errorf("remove the finalizer: %w", err)
+	}
+	return true, nil
+}
+
+func (r *run) users() []string {
+	var out []string
+	for _, p := range r.participants {
+		if p.Spec.Cell == r.cell.Name {
+			out = append(out, "participant "+p.Name)
+		}
+	}
+	for _, p := range r.profiles {
+		for _, i := range p.Spec.Issuers {
+			if i.Cell == r.cell.Name {
+				out = append(out, "issuer "+i.Name+" of dataspace profile "+p.Name)
+			}
+		}
+	}
+	return out
+}

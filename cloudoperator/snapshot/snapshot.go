@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package snapshot computes what a cell must run from the cloud's custom resources: one Connector, the CredentialIssuers of the
+// profiles whose issuers live in the cell, and a ParticipantContext for each participant. Pure functions, no I/O: the same input gives the
+// same objects in the same order. Publishing is celllink's.
+package snapshot
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sort"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/profile"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+// Names in a cell.
+const (
+	ConnectorName = "connector"
+	// IssuerContext is the path segment of every issuer.
+	IssuerContext = "issuer"
+)
+
+// Labels of what the agent applies.
+const (
+	// ManagedLabel marks objects of the snapshot; the agent prunes by it.
+	ManagedLabel = "cloud.kaphera.io/snapshot"
+	// ParticipantLabel names the Participant of a ParticipantContext.
+	ParticipantLabel = "cloud.kaphera.io/participant"
+)
+
+// Namespace of a cell.
+func Namespace(cell string) string { return "cell-" + cell }
+
+// DID of a context at a host.
+func DID(hostname, context string) string { return "did:web:" + hostname + ":" + context }
+
+// IssuerDID is an issuer's.
+func IssuerDID(i cloud.Issuer) string { return DID(i.Hostname, IssuerContext) }
+
+// Facts are what the platform's parts look like from the cell.
+type Facts struct {
+	DatabaseHost string
+	DatabasePort int32
+	DatabaseCA   string
+	VaultAddress string
+	VaultCA      string
+	VaultMount   string
+	VaultAuth    string // mount path of the Kubernetes auth method
+	Image        string // of the connector
+	Trust        edc.Trust
+	Ingress      cloud.PlatformIngress
+}
+
+// Input is everything that a snapshot depends on. Lists hold the objects of the whole platform; those being deleted are left out by Compile
+// where their deletion means it.
+type Input struct {
+	Cell         cloud.Cell
+	Cells        []cloud.Cell
+	Profiles     []cloud.DataspaceProfile
+	Participants []cloud.Participant
+	Facts        Facts
+}
+
+// Resources names what the cell controller makes for a runtime in the cell: database, its Secrets, Vault prefix and roles.
+type Resources struct {
+	Database string
+	Owner    string // database role, and with dashes the Secret
+	Roles    map[string]string
+	Prefix   string
+	Grants   map[string]string
+}
+
+// Runtime roles, as keys of Resources.
+const (
+	ControlPlane = "control-plane"
+	Wallet       = "wallet"
+	DataPlane    = "data-plane"
+	IssuerRole   = "issuer"
+)
+
+// ConnectorResources are those of the cell's connector.
+func ConnectorResources(cell string) Resources {
+	return resources("cell_"+underscore(cell), "cells/"+cell+"/connector", "cell-"+cell+"-connector", ControlPlane, Wallet, DataPlane)
+}
+
+// IssuerResources are those of an issuer in the cell.
+func IssuerResources(cell, issuer string) Resources {
+	return resources("cell_"+underscore(cell)+"_i_"+underscore(issuer), "cells/"+cell+"/issuers/"+issuer, "cell-"+cell+"-issuer-"+issuer, IssuerRole)
+}
+
+func resources(database, prefix, grant string, roles ...string) Resources {
+	if len(database) > maxDatabase {
+		sum := sha256.Sum256([]byte(database))
+		database = database[:maxDatabase-9] + "_" + hex.EncodeToString(sum[:4])
+	}
+	r := Resources{Database: database, Owner: database + "_owner", Roles: map[string]string{}, Prefix: prefix, Grants: map[string]string{}}
+	for _, role := range roles {
+		r.Roles[role] = database + "_" + shortRole[role]
+		r.Grants[role] = grant + "-" + role
+	}
+	return r
+}
+
+// maxDatabase leaves room for "_owner" within PostgreSQL's 63 bytes.
+const maxDatabase = 57
+
+var shortRole = map[string]string{ControlPlane: "cp", Wallet: "w", DataPlane: "dp", IssuerRole: "is"}
+
+func underscore(s string) string { return strings.ReplaceAll(s, "-", "_") }
+
+// DatabaseSecret is the name of the Secret in the cell's namespace of a database role of a runtime; role "" is the owner.
+func DatabaseSecret(runtimeName, role string) string {
+	if role == "" {
+		role = "owner"
+	}
+	return runtimeName + "-database-" + role
+}
+
+// Resolve turns a profile into what a connector needs.
+func Resolve(p cloud.DataspaceProfile) profile.Profile {
+	out := profile.Profile{Name: p.Name, Protocol: p.Spec.Protocol, RequiredCredentials: p.Spec.RequiredCredentials, Operands: p.Spec.Operands}
+	for _, i := range p.Spec.Issuers {
+		t := profile.TrustedIssuer{DID: IssuerDID(i)}
+		for _, c := range i.CredentialTypes {
+			t.Types = append(t.Types, c.Type)
+		}
+		out.TrustedIssuers = append(out.TrustedIssuers, t)
+	}
+	return out
+}
+
+// Compile computes the objects of a cell. An error names the object that makes it impossible; the snapshot before stays in force.
+func Compile(in Input) ([]*unstructured.Unstructured, error) {
+	c := compiler{Input: in, hosts: map[string]string{}, profiles: map[string]cloud.DataspaceProfile{}}
+	sort.Slice(c.Participants, func(i, j int) bool { return older(&c.Participants[i].ObjectMeta, &c.Participants[j].ObjectMeta) })
+	sort.Slice(c.Profiles, func(i, j int) bool { return older(&c.Profiles[i].ObjectMeta, &c.Profiles[j].ObjectMeta) })
+	for _, cell := range in.Cells {
+		c.hosts[cell.Name] = cell.Spec.Hostname
+	}
+	for _, p := range in.Profiles {
+		c.profiles[p.Name] = p
+	}
+	participants := c.contexts()
+	connector, err := c.connector(participants)
+	if err != nil {
+		return nil, err
+	}
+	issuers, err := c.issuers()
+	if err != nil {
+		return nil, err
+	}
+	objects := []runtime.Object{connector}
+	for _, i := range issuers {
+		objects = append(objects, i)
+	}
+	for _, p := range participants {
+		objects = append(objects, p)
+	}
+	return encode(objects)
+}
+
+func older(a, b *metav1.ObjectMeta) bool {
+	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	return a.Name < b.Name
+}
+
+type compiler struct {
+	Input
+	hosts    map[string]string
+	profiles map[string]cloud.DataspaceProfile
+}
+
+func (c *compiler) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: Namespace(c.Cell.Name), Labels: map[string]string{ManagedLabel: c.Cell.Name}}
+}
+
+func (c *compiler) exposure(hostname string) edc.Exposure {
+	i := c.Facts.Ingress
+	return edc.Exposure{Hostname: hostname, IngressClassName: i.ClassName, Annotations: i.Annotations, TLSSecretName: i.TLSSecretName}
+}
+
+func (c *compiler) database(r Resources, runtimeName string) edc.Database {
+	d := edc.Database{
+		Host: c.Facts.DatabaseHost, Port: c.Facts.DatabasePort, Name: r.Database, SSLMode: "verify-full", CABundle: c.Facts.DatabaseCA,
+		OwnerSecret: corev1.LocalObjectReference{Name: DatabaseSecret(runtimeName, "")},
+	}
+	for role := range r.Roles {
+		secret := DatabaseSecret(runtimeName, role)
+		switch role {
+		case ControlPlane:
+			d.RoleSecrets.ControlPlane = secret
+		case Wallet:
+			d.RoleSecrets.Wallet = secret
+		case DataPlane:
+			d.RoleSecrets.DataPlane = secret
+		case IssuerRole:
+			d.RoleSecrets.Issuer = secret
+		}
+	}
+	return d
+}
+
+func (c *compiler) vault(r Resources) edc.Vault {
+	return edc.Vault{
+		Address: c.Facts.VaultAddress, Mount: c.Facts.VaultMount, Prefix: r.Prefix, CABundle: c.Facts.VaultCA,
+		Auth: edc.VaultAuth{Method: "Kubernetes", MountPath: c.Facts.VaultAuth, Roles: edc.VaultRoles{
+			ControlPlane: r.Grants[ControlPlane], Wallet: r.Grants[Wallet], DataPlane: r.Grants[DataPlane], Issuer: r.Grants[IssuerRole],
+		}},
+	}
+}
+
+func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Connector, error) {
+	r := ConnectorResources(c.Cell.Name)
+	out := &edc.Connector{
+		TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "Connector"}, ObjectMeta: c.meta(ConnectorName),
+		Spec: edc.ConnectorSpec{
+			Image: c.Facts.Image, Exposure: c.exposure(c.Cell.Spec.Hostname), Trust: c.Facts.Trust,
+			Database: c.database(r, ConnectorName), Vault: c.vault(r), Replicas: c.Cell.Spec.Replicas,
+		},
+	}
+	used := map[string]bool{}
+	for _, p := range participants {
+		used[p.Spec.Profile] = true
+	}
+	for _, name := range sortedKeys(used) {
+		resolved := Resolve(c.profiles[name])
+		if _, err := odrl.NewEvaluator(resolved); err != nil {
+			return nil, fmt.Errorf("dataspace profile %s is not valid: %w", name, err)
+		}
+		out.Spec.Profiles = append(out.Spec.Profiles, resolved)
+	}
+	return out, nil
+}
+
+// Issuers returns the issuers that run in a cell, each from the oldest profile that names it. Profiles are sorted by age.
+func Issuers(cell string, profiles []cloud.DataspaceProfile) []PlacedIssuer {
+	sorted := append([]cloud.DataspaceProfile(nil), profiles...)
+	sort.Slice(sorted, func(i, j int) bool { return older(&sorted[i].ObjectMeta, &sorted[j].ObjectMeta) })
+	seen := map[string]bool{}
+	var out []PlacedIssuer
+	for _, p := range sorted {
+		for _, i := range p.Spec.Issuers {
+			if i.Cell == cell && !seen[i.Name] {
+				seen[i.Name] = true
+				out = append(out, PlacedIssuer{Issuer: i, Profile: p.Name})
+			}
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Issuer.Name < out[j].Issuer.Name })
+	return out
+}
+
+// PlacedIssuer is an issuer with the profile that it belongs to.
+type PlacedIssuer struct {
+	Issuer  cloud.Issuer
+	Profile string
+}
+
+func (c *compiler) issuers() ([]*edc.CredentialIssuer, error) {
+	var out []*edc.CredentialIssuer
+	hosts := map[string]string{c.Cell.Spec.Hostname: "the cell's connector"}
+	for _, placed := range Issuers(c.Cell.Name, c.Profiles) {
+		i := placed.Issuer
+		if other := hosts[i.Hostname]; other != "" {
+			return nil, fmt.Errorf("issuer %s of dataspace profile %s has the host name %s, which is that of %s", i.Name, placed.Profile, i.Hostname, other)
+		}
+		hosts[i.Hostname] = "issuer " + i.Name
+		r := IssuerResources(c.Cell.Name, i.Name)
+		out = append(out, &edc.CredentialIssuer{
+			TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "CredentialIssuer"}, ObjectMeta: c.meta(i.Name),
+			Spec: edc.CredentialIssuerSpec{
+				Image: c.Facts.Image, Exposure: c.exposure(i.Hostname), Context: IssuerContext, Trust: c.Facts.Trust,
+				Database: c.database(r, i.Name), Vault: c.vault(r), CredentialTypes: i.CredentialTypes, Holders: c.holders(placed),
+			},
+		})
+	}
+	return out, nil
+}
+
+// holders are the participants of the profile, in whatever cell, with the credentials that this issuer may issue.
+func (c *compiler) holders(placed PlacedIssuer) []edc.Holder {
+	types := map[string]bool{}
+	for _, t := range placed.Issuer.CredentialTypes {
+		types[t.Type] = true
+	}
+	byDID := map[string]edc.Holder{}
+	for _, p := range c.Participants {
+		host := c.hosts[p.Spec.Cell]
+		if p.Spec.Profile != placed.Profile || host == "" || !p.DeletionTimestamp.IsZero() {
+			continue
+		}
+		h := edc.Holder{DID: DID(host, p.Spec.Identity.Context)}
+		for _, cr := range p.Spec.Credentials {
+			if types[cr.Type] {
+				h.Credentials = append(h.Credentials, cr)
+			}
+		}
+		if _, taken := byDID[h.DID]; !taken && len(h.Credentials) > 0 {
+			sort.Slice(h.Credentials, func(i, j int) bool { return h.Credentials[i].Type < h.Credentials[j].Type })
+			byDID[h.DID] = h
+		}
+	}
+	var out []edc.Holder
+	for _, did := range sortedKeys(byDID) {
+		out = append(out, byDID[did])
+	}
+	return out
+}
+
+// contexts are the participants of this cell whose profile exists; of several with the same context the oldest.
+func (c *compiler) contexts() []*edc.ParticipantContext {
+	var out []*edc.ParticipantContext
+	seen := map[string]bool{}
+	for _, p := range c.Participants {
+		prof, ok := c.profiles[p.Spec.Profile]
+		context := p.Spec.Identity.Context
+		if p.Spec.Cell != c.Cell.Name || !ok || seen[context] {
+			continue
+		}
+		seen[context] = true
+		if !p.DeletionTimestamp.IsZero() {
+			continue
+		}
+		m := c.meta(context)
+		m.Labels[ParticipantLabel] = p.Name
+		pc := &edc.ParticipantContext{
+			TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "ParticipantContext"}, ObjectMeta: m,
+			Spec: edc.ParticipantContextSpec{
+				ConnectorRef: corev1.LocalObjectReference{Name: ConnectorName}, Context: context, Profile: p.Spec.Profile,
+				BusinessPartnerNumber: p.Spec.Identity.BusinessPartnerNumber, Active: onboarded(p), SelfCheck: p.Spec.SelfCheck,
+			},
+		}
+		for _, cr := range p.Spec.Credentials {
+			if did := IssuerOf(prof, cr.Type); did != "" {
+				pc.Spec.Credentials = append(pc.Spec.Credentials, edc.RequestedCredential{Type: cr.Type, Issuer: did})
+			}
+		}
+		sort.Slice(pc.Spec.Credentials, func(i, j int) bool { return pc.Spec.Credentials[i].Type < pc.Spec.Credentials[j].Type })
+		out = append(out, pc)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
+}
+
+// IssuerOf is the DID of the profile's first issuer of a type; empty when there is none.
+func IssuerOf(p cloud.DataspaceProfile, credentialType string) string {
+	for _, i := range p.Spec.Issuers {
+		for _, t := range i.CredentialTypes {
+			if t.Type == credentialType {
+				return IssuerDID(i)
+			}
+		}
+	}
+	return ""
+}
+
+func onboarded(p cloud.Participant) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == cloud.ConditionOnboarded {
+			return c.Status == metav1.ConditionTrue
+		}
+	}
+	return false
+}
+
+func encode(objects []runtime.Object) ([]*unstructured.Unstructured, error) {
+	out := make([]*unstructured.Unstructured, 0, len(objects))
+	for _, o := range objects {
+		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+		if err != nil {
+			return nil, fmt.Errorf("encode the snapshot: %w", err)
+		}
+		delete(m, "status")
+		unstructured.RemoveNestedField(m, "metadata", "creationTimestamp")
+		out = append(out, &unstructured.Unstructured{Object: m})
+	}
+	return out, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
