@@ -16,7 +16,7 @@ import (
 
 // mount is one line of /proc/self/mountinfo.
 type mount struct {
-	point, fstype, options string
+	point, fstype string
 }
 
 func mounts() ([]mount, error) {
@@ -42,10 +42,10 @@ var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\13
 func parseMount(line string) (mount, bool) {
 	before, after, ok := strings.Cut(line, " - ")
 	left, right := strings.Fields(before), strings.Fields(after)
-	if !ok || len(left) < 5 || len(right) < 3 {
+	if !ok || len(left) < 5 || len(right) < 1 {
 		return mount{}, false
 	}
-	return mount{unescape.Replace(left[4]), right[0], right[2]}, true
+	return mount{unescape.Replace(left[4]), right[0]}, true
 }
 
 // cgroupRoots are the mount points of all cgroup hierarchies: one per

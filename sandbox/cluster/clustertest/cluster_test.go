@@ -7,6 +7,7 @@ package clustertest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -115,8 +116,14 @@ func TestClusterFromUpToDown(t *testing.T) {
 		}
 	})
 	t.Run("a component that ends is started again", func(t *testing.T) {
+		before := f.pids(t)
 		killMatching(t, f.dir, "kube-scheduler")
-		waitFor(t, "the scheduler to be back", func() error { return f.running(t) })
+		waitFor(t, "the scheduler to be back", func() error {
+			if f.pids(t) == before {
+				return errors.New("no process was started")
+			}
+			return f.running(t)
+		})
 	})
 	t.Run("up repairs a cluster of which everything was killed", func(t *testing.T) {
 		killEverything(t, f)
