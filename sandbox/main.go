@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kaphera/kaphera/sandbox/demo"
 	"github.com/kaphera/kaphera/sandbox/image"
 	"github.com/kaphera/kaphera/sandbox/tool"
 )
@@ -30,6 +31,7 @@ var commands = []func() *cobra.Command{
 	newBuildCommand,
 	newEnvtestCommand,
 	newAgentCommand,
+	demo.Command,
 	image.Command,
 	tool.Command,
 }

@@ -186,3 +186,13 @@ func sum(data []byte) string {
 	h := sha256.Sum256(data)
 	return hex.EncodeToString(h[:])
 }
+
+// WithArchive calls use with the image of an archive that this package wrote;
+// the image is valid only until use returns.
+func WithArchive(path string, use func(v1.Image) error) error {
+	a, err := readArchive(path)
+	if err != nil {
+		return fmt.Errorf("read the image archive %s: %w", path, err)
+	}
+	return use(a)
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/kaphera/kaphera/sandbox/stage"
+)
+
+// Where the demo's objects live.
+const (
+	platformNamespace = "kaphera-system"
+	backendNamespace  = "supplier-backend"
+	backendKeys       = "pcf-backend-keys"
+)
+
+// installs are the manifests that install Kaphera on any cluster, relative to
+// the repository's root.
+var installs = []string{"edcoperator/config/install.yaml", "cloudoperator/config/install.yaml"}
+
+const backendManifest = "examples/pcf-backend/deploy.yaml"
+
+// platformImages are the Platform's image fields and the images they get.
+var platformImages = map[string]string{
+	"postgresql": "kaphera.local/postgresql:15", "openbao": "kaphera.local/openbao:2", "nats": "kaphera.local/nats:2", "keycloak": "kaphera.local/keycloak:26",
+	"cloud": "kaphera.local/cloud:dev", "agent": "kaphera.local/cloud-operator:dev", "connector": "kaphera.local/connector:dev",
+}
+
+// Limits on waiting: several times what a busy machine with two cores took.
+const (
+	operatorLimit = 4 * time.Minute
+	platformLimit = 10 * time.Minute
+	backendLimit  = 4 * time.Minute
+)
+
+//go:embed platform.yaml
+var platformTemplate string
+
+func (d *demo) manifest(path string) ([]*unstructured.Unstructured, error) {
+	data, err := os.ReadFile(filepath.Join(d.root, path))
+	if err != nil {
+		return nil, fmt.Errorf("%w: run make generate", err)
+	}
+	objects, err := parse(data, d.images())
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return objects, nil
+}
+
+func (d *demo) installOperators(ctx context.Context, log *stage.Log) error {
+	k, err := newKube(d.path("kubeconfig"))
+	if err != nil {
+		return err
+	}
+	if d.IngressClass != "" {
+		if err := k.ingressClass(ctx, d.IngressClass); err != nil {
+			return err
+		}
+	}
+	var all []*unstructured.Unstructured
+	for _, path := range installs {
+		objects, err := d.manifest(path)
+		if err != nil {
+			return err
+		}
+		if err := k.apply(ctx, log, objects); err != nil {
+			return err
+		}
+		all = append(all, objects...)
+	}
+	return k.deployed(ctx, log, all, operatorLimit)
+}
+
+// platform renders the demo's Platform.
+func (d *demo) platform(ca string) (*unstructured.Unstructured, error) {
+	images := map[string]string{}
+	for field, ref := range platformImages {
+		images[field] = ref
+	}
+	t, err := template.New("platform.yaml").Option("missingkey=error").Parse(platformTemplate)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = t.Execute(&out, map[string]any{"Namespace": platformNamespace, "Domain": d.Domain, "IngressClass": d.IngressClass, "CA": ca, "Images": images})
+	if err != nil {
+		return nil, err
+	}
+	objects, err := parse(out.Bytes(), d.images())
+	if err != nil {
+		return nil, err
+	}
+	return objects[0], nil
+}
+
+func (d *demo) applyPlatform(ctx context.Context, log *stage.Log) error {
+	k, err := newKube(d.path("kubeconfig"))
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(d.path("ca.crt"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	p, err := d.platform(string(ca))
+	if err != nil {
+		return err
+	}
+	if err := k.apply(ctx, log, []*unstructured.Unstructured{p}); err != nil {
+		return err
+	}
+	if err := k.ready(ctx, log, p, platformLimit); err != nil {
+		return err
+	}
+	return d.writePlatformFiles(ctx, k)
+}
+
+// writePlatformFiles leaves the log-ins and what a shell needs in the demo's folder.
+func (d *demo) writePlatformFiles(ctx context.Context, k *kube) error {
+	people, err := k.secret(ctx, platformNamespace, "people")
+	if err != nil {
+		return err
+	}
+	clients, err := k.secret(ctx, platformNamespace, "oidc-clients")
+	if err != nil {
+		return err
+	}
+	p, err := d.platform("")
+	if err != nil {
+		return err
+	}
+	logins, err := logins(p, people)
+	if err != nil {
+		return err
+	}
+	var env strings.Builder
+	set := func(name, value string) {
+		fmt.Fprintf(&env, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	}
+	for _, v := range d.environment(string(clients[terraformClient])) {
+		name, value, _ := strings.Cut(v, "=")
+		set(name, value)
+	}
+	set("KUBECONFIG", d.path("kubeconfig"))
+	fmt.Fprintf(&env, "export PATH='%s':\"$PATH\"\n", d.path("bin"))
+	return errors.Join(
+		replaceFile(d.path("people.txt"), []byte(logins), 0o600),
+		replaceFile(d.path("env"), []byte(env.String()), 0o600), // holds the client's secret
+	)
+}
+
+const terraformClient = "kaphera-terraform"
+
+// environment is what the CLI and the Terraform provider need to know.
+func (d *demo) environment(clientSecret string) []string {
+	env := []string{
+		"KAPHERA_API=https://api." + d.Domain, "KAPHERA_CLIENT_ID=" + terraformClient, "KAPHERA_CLIENT_SECRET=" + clientSecret,
+		"TF_CLI_CONFIG_FILE=" + d.path("terraformrc"), "TF_DATA_DIR=" + d.path("terraform"),
+	}
+	if _, err := os.Stat(d.path("ca.crt")); err == nil {
+		env = append(env, "KAPHERA_CA_FILE="+d.path("ca.crt"))
+	}
+	return env
+}
+
+// logins lists the Platform's people with their roles and passwords.
+func logins(platform *unstructured.Unstructured, passwords map[string][]byte) (string, error) {
+	list, _, err := unstructured.NestedSlice(platform.Object, "spec", "people")
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for _, entry := range list {
+		person, _ := entry.(map[string]any)
+		user := fmt.Sprint(person["username"])
+		password, ok := passwords[user]
+		if !ok {
+			return "", fmt.Errorf("the Secret people has no password of %s", user)
+		}
+		what := strings.Trim(fmt.Sprint(person["roles"]), "[]")
+		if org, ok := person["organization"]; ok {
+			what += fmt.Sprintf(" of %v", org)
+		}
+		fmt.Fprintf(&out, "%-10s %-26s %s\n", user, password, what)
+	}
+	return out.String(), nil
+}
+
+// applyBackend deploys the supplier's own backend with keys made here once.
+func (d *demo) applyBackend(ctx context.Context, log *stage.Log) error {
+	k, err := newKube(d.path("kubeconfig"))
+	if err != nil {
+		return err
+	}
+	objects, err := d.manifest(backendManifest)
+	if err != nil {
+		return err
+	}
+	if err := k.apply(ctx, log, objects[:1]); err != nil {
+		return err
+	}
+	_, err = k.typed.CoreV1().Secrets(backendNamespace).Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: backendKeys, Namespace: backendNamespace},
+		StringData: map[string]string{"writer": rand.Text(), "reader": rand.Text()},
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("make the backend's keys: %w", err)
+	}
+	if err := k.apply(ctx, log, objects[1:]); err != nil {
+		return err
+	}
+	return k.deployed(ctx, log, objects, backendLimit)
+}
