@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kaphera/kaphera/test/tck/dcp"
 	"github.com/kaphera/kaphera/test/tck/dsp"
 	"github.com/kaphera/kaphera/test/tck/runner"
 )
@@ -38,7 +39,8 @@ func run(ctx context.Context) error {
 	root := flag.String("root", ".", "root of the repository")
 	flag.Parse()
 	kits := []runner.Kit{
-		dsp.Kit(filepath.Join(*root, "test", "tck", "dsp")),
+		dsp.Kit(filepath.Join(*root, "test", "tck", "dsp", "pom.xml")),
+		dcp.Kit(filepath.Join(*root, "test", "tck", "dcp", "pom.xml"), dcp.Compatible),
 	}
 	names := make([]string, len(kits))
 	for i, k := range kits {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,9 +24,9 @@ const want = 65
 
 const definition = "tck"
 
-// Kit is the DSP kit; dir is this package's directory in the repository.
-func Kit(dir string) runner.Kit {
-	return runner.Kit{Name: "DSP", POM: filepath.Join(dir, "pom.xml"), Want: want, Start: start}
+// Kit is the DSP kit; pom is the path of this package's pom.xml.
+func Kit(pom string) runner.Kit {
+	return runner.Kit{Name: "DSP", POM: pom, Want: want, Start: start}
 }
 
 func start(ctx context.Context) ([]runner.Run, func(), error) {

@@ -82,18 +82,23 @@ func Execute(ctx context.Context, kit Kit, only string, out io.Writer) error {
 		sum.Ran, sum.Passed, sum.Skipped = sum.Ran+res.Ran, sum.Passed+res.Passed, sum.Skipped+res.Skipped
 		sum.Failures = append(sum.Failures, res.Failures...)
 	}
-	for _, f := range sum.Failures {
-		_, _ = fmt.Fprintf(out, "%s FAILED %s: %s\n", kit.Name, f.Test, f.Message)
-	}
 	if only != "" {
 		want = sum.Ran
 	}
-	_, _ = fmt.Fprintf(out, "%s %d/%d (%d disabled in the kit)\n", kit.Name, sum.Passed, want, sum.Skipped)
+	return verdict(kit.Name, sum, want, out)
+}
+
+// verdict prints failures and the summary line.
+func verdict(name string, sum Result, want int, out io.Writer) error {
+	for _, f := range sum.Failures {
+		_, _ = fmt.Fprintf(out, "%s FAILED %s: %s\n", name, f.Test, f.Message)
+	}
+	_, _ = fmt.Fprintf(out, "%s %d/%d (%d disabled in the kit)\n", name, sum.Passed, want, sum.Skipped)
 	switch {
 	case sum.Ran < want || sum.Ran == 0:
-		return fmt.Errorf("%s kit: only %d of %d tests ran", kit.Name, sum.Ran, want)
+		return fmt.Errorf("%s kit: only %d of %d tests ran", name, sum.Ran, want)
 	case sum.Passed < sum.Ran || len(sum.Failures) > 0:
-		return fmt.Errorf("%s kit: %d of %d tests failed", kit.Name, sum.Ran-sum.Passed, sum.Ran)
+		return fmt.Errorf("%s kit: %d of %d tests failed", name, sum.Ran-sum.Passed, sum.Ran)
 	}
 	return nil
 }
