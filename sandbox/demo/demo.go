@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options) error {
 func (d *demo) stages() []stage.Stage {
 	stages := []stage.Stage{
 		{Name: "packages", Group: stage.Build, Run: d.packages, Remedy: "see what apt-get says above; the machine must reach its package registry"},
-		{Name: "kubernetes", Group: stage.Build, Heavy: d.Cluster == Sandbox, Run: d.target.build, Remedy: "the compiler's words are above; with too little memory or disk (10 GB) free some and run it again"},
+		{Name: "kubernetes", Group: stage.Build, Heavy: d.Cluster == Sandbox, Run: d.target.build, Remedy: d.clusterRemedy()},
 	}
 	for _, name := range image.Services {
 		stages = append(stages, stage.Stage{
@@ -100,6 +100,13 @@ func (d *demo) stages() []stage.Stage {
 		stage.Stage{Name: "supplier backend", Group: stage.Provision, Needs: []string{"load programs"}, Run: d.applyBackend, Remedy: "the log shows which pod does not run and its last lines"},
 		stage.Stage{Name: "workspace", Group: stage.Provision, Needs: []string{"platform", "commands", "opentofu"}, Run: d.applyWorkspace, Remedy: "`source .demo/env && kaphera status` shows which participant waits for what"},
 	)
+}
+
+func (d *demo) clusterRemedy() string {
+	if d.Cluster == Sandbox {
+		return "the compiler's words are above; with too little memory or disk (10 GB) free some and run it again"
+	}
+	return "" // the message says it
 }
 
 func prefixed(names []string) []string {

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 )
 
@@ -115,8 +113,7 @@ func (s *screen) over(e *entry) {
 
 // table prints what every stage took.
 func (s *screen) table(r Report) {
-	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "\nfrom\ttime\t \t")
+	s.printf("\n%6s %7s  %-10s %s\n", "from", "time", "part", "stage")
 	for _, e := range r.Stages {
 		if e.State == Waiting {
 			continue
@@ -124,13 +121,12 @@ func (s *screen) table(r Report) {
 		remark := ""
 		switch {
 		case e.State != Done:
-			remark = string(e.State)
+			remark = "  (" + string(e.State) + ")"
 		case e.Cached:
-			remark = "cached"
+			remark = "  (cached)"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t  %s\t\n", round(e.Began), round(e.Elapsed), strings.TrimRight(fmt.Sprintf("%-10s %-24s %s", e.Group, e.Name, remark), " "))
+		s.printf("%6s %7s  %-10s %s%s\n", round(e.Began), round(e.Elapsed), e.Group, e.Name, remark)
 	}
-	_ = w.Flush()
 	s.printf("building %s, provisioning %s, %s in all (building and provisioning overlap)\n", round(r.Groups[Build]), round(r.Groups[Provision]), round(r.Wall))
 }
 
@@ -142,6 +138,9 @@ func (s *screen) failure(err error) {
 	}
 	s.printf("\n%s failed: %v\n", f.Stage, f.Err)
 	for _, line := range f.Lines {
+		if line == f.Err.Error() {
+			continue
+		}
 		s.printf("    %s\n", cut(line, 400))
 	}
 	s.printf("the whole log: %s\n", f.Log)
