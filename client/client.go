@@ -221,3 +221,6 @@ func (a *API) Data(ctx context.Context, participant, transfer, path string) (bod
 	}
 	return bytes.Clone(resp.Body), resp.HTTPResponse.Header.Get("Content-Type"), nil
 }
+
+// Address is the base address of the Cloud API.
+func (a *API) Address() string { return strings.TrimSuffix(a.cfg.API, "/") }
