@@ -139,7 +139,9 @@ func webDID(server, name string) string {
 func (r *rig) did(name string) string       { return webDID(r.walletHost.URL, name) }
 func (r *rig) issuerDID(name string) string { return webDID(r.issuerHost.URL, name) }
 
-func (r *rig) local(name string) identity.Local { return identity.Local{Context: name, DID: r.did(name), Profile: "p"} }
+func (r *rig) local(name string) identity.Local {
+	return identity.Local{Context: name, DID: r.did(name), Profile: "p"}
+}
 
 // entitle registers what an issuer grants a participant.
 func (r *rig) entitle(issuerName, participant string, credentials ...adminapi.HolderCredential) {
