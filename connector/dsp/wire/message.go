@@ -122,8 +122,8 @@ var schemas = map[string]schema{
 	TransferTermination:    {required: pids, optional: []string{"code", "reason"}},
 	ContractNegotiation:    {required: append([]string{"state"}, pids...)},
 	TransferProcess:        {required: append([]string{"state"}, pids...)},
-	NegotiationError:       {optional: []string{"providerPid", "consumerPid", "code", "reason"}},
-	TransferError:          {optional: []string{"providerPid", "consumerPid", "code", "reason"}},
+	NegotiationError:       {optional: []string{"code", "reason"}}, // its process ids may be empty, and nobody needs them
+	TransferError:          {optional: []string{"code", "reason"}},
 	CatalogError:           {optional: []string{"code", "reason"}},
 }
 

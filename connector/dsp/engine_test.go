@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dsp_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/connector/store/pgtest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		child()
+		return
+	}
+	pgtest.Main(m)
+}
+
+func (s *side) negotiate(offerID string) *store.Negotiation {
+	s.t.Helper()
+	n, err := s.engine.Negotiate(s.t.Context(), s.ctx, adminapi.NegotiationRequest{Counterparty: supplier, OfferID: offerID})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+func TestNegotiationAndTransfer(t *testing.T) {
+	_, provider, consumer := world(t)
+	offerID := provider.offer("pcf", attestedPolicy)
+	n := consumer.negotiate(offerID)
+	n = consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
+	p := provider.wait(provider.peer(n).ID, "FINALIZED", at(state.Finalized))
+	const all = "REQUESTED AGREED VERIFIED FINALIZED"
+	if states(n.History) != all || states(p.History) != all {
+		t.Errorf("consumer went through %s, provider through %s", states(n.History), states(p.History))
+	}
+	if len(n.Traces) != 1 || len(p.Traces) != 1 || !n.Traces[0].Allowed || n.Traces[0].Checks[0].Party != supplier {
+		t.Errorf("traces: consumer %s, provider %s", describe(n.Traces), describe(p.Traces))
+	}
+	ours, err := consumer.store.AgreementOf(t.Context(), consumer.ctx, n.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := provider.store.AgreementOf(t.Context(), provider.ctx, p.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ours.ID != theirs.ID || string(ours.Agreement) != string(theirs.Agreement) {
+		t.Errorf("the agreements differ: %s and %s", ours.Agreement, theirs.Agreement)
+	}
+	again, err := consumer.engine.Negotiate(t.Context(), consumer.ctx, adminapi.NegotiationRequest{ID: n.ID, Counterparty: supplier, OfferID: offerID})
+	if err != nil || again.ID != n.ID || again.Step != state.Finalized {
+		t.Errorf("the same request id again: %+v, %v", again, err)
+	}
+	transferAll(t, provider, consumer, ours.ID)
+}
+
+func transferAll(t *testing.T, provider, consumer *side, agreement string) {
+	tr, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: agreement}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr = consumer.waitTransfer(tr.ID, "STARTED", transferAt(state.Started))
+	find := func() *store.Transfer {
+		p, err := provider.store.FindTransfer(t.Context(), provider.ctx, state.Provider, buyer, tr.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	token := func() string {
+		a, err := consumer.store.DataAddress(t.Context(), consumer.ctx, tr.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Properties["authorization"]
+	}
+	flow := find().ID
+	first := token()
+	provider.waitTransfer(flow, "STARTED", transferAt(state.Started))
+	command := func(s *side, id string, on state.Trigger) {
+		t.Helper()
+		if _, err := s.engine.CommandTransfer(t.Context(), s.ctx, id, on, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command(consumer, tr.ID, state.CommandSuspend)
+	consumer.waitTransfer(tr.ID, "SUSPENDED", transferAt(state.Suspended))
+	provider.waitTransfer(flow, "a suspended flow", func(t *store.Transfer) bool { return t.Step == state.Suspended && t.Flow == "" })
+	if s := provider.flows.is(flow); s != "suspended" {
+		t.Errorf("the flow of a suspended transfer is %s", s)
+	}
+	if _, err := consumer.store.DataAddress(t.Context(), consumer.ctx, tr.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a suspended transfer still has its token: %v", err)
+	}
+	command(consumer, tr.ID, state.CommandResume)
+	consumer.waitTransfer(tr.ID, "STARTED again", transferAt(state.Started))
+	provider.waitTransfer(flow, "STARTED again", transferAt(state.Started))
+	if token() == first {
+		t.Error("the token is the one from before the suspension")
+	}
+	command(provider, flow, state.CommandSuspend)
+	consumer.waitTransfer(tr.ID, "SUSPENDED by the provider", transferAt(state.Suspended))
+	provider.waitTransfer(flow, "SUSPENDED by itself", transferAt(state.Suspended))
+	command(provider, flow, state.CommandResume)
+	consumer.waitTransfer(tr.ID, "STARTED by the provider", transferAt(state.Started))
+	provider.waitTransfer(flow, "STARTED by itself", transferAt(state.Started))
+	command(consumer, tr.ID, state.CommandComplete)
+	consumer.waitTransfer(tr.ID, "COMPLETED", transferAt(state.Completed))
+	provider.waitTransfer(flow, "COMPLETED", func(t *store.Transfer) bool { return t.Step == state.Completed && t.Flow == "" })
+	if s := provider.flows.is(flow); s != "completed" {
+		t.Errorf("the flow of a completed transfer is %s", s)
+	}
+	if got, want := states(find().History), "REQUESTED STARTED SUSPENDED STARTED SUSPENDED STARTED COMPLETED"; got != want {
+		t.Errorf("the provider went through %s, want %s", got, want)
+	}
+}
+
+func TestAnAttestationThatIsTooOldWithholdsTheOffer(t *testing.T) {
+	who, provider, consumer := world(t)
+	offerID := provider.offer("pcf", attestedPolicy)
+	who.give(supplier, "AttestationCredential", map[string]any{"completedAt": time.Now().AddDate(-1, 0, -2).UTC().Format(time.RFC3339)})
+	datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, supplier, "")
+	if err != nil || len(datasets) != 0 {
+		t.Errorf("the catalog has %v, %v", datasets, err)
+	}
+	_, err = consumer.engine.Negotiate(t.Context(), consumer.ctx, adminapi.NegotiationRequest{Counterparty: supplier, OfferID: offerID})
+	var refusal *dsp.Refusal
+	if !errors.As(err, &refusal) || refusal.Code != "not-found" {
+		t.Errorf("negotiating a withheld offer: %v", err)
+	}
+}
+
+func TestTheConsumerRefusesWhatTheProviderOffersAllTheSame(t *testing.T) {
+	who, provider, consumer := world(t)
+	offerID := provider.offer("pcf", attestedPolicy)
+	if err := provider.store.PutParticipant(t.Context(), provider.ctx, adminapi.Participant{DID: supplier, Profile: "pilot", Active: true, SelfCheck: adminapi.SelfCheckOff}); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().AddDate(-1, 0, -2).UTC().Format(time.RFC3339)
+	who.give(supplier, "AttestationCredential", map[string]any{"completedAt": old})
+	n := consumer.negotiate(offerID)
+	n = consumer.wait(n.ID, "TERMINATED", at(state.Terminated))
+	if n.Reason.Code != "policy-denied" || n.Reason.By != "own" || !strings.Contains(n.Reason.Message, old[:10]) || !strings.Contains(n.Reason.Message, "renew the attestation") {
+		t.Errorf("reason %+v does not name the value seen (%s) and what to do", n.Reason, old)
+	}
+	if states(n.History) != "REQUESTED AGREED TERMINATED" || len(n.Traces) != 1 || n.Traces[0].Allowed {
+		t.Errorf("history %s, traces %s", states(n.History), describe(n.Traces))
+	}
+	p := provider.wait(provider.peer(n).ID, "TERMINATED", at(state.Terminated))
+	if p.Reason.Code != "policy-denied" || p.Reason.By != "counterparty" || p.Reason.Message != n.Reason.Message {
+		t.Errorf("the provider was told %+v", p.Reason)
+	}
+	if _, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, ""); err == nil {
+		t.Error("an agreement that was never verified can be used")
+	}
+}
+
+func TestAMemberIsNeeded(t *testing.T) {
+	who, provider, consumer := world(t)
+	offerID := provider.offer("pcf", openPolicy)
+	who.give(buyer, "MembershipCredential", nil)
+	who.Lock()
+	who.credentials[buyer] = nil
+	who.Unlock()
+	_, err := consumer.engine.Negotiate(t.Context(), consumer.ctx, adminapi.NegotiationRequest{Counterparty: supplier, OfferID: offerID})
+	if err == nil || !strings.Contains(err.Error(), "MembershipCredential") {
+		t.Errorf("without membership: %v", err)
+	}
+}
+
+func TestAccessPolicyHidesAnOffer(t *testing.T) {
+	_, provider, consumer := world(t)
+	offerID := provider.offer("pcf", openPolicy)
+	d, err := provider.store.Definition(t.Context(), provider.ctx, "pcf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	access := "members"
+	d.AccessPolicyID = &access
+	for bpn, visible := range map[string]bool{"BPN-" + buyer: true, "BPN-other": false} {
+		d.AccessPolicy = json.RawMessage(`{"@type":"Set","permission":[{"action":"use","constraint":[{"leftOperand":"https://example.org/policy/bpn","operator":"eq","rightOperand":"` + bpn + `"}]}]}`)
+		if err := provider.store.PutDefinition(t.Context(), *d); err != nil {
+			t.Fatal(err)
+		}
+		datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, supplier, "")
+		if err != nil || (len(datasets) == 1) != visible {
+			t.Errorf("for %s the catalog has %v, %v", bpn, datasets, err)
+		}
+		offer := json.RawMessage(`{"@id":"` + offerID + `","@type":"Offer","target":"asset-pcf","permission":[{"action":"use"}]}`)
+		n, err := consumer.engine.RequestOffer(t.Context(), consumer.ctx, "", supplier, "", offer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[bool]string{true: state.Finalized, false: state.Terminated}[visible]
+		consumer.wait(n.ID, want, at(want))
+	}
+}
+
+func TestAChangedPolicyEndsTheOfferAndAForgedOneIsRefused(t *testing.T) {
+	_, provider, consumer := world(t)
+	offerID := provider.offer("pcf", attestedPolicy)
+	// The id of the offer with other rules under it.
+	forged := json.RawMessage(`{"@id":"` + offerID + `","@type":"Offer","target":"asset-pcf","permission":[{"action":"use"}]}`)
+	n, err := consumer.engine.RequestOffer(t.Context(), consumer.ctx, "", supplier, "", forged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n = consumer.wait(n.ID, "TERMINATED", at(state.Terminated))
+	if !strings.Contains(n.Reason.Message, "not the one that is offered now") {
+		t.Errorf("reason %+v", n.Reason)
+	}
+	provider.offer("pcf", openPolicy)
+	if _, err = consumer.engine.Negotiate(t.Context(), consumer.ctx, adminapi.NegotiationRequest{Counterparty: supplier, OfferID: offerID}); err == nil {
+		t.Error("the offer is still there after its policy has changed")
+	}
+}
+
+func TestAnOutageDelaysAndDoesNotTerminate(t *testing.T) {
+	_, provider, consumer := world(t)
+	offerID := provider.offer("pcf", openPolicy)
+	var down atomic.Int32
+	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/negotiations/") && down.Add(1) <= 3 {
+			w.WriteHeader(http.StatusBadGateway)
+			return false
+		}
+		return true
+	}
+	consumer.wait(consumer.negotiate(offerID).ID, "FINALIZED", at(state.Finalized))
+}
+
+func TestAnUnreachableCounterpartyIsGivenUp(t *testing.T) {
+	_, provider, consumer := world(t, func(o *dsp.Options) { o.RetryFor = 50 * time.Millisecond })
+	offerID := provider.offer("pcf", openPolicy)
+	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/negotiations/") {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return false
+		}
+		return true
+	}
+	n := consumer.wait(consumer.negotiate(offerID).ID, "TERMINATED", at(state.Terminated))
+	if n.Reason.Code != "counterparty-unreachable" || !strings.Contains(n.Reason.Message, supplier) {
+		t.Errorf("reason %+v", n.Reason)
+	}
+}
+
+// TestAnswersThatAreLost: the message arrives, the answer does not. The repeat is recognised, and both sides have done everything once.
+func TestAnswersThatAreLost(t *testing.T) {
+	_, provider, consumer := world(t)
+	offerID := provider.offer("pcf", openPolicy)
+	lose := func(s *side) {
+		var count atomic.Int32
+		s.through = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPost || !strings.Contains(r.URL.Path, "/negotiations/") || count.Add(1)%2 == 0 {
+				return true
+			}
+			s.engine.Handler().ServeHTTP(discard{header: http.Header{}}, r)
+			w.WriteHeader(http.StatusGatewayTimeout)
+			return false
+		}
+	}
+	lose(provider)
+	lose(consumer)
+	n := consumer.wait(consumer.negotiate(offerID).ID, "FINALIZED", at(state.Finalized))
+	p := provider.wait(provider.peer(n).ID, "FINALIZED", at(state.Finalized))
+	const all = "REQUESTED AGREED VERIFIED FINALIZED"
+	if states(n.History) != all || states(p.History) != all || n.AgreementID != p.AgreementID {
+		t.Errorf("consumer %s, provider %s, agreements %s and %s", states(n.History), states(p.History), n.AgreementID, p.AgreementID)
+	}
+	for _, s := range []*side{provider, consumer} {
+		if all, err := s.store.Negotiations(t.Context(), s.ctx, store.Page{}); err != nil || len(all) != 1 {
+			t.Errorf("%s has %d negotiations, %v", s.ctx, len(all), err)
+		}
+	}
+}
+
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d discard) WriteHeader(int)             {}
+
+func TestGuardHoldsUntilReleased(t *testing.T) {
+	var hold atomic.Bool
+	hold.Store(true)
+	_, provider, consumer := world(t, func(o *dsp.Options) {
+		o.Guard = func(n *store.Negotiation, on state.Trigger) string {
+			if n.Role == state.Provider && on == state.CommandAgree && hold.Load() {
+				return "approval by procurement"
+			}
+			return ""
+		}
+	})
+	n := consumer.negotiate(provider.offer("pcf", openPolicy))
+	consumer.wait(n.ID, "REQUESTED", at(state.Requested))
+	p := provider.wait(provider.peer(n).ID, "a hold", func(n *store.Negotiation) bool { return n.Held })
+	if p.Waiting != "approval by procurement" {
+		t.Errorf("waiting for %q", p.Waiting)
+	}
+	if _, err := provider.engine.CommandNegotiation(t.Context(), provider.ctx, p.ID, state.CommandAgree, nil); err == nil {
+		t.Error("a held negotiation was agreed")
+	}
+	hold.Store(false) // the person has decided
+	if _, err := provider.engine.CommandNegotiation(t.Context(), provider.ctx, p.ID, state.CommandRelease, nil); err != nil {
+		t.Fatal(err)
+	}
+	consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
+}
+
+func TestProviderOffersFirstAndConsumerAccepts(t *testing.T) {
+	_, provider, consumer := world(t)
+	offerID := provider.offer("pcf", openPolicy)
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "", buyer, "", json.RawMessage(`{"@id":"`+offerID+`","@type":"Offer","target":"asset-pcf","assigner":"`+supplier+`","permission":[{"action":"use"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider.wait(p.ID, "OFFERED", at(state.Offered))
+	n := consumer.peer(p)
+	if n.Step != state.Offered || n.Waiting == "" {
+		t.Fatalf("an unasked offer was answered without a person: %s, waiting for %q", n.Step, n.Waiting)
+	}
+	if _, err := consumer.engine.CommandNegotiation(t.Context(), consumer.ctx, n.ID, state.CommandAccept, nil); err != nil {
+		t.Fatal(err)
+	}
+	n = consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
+	if got := states(n.History); got != "OFFERED ACCEPTED AGREED VERIFIED FINALIZED" {
+		t.Errorf("went through %s", got)
+	}
+}
+
+func TestTerminationReachesTheOtherSide(t *testing.T) {
+	_, provider, consumer := world(t, func(o *dsp.Options) {
+		o.Guard = func(n *store.Negotiation, on state.Trigger) string {
+			return map[state.Trigger]string{state.CommandFinalize: "a person"}[on]
+		}
+	})
+	n := consumer.negotiate(provider.offer("pcf", openPolicy))
+	consumer.wait(n.ID, "VERIFIED", at(state.Verified))
+	reason := &adminapi.Reason{Code: "terminated", Message: "no longer needed", By: "own"}
+	if _, err := consumer.engine.CommandNegotiation(t.Context(), consumer.ctx, n.ID, state.CommandTerminate, reason); err != nil {
+		t.Fatal(err)
+	}
+	n = consumer.wait(n.ID, "TERMINATED", at(state.Terminated))
+	p := provider.wait(provider.peer(n).ID, "TERMINATED", at(state.Terminated))
+	if diff := cmp.Diff(&adminapi.Reason{Code: "counterparty-terminated", Message: "no longer needed", By: "counterparty"}, p.Reason); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDataPlaneThatRefusesEndsTheTransfer(t *testing.T) {
+	_, provider, consumer := world(t)
+	n := consumer.wait(consumer.negotiate(provider.offer("pcf", openPolicy)).ID, "FINALIZED", at(state.Finalized))
+	provider.flows.fail = errRefused
+	tr, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr = consumer.waitTransfer(tr.ID, "TERMINATED", transferAt(state.Terminated))
+	if tr.Reason.By != "counterparty" || !strings.Contains(tr.Reason.Message, "no such backend") {
+		t.Errorf("reason %+v", tr.Reason)
+	}
+}
+
+func TestPolicyIsEvaluatedAgainForATransfer(t *testing.T) {
+	who, provider, consumer := world(t)
+	n := consumer.wait(consumer.negotiate(provider.offer("pcf", attestedPolicy)).ID, "FINALIZED", at(state.Finalized))
+	who.give(supplier, "AttestationCredential", map[string]any{"completedAt": "2020-01-01T00:00:00Z"})
+	tr, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr = consumer.waitTransfer(tr.ID, "TERMINATED", transferAt(state.Terminated))
+	if tr.Reason.Code != "policy-denied" {
+		t.Errorf("reason %+v", tr.Reason)
+	}
+	if provider.flows.starts != 0 {
+		t.Error("a flow was started")
+	}
+}

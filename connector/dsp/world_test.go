@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dsp_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dps"
+	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/profile"
+	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/connector/store/pgtest"
+)
+
+const (
+	supplier = "did:web:supplier.example"
+	buyer    = "did:web:buyer.example"
+	// attested is the operand of the tests: the age of the provider's attestation.
+	attested = "https://example.org/policy/attested"
+	patience = 30 * time.Second
+)
+
+var testProfile = profile.Profile{
+	Name: "pilot", Protocol: wire.Protocol,
+	TrustedIssuers:      []profile.TrustedIssuer{{DID: "did:web:authority.example", Types: []string{"MembershipCredential", "AttestationCredential"}}},
+	RequiredCredentials: []string{"MembershipCredential"},
+	Operands: []profile.Operand{
+		{Name: attested, Subject: profile.SubjectProvider, Credential: "AttestationCredential", Expression: "timestamp(credential.subject.completedAt)",
+			ValueType: profile.ValueAge, Operators: []string{"lt"}, Phases: []profile.Phase{profile.PhaseCatalog, profile.PhaseNegotiation, profile.PhaseTransfer},
+			Sentence: profile.Translation{EN: "the attestation is younger than {right}"}, Remedy: profile.Translation{EN: "renew the attestation"}},
+		{Name: "https://example.org/policy/bpn", Subject: profile.SubjectConsumer, Credential: "MembershipCredential", Expression: "credential.subject.bpn",
+			ValueType: profile.ValueString, Operators: []string{"eq"}, Phases: []profile.Phase{profile.PhaseCatalog, profile.PhaseNegotiation},
+			Sentence: profile.Translation{EN: "the consumer's number is {right}"}},
+	},
+}
+
+const (
+	attestedPolicy = `{"@type":"Set","permission":[{"action":"use","constraint":[{"leftOperand":"` + attested + `","operator":"lt","rightOperand":"P12M"}]}]}`
+	openPolicy     = `{"@type":"Set","permission":[{"action":"use"}]}`
+)
+
+// people is an identity service whose tokens say who they are, and whose credentials are given by the test.
+type people struct {
+	sync.Mutex
+	credentials map[string][]identity.Credential
+	endpoints   map[string]string
+	unavailable bool
+}
+
+func newPeople() *people {
+	p := &people{credentials: map[string][]identity.Credential{}, endpoints: map[string]string{}}
+	for _, did := range []string{supplier, buyer} {
+		p.give(did, "MembershipCredential", map[string]any{"bpn": "BPN-" + did})
+	}
+	p.give(supplier, "AttestationCredential", map[string]any{"completedAt": time.Now().Add(-48 * time.Hour).UTC().Format(time.RFC3339)})
+	return p
+}
+
+// give replaces a credential.
+func (p *people) give(did, credentialType string, subject map[string]any) {
+	p.Lock()
+	defer p.Unlock()
+	rest := slices.DeleteFunc(p.credentials[did], func(c identity.Credential) bool { return c.Type == credentialType })
+	p.credentials[did] = append(rest, identity.Credential{ID: "urn:" + credentialType, Type: credentialType, Issuer: "did:web:authority.example",
+		Subject: subject, ValidFrom: time.Now().Add(-time.Hour)})
+}
+
+type token struct {
+	ClientID, Audience string
+	Scopes             []string
+}
+
+func (p *people) Token(_ context.Context, local identity.Local, audience string, scopes []string) (string, error) {
+	raw, err := json.Marshal(token{local.DID, audience, scopes})
+	return string(raw), err
+}
+
+func (p *people) Verify(_ context.Context, local identity.Local, authorization string, scopes []string) (identity.Agent, error) {
+	var t token
+	if err := json.Unmarshal([]byte(authorization), &t); err != nil || t.ClientID == "" {
+		return identity.Agent{}, identity.Unauthenticated("not a token")
+	}
+	if t.Audience != local.DID {
+		return identity.Agent{}, identity.Unauthenticated("the token is for %s", t.Audience)
+	}
+	return p.agent(t.ClientID, func(scope string) bool { return slices.Contains(scopes, scope) && slices.Contains(t.Scopes, scope) })
+}
+
+func (p *people) Self(_ context.Context, local identity.Local, scopes []string) (identity.Agent, error) {
+	return p.agent(local.DID, func(scope string) bool { return slices.Contains(scopes, scope) })
+}
+
+func (p *people) agent(did string, shown func(scope string) bool) (identity.Agent, error) {
+	p.Lock()
+	defer p.Unlock()
+	if p.unavailable {
+		return identity.Agent{}, fmt.Errorf("credential service: connection refused")
+	}
+	a := identity.Agent{ID: did}
+	for _, c := range p.credentials[did] {
+		if shown(identity.TypeScope(c.Type)) {
+			a.Credentials = append(a.Credentials, c)
+		}
+	}
+	return a, nil
+}
+
+func (p *people) Endpoint(_ context.Context, did, _ string) (string, error) {
+	p.Lock()
+	defer p.Unlock()
+	if e := p.endpoints[did]; e != "" {
+		return e, nil
+	}
+	return "", fmt.Errorf("%s has no such service", did)
+}
+
+// flows is a data plane that remembers what it was told.
+type flows struct {
+	sync.Mutex
+	state  map[string]string
+	starts int
+	fail   error
+}
+
+func (f *flows) Start(_ context.Context, flow dps.Flow) (dps.DataAddress, error) {
+	f.Lock()
+	defer f.Unlock()
+	if f.fail != nil {
+		return dps.DataAddress{}, f.fail
+	}
+	f.starts++
+	f.state[flow.FlowID] = "started"
+	return dps.DataAddress{EndpointType: "https://w3id.org/idsa/v4.1/HTTP", Endpoint: "https://supplier.example/data/" + flow.FlowID,
+		Properties: map[string]string{"authorization": fmt.Sprint("token ", f.starts), "authType": "bearer"}}, nil
+}
+
+func (f *flows) set(id, s string) error {
+	f.Lock()
+	defer f.Unlock()
+	f.state[id] = s
+	return nil
+}
+
+func (f *flows) Suspend(_ context.Context, id string) error   { return f.set(id, "suspended") }
+func (f *flows) Terminate(_ context.Context, id string) error { return f.set(id, "terminated") }
+func (f *flows) Complete(_ context.Context, id string) error  { return f.set(id, "completed") }
+
+func (f *flows) is(id string) string {
+	f.Lock()
+	defer f.Unlock()
+	return f.state[id]
+}
+
+// side is one connector with one participant.
+type side struct {
+	t      *testing.T
+	ctx    string
+	did    string
+	store  *store.Store
+	engine *dsp.Engine
+	server *httptest.Server
+	flows  *flows
+	// through, when set, sees every request before the connector does; false means it has answered.
+	through func(w http.ResponseWriter, r *http.Request) bool
+}
+
+type option func(*dsp.Options)
+
+func newSide(t *testing.T, who *people, name, did string, opts ...option) *side {
+	t.Helper()
+	dsn := pgtest.NewDatabase(t)
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Migrate(t.Context(), cfg.ConnConfig, nil); err != nil {
+		t.Fatal(err)
+	}
+	s := &side{t: t, ctx: name, did: did, flows: &flows{state: map[string]string{}}}
+	if s.store, err = store.Open(t.Context(), cfg, store.Options{Owner: name}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.store.Close)
+	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.through == nil || s.through(w, r) {
+			s.engine.Handler().ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(s.server.Close)
+	options := dsp.Options{Store: s.store, Identity: who, DataPlane: s.flows, HTTP: &http.Client{Timeout: 10 * time.Second}, PublicURL: s.server.URL,
+		MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	for _, o := range opts {
+		o(&options)
+	}
+	if s.engine, err = dsp.New(options); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.PutProfile(t.Context(), testProfile); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.PutParticipant(t.Context(), name, adminapi.Participant{DID: did, Profile: "pilot", Active: true}); err != nil {
+		t.Fatal(err)
+	}
+	who.Lock()
+	who.endpoints[did] = s.engine.Base(name)
+	who.Unlock()
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- s.engine.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	return s
+}
+
+// world is a supplier and a buyer, each with a connector of its own.
+func world(t *testing.T, opts ...option) (who *people, provider, consumer *side) {
+	who = newPeople()
+	provider = newSide(t, who, "supplier", supplier, opts...)
+	consumer = newSide(t, who, "buyer", buyer, opts...)
+	return who, provider, consumer
+}
+
+// offer puts an asset and offers it.
+func (s *side) offer(id, policy string) string {
+	s.t.Helper()
+	if err := s.store.PutAsset(s.t.Context(), store.Asset{Ctx: s.ctx, ID: "asset-" + id, Properties: map[string]any{"name": "gear"},
+		DataAddress: map[string]string{"type": "HttpData", "baseUrl": "http://backend"}}); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.store.PutDefinition(s.t.Context(), store.Definition{Ctx: s.ctx, ID: id, ContractPolicyID: id, ContractPolicy: json.RawMessage(policy),
+		Selector: store.SelectAssets([]string{"asset-" + id})}); err != nil {
+		s.t.Fatal(err)
+	}
+	p, err := odrl.Parse(json.RawMessage(policy))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return wire.OfferID(id, "asset-"+id, p)
+}
+
+// wait waits until check holds for a negotiation.
+func (s *side) wait(id, what string, check func(*store.Negotiation) bool) *store.Negotiation {
+	s.t.Helper()
+	return await(s, id, what, s.store.Negotiation, check)
+}
+
+func (s *side) waitTransfer(id, what string, check func(*store.Transfer) bool) *store.Transfer {
+	s.t.Helper()
+	return await(s, id, what, s.store.Transfer, check)
+}
+
+func await[T any](s *side, id, what string, read func(context.Context, string, string) (*T, error), check func(*T) bool) *T {
+	s.t.Helper()
+	deadline := time.After(patience)
+	for {
+		changed := s.engine.Watch(s.ctx, id)
+		v, err := read(s.t.Context(), s.ctx, id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if check(v) {
+			return v
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			s.t.Fatalf("%s: waiting for %s, have %s", s.ctx, what, describe(v))
+		}
+	}
+}
+
+func describe(v any) string {
+	raw, _ := json.MarshalIndent(v, "", " ")
+	return string(raw)
+}
+
+func at(step string) func(*store.Negotiation) bool {
+	return func(n *store.Negotiation) bool { return n.Step == step }
+}
+
+func transferAt(step string) func(*store.Transfer) bool {
+	return func(t *store.Transfer) bool { return t.Step == step }
+}
+
+func states(history []adminapi.Event) string {
+	var out []string
+	for _, e := range history {
+		out = append(out, e.State)
+	}
+	return strings.Join(out, " ")
+}
+
+// peer finds the other side's row of a process.
+func (s *side) peer(n *store.Negotiation) *store.Negotiation {
+	s.t.Helper()
+	p, err := s.store.FindNegotiation(s.t.Context(), s.ctx, n.Role.Other(), map[string]string{supplier: buyer, buyer: supplier}[s.did], n.ID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return p
+}
