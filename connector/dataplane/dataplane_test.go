@@ -84,7 +84,7 @@ func setup(t *testing.T, change ...func(*Deps)) *bundle {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Set-Cookie", "inside=1")
-		_, _ = io.WriteString(w, `{"at":"`+r.URL.EscapedPath()+`"}`)
+		_, _ = io.WriteString(w, `{"at":"`+r.URL.EscapedPath()+`"}`) // #nosec G705 -- the test's own backend
 	}))
 	t.Cleanup(b.backend.Close)
 	b.deps = Deps{DB: db, Secrets: secrets{"supplier/backend": backendKey}, InternalToken: internalToken, Metrics: b.metrics,
@@ -155,7 +155,7 @@ func fetch(t *testing.T, method, url, authorization string, headers ...string) a
 	if authorization != "" {
 		req.Header.Set("Authorization", authorization)
 	}
-	for i := 0; i < len(headers); i += 2 {
+	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	res, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)

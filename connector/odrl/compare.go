@@ -143,15 +143,15 @@ func compare(t profile.ValueType, op string, s seen, r Right, now time.Time) (bo
 	case profile.ValueBool:
 		return (s.text == r.Values[0]) == (op == "eq"), nil
 	case profile.ValueNumber:
-		any := slices.ContainsFunc(r.Values, func(v string) bool {
+		found := slices.ContainsFunc(r.Values, func(v string) bool {
 			n, err := parseNumber(v)
 			return err == nil && n.Cmp(s.number) == 0
 		})
 		switch op {
 		case "isAnyOf":
-			return any, nil
+			return found, nil
 		case "isNoneOf":
-			return !any, nil
+			return !found, nil
 		}
 		n, err := parseNumber(r.Values[0])
 		if err != nil {

@@ -19,11 +19,11 @@ const (
 	readerKey = "reader-key-0123456789"
 )
 
-func keyFiles(t *testing.T, writer, reader string) (string, string) {
+func keyFiles(t *testing.T, writer string) (string, string) {
 	t.Helper()
 	dir := t.TempDir()
 	w, r := filepath.Join(dir, "writer"), filepath.Join(dir, "reader")
-	for file, key := range map[string]string{w: writer, r: reader} {
+	for file, key := range map[string]string{w: writer, r: readerKey} {
 		if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -33,7 +33,7 @@ func keyFiles(t *testing.T, writer, reader string) (string, string) {
 
 func newBackend(t *testing.T) *backend {
 	t.Helper()
-	k, err := readKeys(keyFiles(t, writerKey, readerKey))
+	k, err := readKeys(keyFiles(t, writerKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,9 +117,9 @@ func TestHealth(t *testing.T) {
 }
 
 func TestRun(t *testing.T) {
-	w, r := keyFiles(t, writerKey, readerKey)
-	same, _ := keyFiles(t, readerKey, readerKey)
-	short, _ := keyFiles(t, "short", readerKey)
+	w, r := keyFiles(t, writerKey)
+	same, _ := keyFiles(t, readerKey)
+	short, _ := keyFiles(t, "short")
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -106,10 +106,10 @@ func number(millionths int) json.Number {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-func below(n int) int {
-	var b [8]byte
+func below(n uint32) int {
+	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return int(binary.BigEndian.Uint64(b[:]) % uint64(n))
+	return int(binary.BigEndian.Uint32(b[:]) % n)
 }
 
 func uuid() string {

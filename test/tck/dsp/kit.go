@@ -35,7 +35,7 @@ func start(ctx context.Context) ([]runner.Run, func(), error) {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	pg, err := pgtest.Start()
+	pg, err := pgtest.Start() //nolint:contextcheck // it ends with stop, not with the context
 	if err != nil {
 		return nil, nil, err
 	}

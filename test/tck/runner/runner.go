@@ -115,7 +115,7 @@ func resolve(ctx context.Context, pom string) (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, hex.EncodeToString(sum[:8])+".classpath")
-	if cp, err := os.ReadFile(file); err == nil && allThere(string(cp)) { // #nosec G304
+	if cp, err := os.ReadFile(file); err == nil && allThere(string(cp)) { // #nosec G304 G703 -- in the own cache
 		return string(cp), nil
 	}
 	mvn, err := exec.LookPath("mvn")
@@ -134,7 +134,7 @@ func resolve(ctx context.Context, pom string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("resolve %s with Maven: %w: %s", pom, err, tail(lastOutput, 12))
 	}
-	cp, err := os.ReadFile(file) // #nosec G304
+	cp, err := os.ReadFile(file) // #nosec G304 G703 -- in the own cache
 	return string(cp), err
 }
 
@@ -148,7 +148,7 @@ func cacheDir() (string, error) {
 		dir = filepath.Join(base, "kaphera")
 	}
 	dir = filepath.Join(dir, "tck")
-	return dir, os.MkdirAll(dir, 0o755) // #nosec G301
+	return dir, os.MkdirAll(dir, 0o755) // #nosec G301 G703 -- where the user keeps caches
 }
 
 func allThere(classPath string) bool {
@@ -187,11 +187,11 @@ func execute(ctx context.Context, classPath string, run Run, only string) (Resul
 	cmd.Stdout, cmd.Stderr = &output, &output
 	runErr := cmd.Run()
 	if log := os.Getenv("TCK_LOG"); log != "" {
-		_ = os.WriteFile(log, output.Bytes(), 0o600)
+		_ = os.WriteFile(log, output.Bytes(), 0o600) // #nosec G703 -- where the user wants it
 	}
 	res, err := read(reports)
 	if err != nil {
-		return Result{}, fmt.Errorf("no report from the kit: %w (%v): %s", err, runErr, tail(output.Bytes(), 20))
+		return Result{}, fmt.Errorf("no report from the kit: %w: %s", errors.Join(err, runErr), tail(output.Bytes(), 20))
 	}
 	// What the kit refuses it writes to its own log only: the handler's thread dies and the test waits in vain.
 	for line := range strings.Lines(output.String()) {
