@@ -181,6 +181,14 @@ func (i *Issuer) putHolder(r *http.Request) (any, error) {
 	return body, nil
 }
 
+func (i *Issuer) listHolders(r *http.Request) (any, error) {
+	row, err := i.byPath(r)
+	if err != nil {
+		return nil, err
+	}
+	return i.store.holders(r.Context(), row.ctx)
+}
+
 func (i *Issuer) getHolder(r *http.Request) (any, error) {
 	row, err := i.byPath(r)
 	if err != nil {

@@ -92,6 +92,7 @@ func (i *Issuer) Public() http.Handler {
 //	PUT, GET, DELETE /admin/v1/issuers/{ctx}                       adminapi.IssuerConfig -> adminapi.IssuerStatus
 //	POST /admin/v1/issuers/{ctx}/keys/rotate                       -> adminapi.IssuerStatus
 //	PUT, GET, DELETE /admin/v1/issuers/{ctx}/holders/{did, base64url}   adminapi.Holder
+//	GET  /admin/v1/issuers/{ctx}/holders                           -> []adminapi.Holder
 //	GET  /admin/v1/issuers/{ctx}/credentials?holder=               -> []adminapi.Issued, newest first
 //	POST /admin/v1/issuers/{ctx}/credentials/{id}/{revoke,suspend,resume,deliver}   -> adminapi.Issued
 //	POST /admin/v1/issuers/{ctx}/offers                            adminapi.OfferCredentials -> 200 when the holder took it
@@ -102,6 +103,7 @@ func (i *Issuer) Internal() http.Handler {
 	mux.Handle("DELETE /admin/v1/issuers/{ctx}", i.handle(i.deleteIssuer))
 	mux.Handle("POST /admin/v1/issuers/{ctx}/keys/rotate", i.handle(i.rotateKey))
 	mux.Handle("PUT /admin/v1/issuers/{ctx}/holders/{did}", i.handle(i.putHolder))
+	mux.Handle("GET /admin/v1/issuers/{ctx}/holders", i.handle(i.listHolders))
 	mux.Handle("GET /admin/v1/issuers/{ctx}/holders/{did}", i.handle(i.getHolder))
 	mux.Handle("DELETE /admin/v1/issuers/{ctx}/holders/{did}", i.handle(i.deleteHolder))
 	mux.Handle("GET /admin/v1/issuers/{ctx}/credentials", i.handle(i.listIssued))

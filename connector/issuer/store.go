@@ -60,6 +60,26 @@ func (s *store) entitlements(ctx context.Context, ictx, holder string) (map[stri
 	return out, err
 }
 
+// holders returns everybody who may receive something, with what.
+func (s *store) holders(ctx context.Context, ictx string) ([]adminapi.Holder, error) {
+	rows, err := s.db.Query(ctx, "SELECT holder, type, claims FROM issuer.entitlements WHERE ctx = $1 ORDER BY holder, type", ictx)
+	if err != nil {
+		return nil, err
+	}
+	out := []adminapi.Holder{}
+	var holder, typ string
+	var claims []byte
+	_, err = pgx.ForEachRow(rows, []any{&holder, &typ, &claims}, func() error {
+		if len(out) == 0 || out[len(out)-1].DID != holder {
+			out = append(out, adminapi.Holder{DID: holder})
+		}
+		last := &out[len(out)-1]
+		last.Credentials = append(last.Credentials, adminapi.HolderCredential{Type: typ, Claims: append(json.RawMessage(nil), claims...)})
+		return nil
+	})
+	return out, err
+}
+
 // putEntitlements replaces those of a holder.
 func (s *store) putEntitlements(ctx context.Context, ictx string, h adminapi.Holder) error {
 	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
