@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ type Database struct {
 	Name         string `json:"name"`
 	User         string `json:"user"`
 	PasswordFile string `json:"passwordFile"`
-	SSLMode      string `json:"sslMode"` // verify-full (default) or disable
+	SSLMode      string `json:"sslMode"` // as libpq spells it: verify-full (default), verify-ca, require or disable
 	CAFile       string `json:"caFile"`
 	Roles        Roles  `json:"roles"`
 	MaxConns     int32  `json:"maxConnections"` // default 10
@@ -194,8 +195,8 @@ func (c *Config) validate() error {
 			errs = append(errs, fmt.Errorf("database.%s: missing", name))
 		}
 	}
-	if m := c.Database.SSLMode; m != "verify-full" && m != "disable" {
-		errs = append(errs, fmt.Errorf("database.sslMode %q: must be verify-full or disable", m))
+	if m := c.Database.SSLMode; !slices.Contains([]string{"verify-full", "verify-ca", "require", "disable"}, m) {
+		errs = append(errs, fmt.Errorf("database.sslMode %q: must be verify-full, verify-ca, require or disable", m))
 	}
 	if m := c.Vault.Auth.Method; m != "" && m != "kubernetes" && m != "token" {
 		errs = append(errs, fmt.Errorf("vault.auth.method %q: must be kubernetes or token", m))
