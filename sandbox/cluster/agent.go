@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaphera/kaphera/sandbox/gateway"
 	"github.com/kaphera/kaphera/sandbox/localpath"
+	"github.com/kaphera/kaphera/sandbox/netpolicy"
 	"github.com/kaphera/kaphera/sandbox/pki"
 )
 
@@ -24,7 +25,8 @@ import (
 const AgentCommand = "agent"
 
 // Agent runs, inside the cluster's network namespace, what a cluster needs
-// besides Kubernetes: gateway, volumes, and starting again what ended. It
+// besides Kubernetes: gateway, volumes, network policies, and starting again what
+// ended. It
 // returns when ctx ends or one of these fails.
 func Agent(ctx context.Context, args []string, log *slog.Logger) error {
 	if len(args) != 4 {
@@ -66,6 +68,7 @@ func Agent(ctx context.Context, args []string, log *slog.Logger) error {
 		func() error {
 			return localpath.Run(ctx, localpath.Config{Dir: l.volumes(), Node: l.name, Client: set, Log: log}, factory)
 		},
+		func() error { return netpolicy.Run(ctx, addressesOf(s.Slot).Node, factory, log) },
 		func() error { return supervise(ctx, l, components(l, s, kube, coredns, ""), log) },
 	}
 	ended := make(chan error, len(parts))

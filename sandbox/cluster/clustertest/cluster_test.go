@@ -108,6 +108,7 @@ func TestClusterFromUpToDown(t *testing.T) {
 		f.restartPod(t)
 		f.eventually(t, "https://probe."+f.info.Domain+"/file?name=/data/kept", http.StatusOK, "as it was")
 	})
+	t.Run("a network policy lets through whom it names", f.networkPolicy)
 	t.Run("up again changes nothing", func(t *testing.T) {
 		before := f.pids(t)
 		f.up(t)

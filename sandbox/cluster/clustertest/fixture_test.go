@@ -187,6 +187,24 @@ func (f *fixture) tokenReview(t *testing.T) {
 	}
 }
 
+// networkPolicy looks at the probe from another pod, by its Service, while the
+// policy names that pod and while it does not.
+func (f *fixture) networkPolicy(t *testing.T) {
+	policy, err := os.ReadFile("testdata/policy.yaml")
+	must(t, err)
+	apply := func(allowed string) {
+		f.kubectl(t, strings.ReplaceAll(string(policy), "ALLOWED", allowed), "apply", "-f", "-")
+	}
+	fromOutsider := "https://outsider." + f.info.Domain + "/fetch?url=" + url.QueryEscape("http://probe."+f.namespace+".svc.cluster.local/inside")
+	f.eventually(t, fromOutsider, http.StatusOK, "path=/inside")
+	apply("nobody")
+	f.eventually(t, fromOutsider, http.StatusBadGateway, "deadline")
+	f.get(t, "https://probe."+f.info.Domain+"/", http.StatusOK) // the gateway is the node's
+	apply("outsider")
+	f.eventually(t, fromOutsider, http.StatusOK, "path=/inside")
+	f.kubectl(t, "", "-n", f.namespace, "delete", "networkpolicy", "probe")
+}
+
 func (f *fixture) reclaim(t *testing.T) {
 	folders, err := filepath.Glob(filepath.Join(f.dir, "volumes", "pvc-*"))
 	must(t, err)
@@ -305,6 +323,7 @@ func (f *fixture) deploy(t *testing.T) {
 	}, metav1.CreateOptions{})
 	must(t, err)
 	f.kubectl(t, "", "-n", f.namespace, "rollout", "status", "deployment/probe", "--timeout=120s")
+	f.kubectl(t, "", "-n", f.namespace, "rollout", "status", "deployment/outsider", "--timeout=120s")
 }
 
 func (f *fixture) kubectl(t *testing.T, stdin string, args ...string) {
