@@ -211,8 +211,8 @@ func (c *Client) loginKubernetes(ctx context.Context) (time.Duration, error) {
 	secret, err := anonymous.Logical().WriteWithContext(ctx, "auth/"+strings.Trim(c.cfg.Auth.MountPath, "/")+"/login",
 		map[string]any{"role": c.cfg.Auth.Role, "jwt": strings.TrimSpace(string(jwt))})
 	if err != nil {
-		return 0, fmt.Errorf("log in to vault %s with the kubernetes method at auth/%s as role %q: %w; check vault.auth.mountPath, vault.auth.role and the service accounts the role is bound to",
-			c.cfg.Address, c.cfg.Auth.MountPath, c.cfg.Auth.Role, explain(err))
+		return 0, fmt.Errorf("log in to vault %s%s with the kubernetes method at auth/%s as role %q: %w; check vault.auth.mountPath, vault.auth.role and the service accounts the role is bound to",
+			c.cfg.Address, c.inNamespace(), c.cfg.Auth.MountPath, c.cfg.Auth.Role, explain(err))
 	}
 	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
 		return 0, fmt.Errorf("log in to vault %s at auth/%s: the answer holds no token", c.cfg.Address, c.cfg.Auth.MountPath)
@@ -233,7 +233,7 @@ func (c *Client) loginToken(ctx context.Context) (time.Duration, error) {
 	c.api.SetToken(token)
 	self, err := c.api.Auth().Token().LookupSelfWithContext(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("vault %s refuses the token of %s: %w", c.cfg.Address, c.cfg.Auth.TokenFile, explain(err))
+		return 0, fmt.Errorf("vault %s%s refuses the token of %s: %w", c.cfg.Address, c.inNamespace(), c.cfg.Auth.TokenFile, explain(err))
 	}
 	if renewable, err := self.TokenIsRenewable(); err == nil && renewable {
 		if renewed, err := c.api.Auth().Token().RenewSelfWithContext(ctx, 0); err == nil {

@@ -20,7 +20,12 @@ import (
 // works, the mount exists and is KV version 2, and the policy allows reading and writing below the prefix. The error says which of
 // these fails, with the values tried and what to do. It writes nothing.
 func (c *Client) Probe(ctx context.Context) error {
-	health, err := c.api.Sys().HealthWithContext(ctx)
+	outside, err := c.api.Clone() // health is asked for outside of any namespace
+	if err != nil {
+		return fmt.Errorf("vault.address %s: %w", c.cfg.Address, err)
+	}
+	outside.ClearNamespace()
+	health, err := outside.Sys().HealthWithContext(ctx)
 	switch {
 	case err != nil:
 		return fmt.Errorf("vault.address %s: %w", c.cfg.Address, explain(err))
