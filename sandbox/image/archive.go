@@ -72,23 +72,23 @@ func (a *archive) scan() error {
 	}
 }
 
-func (a *archive) open(name string) (io.ReadCloser, int64, error) {
+func (a *archive) open(name string) (io.ReadCloser, error) {
 	s, ok := a.blobs[name]
 	if !ok {
-		return nil, 0, fmt.Errorf("it lacks %s", name)
+		return nil, fmt.Errorf("it lacks %s", name)
 	}
 	f, err := os.Open(a.path)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.NewSectionReader(f, s.offset, s.size), f}, s.size, nil
+	}{io.NewSectionReader(f, s.offset, s.size), f}, nil
 }
 
 func (a *archive) read(name string) ([]byte, error) {
-	r, _, err := a.open(name)
+	r, err := a.open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,5 @@ func (l archived) Digest() (v1.Hash, error)            { return l.descriptor.Dig
 func (l archived) Size() (int64, error)                { return l.descriptor.Size, nil }
 func (l archived) MediaType() (types.MediaType, error) { return l.descriptor.MediaType, nil }
 func (l archived) Compressed() (io.ReadCloser, error) {
-	r, _, err := l.open(blobPath(l.descriptor.Digest.Hex))
-	return r, err
+	return l.open(blobPath(l.descriptor.Digest.Hex))
 }

@@ -62,7 +62,7 @@ func finishKeycloak(ctx context.Context, log io.Writer, r *rootfs, work string) 
 		return packing{}, err
 	}
 	err := errors.Join(
-		r.users("keycloak", serviceUser, "/"+keycloakHome),
+		r.users("keycloak", "/"+keycloakHome),
 		r.root.Symlink(java+"/bin/java", "usr/bin/java"),
 		r.unzip(dist, keycloakHome),
 		r.javaTrust(),

