@@ -94,14 +94,14 @@ func TestSentences(t *testing.T) {
 	e := evaluator(t)
 	yes := atom("Membership", "eq", `"active"`)
 	p := parsed(t, `{"permission":{"action":"use","constraint":[`+atom("AttestationAge", "lt", `"P1Y6M"`)+`,{"or":[`+yes+`,`+atom("https://x.example/y", "isAnyOf", `["1","2"]`)+`]}]},
-		"prohibition":{"action":"use","constraint":`+yes+`},"obligation":{"action":"inform"}}`)
-	en := []string{"the provider's attestation is younger than 1 year 6 months", "the buyer's membership is active or https://x.example/y: one of 1, 2",
-		"prohibited when: the buyer's membership is active", "duty: inform"}
+		"prohibition":{"action":"use","constraint":[`+atom("AttestationAge", "lt", `"P1D"`)+`,`+yes+`]},"obligation":{"action":"inform"}}`)
+	en := []string{"The provider's attestation is younger than 1 year 6 months.", "the buyer's membership is active or https://x.example/y: one of 1, 2",
+		"prohibited when: The provider's attestation is younger than 1 day and the buyer's membership is active", "duty: inform"}
 	if got := e.Sentences(p, "en"); !slices.Equal(got, en) {
 		t.Errorf("%q", got)
 	}
 	de := []string{"die Prüfung des Anbieters ist jünger als 1 Jahr 6 Monate", "the buyer's membership is active oder https://x.example/y: eines von 1, 2",
-		"verboten, wenn: the buyer's membership is active", "Pflicht: inform"}
+		"verboten, wenn: die Prüfung des Anbieters ist jünger als 1 Tag und the buyer's membership is active", "Pflicht: inform"}
 	if got := e.Sentences(p, "de"); !slices.Equal(got, de) {
 		t.Errorf("%q", got)
 	}

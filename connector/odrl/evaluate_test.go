@@ -98,7 +98,7 @@ func TestCredentialThatDoesNotCount(t *testing.T) {
 			if got.Allowed {
 				t.Fatalf("allowed: %+v", got)
 			}
-			if check := got.Checks[0]; !strings.Contains(check.Reason, c.reason) || check.Remedy != "ask the auditor for a new attestation" {
+			if check := got.Checks[0]; !strings.Contains(check.Reason, c.reason) || check.Remedy != "Ask the auditor for a new attestation." {
 				t.Errorf("reason %q, want %q; remedy %q", check.Reason, c.reason, check.Remedy)
 			}
 		})
@@ -256,12 +256,12 @@ func TestTrace(t *testing.T) {
 		c.Credential != "urn:uuid:a1" || string(c.RightOperand) != young || c.Operator != "lt" {
 		t.Errorf("check: %+v", c)
 	}
-	want := "the provider's attestation is younger than 12 months: seen 2024-11-05T00:00:00Z, which counted until 2025-11-05T00:00:00Z; ask the auditor for a new attestation"
+	want := "The provider's attestation is younger than 12 months: seen 2024-11-05T00:00:00Z, which counted until 2025-11-05T00:00:00Z. Ask the auditor for a new attestation"
 	if Reason(got) != want {
 		t.Errorf("reason\n%s, want\n%s", Reason(got), want)
 	}
 	req.Lang = "de"
-	want = "die Prüfung des Anbieters ist jünger als 12 Monate: gesehen 2024-11-05T00:00:00Z, das galt bis 2025-11-05T00:00:00Z; beim Prüfer eine neue Prüfung beantragen"
+	want = "die Prüfung des Anbieters ist jünger als 12 Monate: gesehen 2024-11-05T00:00:00Z, das galt bis 2025-11-05T00:00:00Z. Beim Prüfer eine neue Prüfung beantragen"
 	if got := Reason(evaluator(t).Evaluate(t.Context(), req)); got != want {
 		t.Errorf("reason\n%s, want\n%s", got, want)
 	}
@@ -273,7 +273,7 @@ func TestMembership(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	got := e.Membership(identity.Agent{ID: buyer, Refused: []identity.Refusal{{Type: "MembershipCredential", Issuer: authority, Code: "expired"}}})
-	want := "holds a valid MembershipCredential: the MembershipCredential issued by " + authority + " has expired; request a current MembershipCredential from " + authority
+	want := "holds a valid MembershipCredential: the MembershipCredential issued by " + authority + " has expired. Request a current MembershipCredential from " + authority
 	if got.Allowed || Reason(got) != want {
 		t.Errorf("allowed %v: %s", got.Allowed, Reason(got))
 	}

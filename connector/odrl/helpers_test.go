@@ -30,8 +30,8 @@ func pilot() profile.Profile {
 			ValueType: t, Operators: ops, Phases: all, Sentence: profile.Translation{EN: name + " of the provider: {right}", DE: name + " des Anbieters: {right}"}}
 	}
 	age := attestation("AttestationAge", "credential.subject.completedAt", profile.ValueAge, "lt", "lteq", "gt", "gteq")
-	age.Sentence = profile.Translation{EN: "the provider's attestation is younger than {right}", DE: "die Prüfung des Anbieters ist jünger als {right}"}
-	age.Remedy = profile.Translation{EN: "ask the auditor for a new attestation", DE: "beim Prüfer eine neue Prüfung beantragen"}
+	age.Sentence = profile.Translation{EN: "The provider's attestation is younger than {right}.", DE: "die Prüfung des Anbieters ist jünger als {right}"}
+	age.Remedy = profile.Translation{EN: "Ask the auditor for a new attestation.", DE: "Beim Prüfer eine neue Prüfung beantragen."}
 	age.Aliases = []string{"AttestationAge"}
 	return profile.Profile{
 		Name: "pilot", Protocol: "dataspace-protocol-http:2025-1",

@@ -67,7 +67,7 @@ func (ev *evaluation) obtain(credentialType string) string {
 			}
 		}
 	}
-	return ev.sayf("request a current %s from %s", "ein aktuelles %s bei %s anfordern", credentialType, strings.Join(issuers, " / "))
+	return ev.sayf("Request a current %s from %s", "Ein aktuelles %s bei %s anfordern", credentialType, strings.Join(issuers, " / "))
 }
 
 // unseen says why an expression yielded nothing.
@@ -157,7 +157,7 @@ func (e *Evaluator) Sentences(p *Policy, lang string) []string {
 			out = append(out, ev.say("prohibited: ", "verboten: ")+join(r.Actions))
 			continue
 		}
-		out = append(out, ev.say("prohibited when: ", "verboten, wenn: ")+strings.Join(ev.sentences(r.Constraints), ev.say(" and ", " und ")))
+		out = append(out, ev.say("prohibited when: ", "verboten, wenn: ")+joined(ev.sentences(r.Constraints), ev.say(" and ", " und ")))
 	}
 	return append(out, ev.duties(p.Obligations)...)
 }
@@ -169,7 +169,7 @@ func (ev *evaluation) duties(rules []Rule) []string {
 		if len(what) == 0 {
 			what = r.Actions
 		}
-		out = append(out, ev.say("duty: ", "Pflicht: ")+strings.Join(what, ev.say(" and ", " und ")))
+		out = append(out, ev.say("duty: ", "Pflicht: ")+joined(what, ev.say(" and ", " und ")))
 	}
 	return out
 }
@@ -185,14 +185,22 @@ func (ev *evaluation) sentences(cs []Constraint) []string {
 			}
 			out = append(out, fmt.Sprintf("%s: %s %s", c.Left, operatorWords(c.Operator, ev.Lang), strings.Join(c.Right.Values, ", ")))
 		case "or":
-			out = append(out, strings.Join(ev.sentences(c.Of), ev.say(" or ", " oder ")))
+			out = append(out, joined(ev.sentences(c.Of), ev.say(" or ", " oder ")))
 		case "xone":
-			out = append(out, ev.say("exactly one of: ", "genau eines von: ")+strings.Join(ev.sentences(c.Of), "; "))
+			out = append(out, ev.say("exactly one of: ", "genau eines von: ")+joined(ev.sentences(c.Of), "; "))
 		default:
 			out = append(out, ev.sentences(c.Of)...)
 		}
 	}
 	return out
+}
+
+// joined makes one sentence of several.
+func joined(sentences []string, word string) string {
+	for i, s := range sentences[:max(0, len(sentences)-1)] {
+		sentences[i] = strings.TrimSuffix(s, ".")
+	}
+	return strings.Join(sentences, word)
 }
 
 // Reason sums a denial up for people: every check that stands in the way with what was seen and what to do. Empty when allowed.
@@ -205,9 +213,9 @@ func Reason(t adminapi.Trace) string {
 		if c.Reason == "" {
 			continue
 		}
-		s := c.Sentence + ": " + c.Reason
+		s := strings.TrimSuffix(c.Sentence, ".") + ": " + strings.TrimSuffix(c.Reason, ".")
 		if c.Remedy != "" {
-			s += "; " + c.Remedy
+			s += ". " + strings.TrimSuffix(c.Remedy, ".")
 		}
 		out = append(out, s)
 	}
