@@ -4,6 +4,7 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,10 +21,21 @@ type archive struct {
 	path     string
 	blobs    map[string]section // by archive path
 	manifest []byte
-	parsed   v1.Manifest
+	config   []byte
+	layers   []*layer
 }
 
 type section struct{ offset, size int64 }
+
+// WithArchive calls use with the image of an archive that this package wrote;
+// the image is valid only until use returns.
+func WithArchive(path string, use func(v1.Image) error) error {
+	img, err := readArchive(path)
+	if err != nil {
+		return fmt.Errorf("read the image archive %s: %w", path, err)
+	}
+	return use(img)
+}
 
 func readArchive(path string) (v1.Image, error) {
 	a := &archive{path: path, blobs: map[string]section{}}
@@ -44,10 +56,18 @@ func readArchive(path string) (v1.Image, error) {
 	if a.manifest, err = a.read(blobPath(index.Manifests[0].Digest.Hex)); err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(a.manifest, &a.parsed); err != nil {
+	manifest, err := v1.ParseManifest(bytes.NewReader(a.manifest))
+	if err != nil {
 		return nil, err
 	}
-	return partial.CompressedToImage(a)
+	if a.config, err = a.read(blobPath(manifest.Config.Digest.Hex)); err != nil {
+		return nil, err
+	}
+	for _, d := range manifest.Layers {
+		name := blobPath(d.Digest.Hex)
+		a.layers = append(a.layers, &layer{hash: d.Digest, size: d.Size, open: func() (io.ReadCloser, error) { return a.open(name) }})
+	}
+	return a, nil
 }
 
 func (a *archive) scan() error {
@@ -96,31 +116,34 @@ func (a *archive) read(name string) ([]byte, error) {
 	return data, errors.Join(err, r.Close())
 }
 
-// The methods of partial.CompressedImageCore.
+// The methods of v1.Image.
 
+func (a *archive) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
 func (a *archive) RawManifest() ([]byte, error)        { return a.manifest, nil }
-func (a *archive) MediaType() (types.MediaType, error) { return a.parsed.MediaType, nil }
-func (a *archive) RawConfigFile() ([]byte, error) {
-	return a.read(blobPath(a.parsed.Config.Digest.Hex))
+func (a *archive) RawConfigFile() ([]byte, error)      { return a.config, nil }
+func (a *archive) Manifest() (*v1.Manifest, error)     { return partial.Manifest(a) }
+func (a *archive) ConfigFile() (*v1.ConfigFile, error) { return partial.ConfigFile(a) }
+func (a *archive) Size() (int64, error)                { return partial.Size(a) }
+func (a *archive) Digest() (v1.Hash, error)            { return partial.Digest(a) }
+func (a *archive) ConfigName() (v1.Hash, error)        { return partial.ConfigName(a) }
+
+func (a *archive) Layers() ([]v1.Layer, error) {
+	all := make([]v1.Layer, len(a.layers))
+	for i, l := range a.layers {
+		all[i] = l
+	}
+	return all, nil
 }
-func (a *archive) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
-	for _, d := range a.parsed.Layers {
-		if d.Digest == h {
-			return archived{a, d}, nil
+
+// LayerByDigest also finds the configuration, as pushing an image expects.
+func (a *archive) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	for _, l := range a.layers {
+		if l.hash == h {
+			return l, nil
 		}
 	}
-	return nil, fmt.Errorf("no layer %s", h)
+	return partial.ConfigLayer(a)
 }
 
-// archived is one layer of an archive.
-type archived struct {
-	*archive
-	descriptor v1.Descriptor
-}
-
-func (l archived) Digest() (v1.Hash, error)            { return l.descriptor.Digest, nil }
-func (l archived) Size() (int64, error)                { return l.descriptor.Size, nil }
-func (l archived) MediaType() (types.MediaType, error) { return l.descriptor.MediaType, nil }
-func (l archived) Compressed() (io.ReadCloser, error) {
-	return l.open(blobPath(l.descriptor.Digest.Hex))
-}
+// LayerByDiffID is the same: layers here are not compressed.
+func (a *archive) LayerByDiffID(h v1.Hash) (v1.Layer, error) { return a.LayerByDigest(h) }

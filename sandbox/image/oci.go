@@ -40,7 +40,7 @@ func newImage(arch, layerPath string, config v1.Config) (v1.Image, error) {
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
 	img, err = mutate.ConfigFile(img, &v1.ConfigFile{
-		Architecture: arch, OS: "linux", Created: v1.Time{Time: epoch}, Config: config,
+		Architecture: arch, OS: "linux", Created: v1.Time{Time: epoch}, Config: config, RootFS: v1.RootFS{Type: "layers"},
 	})
 	if err != nil {
 		return nil, err
@@ -51,30 +51,28 @@ func newImage(arch, layerPath string, config v1.Config) (v1.Image, error) {
 // layer is a tar file as it is: loading it into a cluster on the same machine
 // costs less than compressing it would.
 type layer struct {
-	path string
 	hash v1.Hash
 	size int64
+	open func() (io.ReadCloser, error)
 }
 
 func openLayer(path string) (*layer, error) {
-	f, err := os.Open(path) //nolint:gosec // a file of the cache
+	l := &layer{open: func() (io.ReadCloser, error) { return os.Open(path) }} //nolint:gosec // a file of the cache
+	f, err := l.open()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	h, n, err := v1.SHA256(f)
-	if err != nil {
-		return nil, err
-	}
-	return &layer{path: path, hash: h, size: n}, nil
+	l.hash, l.size, err = v1.SHA256(f)
+	return l, err
 }
 
 func (l *layer) Digest() (v1.Hash, error)             { return l.hash, nil }
 func (l *layer) DiffID() (v1.Hash, error)             { return l.hash, nil }
 func (l *layer) Size() (int64, error)                 { return l.size, nil }
 func (l *layer) MediaType() (types.MediaType, error)  { return types.OCIUncompressedLayer, nil }
-func (l *layer) Compressed() (io.ReadCloser, error)   { return os.Open(l.path) }
-func (l *layer) Uncompressed() (io.ReadCloser, error) { return os.Open(l.path) }
+func (l *layer) Compressed() (io.ReadCloser, error)   { return l.open() }
+func (l *layer) Uncompressed() (io.ReadCloser, error) { return l.open() }
 
 // writeArchive writes img as an OCI archive that carries the names, replacing
 // path in one step, and returns its size in bytes.
@@ -185,14 +183,4 @@ func blobPath(hex string) string { return "blobs/sha256/" + hex }
 func sum(data []byte) string {
 	h := sha256.Sum256(data)
 	return hex.EncodeToString(h[:])
-}
-
-// WithArchive calls use with the image of an archive that this package wrote;
-// the image is valid only until use returns.
-func WithArchive(path string, use func(v1.Image) error) error {
-	a, err := readArchive(path)
-	if err != nil {
-		return fmt.Errorf("read the image archive %s: %w", path, err)
-	}
-	return use(a)
 }
