@@ -35,6 +35,10 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 		s.writeError(rec, r, refuse(http.StatusNotFound, "not-found", "no such address: data is at /{context}/data/{transfer}"))
 		return
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.MaxDuration)
+	defer cancel()
+	defer s.running.add(flowID, cancel)() // before the flow is read, so that an end in between is not missed
+	r = r.WithContext(ctx)
 	f, err := s.authorize(r, ctxID, flowID)
 	if err != nil {
 		if status := s.writeError(rec, r, err); status == http.StatusUnauthorized {
@@ -48,10 +52,8 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 		s.writeError(rec, r, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.MaxDuration)
-	defer cancel()
 	_ = http.NewResponseController(w).SetWriteDeadline(s.deadline()) // not every writer has deadlines
-	s.proxy(f, target).ServeHTTP(rec, r.WithContext(ctx))
+	s.proxy(f, target).ServeHTTP(rec, r)
 }
 
 func (s *server) deadline() time.Time { return time.Now().Add(s.MaxDuration) }

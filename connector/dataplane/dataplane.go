@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -54,6 +55,7 @@ type server struct {
 	flows     flows
 	transport http.RoundTripper
 	metrics   metrics
+	running   running
 }
 
 // New makes a data plane: its public handler (/{ctx}/data/...) and its signaling handler (/dataflows/...).
@@ -84,6 +86,41 @@ func New(d Deps) (public, internal http.Handler, err error) {
 		}
 	}
 	return http.HandlerFunc(s.access), s.signaling(), nil
+}
+
+// running are the accesses under way in this process, by flow: they end with their flow.
+type running struct {
+	sync.Mutex
+	byFlow map[string]map[*context.CancelFunc]struct{}
+}
+
+// add notes an access and returns what takes it off the list.
+func (r *running) add(flow string, cancel context.CancelFunc) (done func()) {
+	r.Lock()
+	defer r.Unlock()
+	if r.byFlow == nil {
+		r.byFlow = map[string]map[*context.CancelFunc]struct{}{}
+	}
+	if r.byFlow[flow] == nil {
+		r.byFlow[flow] = map[*context.CancelFunc]struct{}{}
+	}
+	r.byFlow[flow][&cancel] = struct{}{}
+	return func() {
+		r.Lock()
+		defer r.Unlock()
+		if delete(r.byFlow[flow], &cancel); len(r.byFlow[flow]) == 0 {
+			delete(r.byFlow, flow)
+		}
+	}
+}
+
+// stop cancels the accesses of a flow.
+func (r *running) stop(flow string) {
+	r.Lock()
+	defer r.Unlock()
+	for cancel := range r.byFlow[flow] {
+		(*cancel)()
+	}
 }
 
 func setDefault(d *time.Duration, v time.Duration) {

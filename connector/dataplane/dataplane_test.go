@@ -415,6 +415,36 @@ func TestLargeAnswerStreams(t *testing.T) {
 	}
 }
 
+func TestEndStopsWhatIsUnderWay(t *testing.T) {
+	b := setup(t)
+	a := b.start(t, b.flow())
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(make([]byte, 1024))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done() // would go on for ever
+	})
+	b.answer.Store(&h)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.Endpoint, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", a.Properties["authorization"])
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if _, err := io.ReadFull(res.Body, make([]byte, 1024)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.client.Terminate(t.Context(), "tp-1"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, res.Body); err == nil {
+		t.Errorf("after the end of the transfer %d bytes came and all was well", n)
+	}
+}
+
 func TestForbiddenAddresses(t *testing.T) {
 	b := setup(t, func(d *Deps) { d.AllowLoopback = false })
 	a := b.start(t, b.flow())

@@ -141,6 +141,9 @@ func (s *server) started(f dps.Flow, token string) dps.StatusMessage {
 func (s *server) move(to string) func(r *http.Request) (dps.StatusMessage, error) {
 	return func(r *http.Request) (dps.StatusMessage, error) {
 		state, err := s.flows.move(r.Context(), r.PathValue("id"), to, s.Now())
+		if err == nil {
+			s.running.stop(r.PathValue("id"))
+		}
 		return dps.StatusMessage{DataFlowID: r.PathValue("id"), State: state}, err
 	}
 }
