@@ -205,7 +205,9 @@ type NegotiationRequest struct {
 	OfferID      string `json:"offerId"`
 }
 
-// Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason}.
+// Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason},
+// /accept (an offer of the provider's) and /release (a held decision). GET /negotiations/{id}?wait=<revision> answers when the revision is another
+// one, or after 20 s; GET /negotiations/{id}/events streams server-sent events "negotiation" until the end.
 type Negotiation struct {
 	ID              string    `json:"id"`
 	Role            string    `json:"role"`  // consumer, provider
@@ -223,6 +225,12 @@ type Negotiation struct {
 	Traces          []Trace   `json:"traces,omitempty"`
 	CreatedAt       time.Time `json:"createdAt"`
 	UpdatedAt       time.Time `json:"updatedAt"`
+	Revision        int64     `json:"revision"` // grows with every change
+}
+
+// ReasonRequest is the body of terminate and suspend; it may be absent.
+type ReasonRequest struct {
+	Reason string `json:"reason,omitempty"`
 }
 
 // Reason says why something ended.
@@ -268,9 +276,12 @@ type Transfer struct {
 	Counterparty string    `json:"counterparty"`
 	Endpoint     string    `json:"endpoint,omitempty"` // never the token
 	Reason       *Reason   `json:"reason,omitempty"`
+	Waiting      string    `json:"waiting,omitempty"` // what it waits for, for people
 	History      []Event   `json:"history"`
+	Traces       []Trace   `json:"traces,omitempty"`
 	CreatedAt    time.Time `json:"createdAt"`
 	UpdatedAt    time.Time `json:"updatedAt"`
+	Revision     int64     `json:"revision"`
 }
 
 // Summary is GET /summary: counts for status pages.

@@ -186,7 +186,8 @@ func wireAddress(a *dps.DataAddress) *dps.WireAddress {
 	return &out
 }
 
-// plainAddress reads both forms: EDC's property names become the plain ones.
+// plainAddress reads both forms: EDC's property names become the plain ones. Where the standard's endpoint member is absent, the endpoint
+// stays among the properties too, which marks EDC's form.
 func plainAddress(w *dps.WireAddress) *dps.DataAddress {
 	out := &dps.DataAddress{EndpointType: w.EndpointType, Endpoint: w.Endpoint, Properties: map[string]string{}}
 	for k, v := range w.Properties {
@@ -200,6 +201,8 @@ func plainAddress(w *dps.WireAddress) *dps.DataAddress {
 	}
 	if out.Endpoint == "" {
 		out.Endpoint = out.Properties["endpoint"]
+	} else {
+		delete(out.Properties, "endpoint")
 	}
 	return out
 }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/kaphera/kaphera/connector/dps"
+	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/store"
+)
+
+// passed are the headers that a provider's answer keeps on its way to the caller.
+var passed = []string{"Content-Type", "Content-Length", "Content-Disposition", "Content-Language", "Last-Modified", "Etag", "Digest", "Repr-Digest"}
+
+// data fetches through the provider's data plane with the token of the transfer, and answers what it answers.
+func (s *server) data(w http.ResponseWriter, r *http.Request) {
+	p, err := s.participant(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	address, err := s.Store.DataAddress(r.Context(), p.Ctx, r.PathValue("id"))
+	if errors.Is(err, store.ErrNotFound) {
+		err = s.notStarted(r, p)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	req, err := dataRequest(r, address)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	res, err := s.Fetch.Do(req)
+	if err != nil {
+		s.fail(w, r, &dsp.Refusal{Status: http.StatusBadGateway, Code: "counterparty-unreachable", Message: "the provider's data plane could not be reached: " + err.Error()})
+		return
+	}
+	defer func() { _ = res.Body.Close() }()
+	for _, h := range passed {
+		if v := res.Header.Get(h); v != "" {
+			w.Header().Set(h, v)
+		}
+	}
+	w.WriteHeader(res.StatusCode)
+	if _, err := io.Copy(w, res.Body); err != nil {
+		s.Log.InfoContext(r.Context(), "data ended early", "participant", p.Ctx, "transfer", r.PathValue("id"), "error", err)
+		panic(http.ErrAbortHandler) // the status is out already: the caller must see that the body is not whole
+	}
+}
+
+// notStarted says why there is no address.
+func (s *server) notStarted(r *http.Request, p *store.Participant) error {
+	t, err := s.Store.Transfer(r.Context(), p.Ctx, r.PathValue("id"))
+	if err != nil {
+		return describe(err, "transfer", r.PathValue("id"))
+	}
+	return &dsp.Refusal{Status: http.StatusConflict, Code: "conflict", Message: "transfer " + t.ID + " is " + t.State + ": data can be fetched while it is STARTED"}
+}
+
+// dataRequest asks for the path and query of r below the address. EDC's data planes want the bare token, the standard's a bearer token; an
+// address whose endpoint is a property is EDC's (connector/dsp keeps it there).
+func dataRequest(r *http.Request, address *dps.DataAddress) (*http.Request, error) {
+	u, err := url.Parse(address.Endpoint)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") {
+		return nil, &dsp.Refusal{Status: http.StatusBadGateway, Code: "counterparty-refused", Message: "the provider's data address " + address.Endpoint + " is not an http(s) address"}
+	}
+	if path := r.PathValue("path"); path != "" {
+		u = u.JoinPath(strings.Split(path, "/")...)
+	}
+	if r.URL.RawQuery != "" {
+		u.RawQuery = r.URL.RawQuery
+	}
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	token := address.Properties["authorization"]
+	if _, edc := address.Properties["endpoint"]; !edc && !strings.HasPrefix(token, "Bearer ") {
+		token = "Bearer " + token
+	}
+	req.Header.Set("Authorization", token)
+	if accept := r.Header.Get("Accept"); accept != "" {
+		req.Header.Set("Accept", accept)
+	}
+	return req, nil
+}

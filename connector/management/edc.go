@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import "net/http"
+
+func (s *server) edcRoutes(_ *http.ServeMux) {}

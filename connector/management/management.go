@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package management serves the control plane's internal port: the admin API (/admin/v1) for the EDC operator, the plain JSON view of each
+// participant (/api/{ctx}/v1) for agents and portals, and the EDC Management API (/management/{ctx}/v3) for its clients. It checks,
+// translates and calls connector/dsp and connector/store; it decides nothing about the protocol.
+package management
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/connector/vault"
+)
+
+// Secrets writes a participant's secrets, such as a backend's API key.
+type Secrets interface {
+	PutSecret(ctx context.Context, owner, alias, value string) error
+}
+
+// Deps is what the APIs need.
+type Deps struct {
+	Engine        *dsp.Engine
+	Store         *store.Store
+	Secrets       Secrets
+	InternalToken string // of /admin and /api
+	ManagementKey string // of /management; empty switches it off
+	// Fetch fetches data from the providers' data planes; without overall time-out, since data may be long.
+	Fetch *http.Client
+	Log   *slog.Logger
+}
+
+type server struct{ Deps }
+
+const maxBody = 2 << 20 // bytes of a request
+
+// New makes the handler of the internal port.
+func New(d Deps) (http.Handler, error) {
+	if d.Engine == nil || d.Store == nil || d.Secrets == nil || d.Fetch == nil || d.Log == nil {
+		return nil, errors.New("management: engine, store, secrets, HTTP client and log are all needed")
+	}
+	if d.InternalToken == "" {
+		return nil, errors.New("management: the internal token is empty: set internal.tokenFile")
+	}
+	s := &server{d}
+	internal := http.NewServeMux()
+	s.adminRoutes(internal)
+	s.offerRoutes(internal)
+	s.processRoutes(internal)
+	mux := http.NewServeMux()
+	guarded := Bearer(d.InternalToken, internal)
+	mux.Handle("/admin/v1/", guarded)
+	mux.Handle("/api/", guarded)
+	if d.ManagementKey != "" {
+		edc := http.NewServeMux()
+		s.edcRoutes(edc)
+		mux.Handle("/management/", requireKey(func(r *http.Request) string { return r.Header.Get("X-Api-Key") }, d.ManagementKey, edc))
+	}
+	return mux, nil
+}
+
+// Bearer lets only requests with the given bearer token through.
+func Bearer(token string, next http.Handler) http.Handler {
+	return requireKey(func(r *http.Request) string {
+		t, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		return t
+	}, token, next)
+}
+
+// requireKey compares digests, so that neither content nor length of the key shows in the time it takes.
+func requireKey(given func(*http.Request) string, key string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(key))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(given(r)))
+		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			writeJSON(w, http.StatusUnauthorized, adminapi.Error{Code: "unauthenticated", Message: "the token or key of this API is missing or wrong"})
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// handle makes a handler of a function that returns what to answer; a nil body is 204.
+func (s *server) handle(status int, f func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		out, err := f(r)
+		switch {
+		case err != nil:
+			s.fail(w, r, err)
+		case out == nil:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			writeJSON(w, status, out)
+		}
+	}
+}
+
+// inParticipant is handle for what belongs to a participant, which must exist.
+func (s *server) inParticipant(status int, f func(r *http.Request, p *store.Participant) (any, error)) http.HandlerFunc {
+	return s.handle(status, func(r *http.Request) (any, error) {
+		p, err := s.participant(r)
+		if err != nil {
+			return nil, err
+		}
+		return f(r, p)
+	})
+}
+
+func (s *server) participant(r *http.Request) (*store.Participant, error) {
+	p, err := s.Store.Participant(r.Context(), r.PathValue("ctx"))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, notFound("participant context", r.PathValue("ctx"))
+	}
+	return p, err
+}
+
+func notFound(kind, id string) error {
+	return &dsp.Refusal{Status: http.StatusNotFound, Code: "not-found", Message: fmt.Sprintf("there is no %s %q", kind, id)}
+}
+
+func invalid(format string, args ...any) error {
+	return &dsp.Refusal{Status: http.StatusUnprocessableEntity, Code: "invalid", Message: fmt.Sprintf(format, args...)}
+}
+
+// describe turns ErrNotFound into words about what was looked for.
+func describe(err error, kind, id string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return notFound(kind, id)
+	}
+	return err
+}
+
+// fail writes an error. What is not meant for the caller is logged and stays here.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, body := s.errorBody(r, err)
+	writeJSON(w, status, body)
+}
+
+func (s *server) errorBody(r *http.Request, err error) (int, adminapi.Error) {
+	var refusal *dsp.Refusal
+	var policy *odrl.Error
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Status, adminapi.Error{Code: refusal.Code, Message: refusal.Message, Trace: refusal.Trace}
+	case errors.As(err, &policy):
+		return http.StatusUnprocessableEntity, adminapi.Error{Code: "invalid", Message: policy.Message, Path: policy.Path}
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, vault.ErrNotFound):
+		return http.StatusNotFound, adminapi.Error{Code: "not-found", Message: "not found"}
+	case errors.Is(err, store.ErrConflict):
+		return http.StatusConflict, adminapi.Error{Code: "conflict", Message: err.Error()}
+	case errors.Is(err, context.Canceled):
+		return 499, adminapi.Error{Code: "canceled", Message: "the caller has gone away"}
+	}
+	s.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	return http.StatusInternalServerError, adminapi.Error{Code: "internal", Message: "the connector failed to answer; its log says why"}
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the caller has gone away
+}
+
+// decode reads a JSON body strictly: a member that is not known is refused by name.
+func decode[T any](r *http.Request) (T, error) {
+	var v T
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&v); err != nil {
+		return v, invalid("the body is not understood: %s", err)
+	}
+	return v, nil
+}
+
+// optional is decode for a body that may be absent.
+func optional[T any](r *http.Request) (T, error) {
+	if r.ContentLength == 0 {
+		var v T
+		return v, nil
+	}
+	return decode[T](r)
+}
+
+// waitFor is how long a long poll waits.
+const waitFor = 20 * time.Second
+
+// recheck is how often a long poll looks for changes that another process of the connector made.
+const recheck = 500 * time.Millisecond

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/store"
+)
+
+func (s *server) offerRoutes(mux *http.ServeMux) {
+	const base = " /api/{ctx}/v1"
+	mux.Handle("GET"+base+"/assets", s.inParticipant(http.StatusOK, s.listAssets))
+	mux.Handle("GET"+base+"/assets/{id}", s.inParticipant(http.StatusOK, s.getAsset))
+	mux.Handle("PUT"+base+"/assets/{id}", s.inParticipant(http.StatusOK, s.putAsset))
+	mux.Handle("DELETE"+base+"/assets/{id}", s.inParticipant(http.StatusOK, s.deleteAsset))
+	mux.Handle("PUT"+base+"/secrets/{alias}", s.inParticipant(http.StatusOK, s.putSecret))
+	mux.Handle("GET"+base+"/offers", s.inParticipant(http.StatusOK, s.listOffers))
+	mux.Handle("GET"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.getOffer))
+	mux.Handle("PUT"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.putOffer))
+	mux.Handle("DELETE"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.deleteOffer))
+	mux.Handle("GET"+base+"/catalog", s.inParticipant(http.StatusOK, s.catalog))
+}
+
+func assetView(a *store.Asset) adminapi.Asset {
+	return adminapi.Asset{ID: a.ID, Properties: a.Properties, DataAddress: a.DataAddress}
+}
+
+func (s *server) listAssets(r *http.Request, p *store.Participant) (any, error) {
+	all, err := s.Store.Assets(r.Context(), p.Ctx)
+	out := make([]adminapi.Asset, 0, len(all))
+	for _, a := range all {
+		out = append(out, assetView(a))
+	}
+	return out, err
+}
+
+func (s *server) getAsset(r *http.Request, p *store.Participant) (any, error) {
+	a, err := s.Store.Asset(r.Context(), p.Ctx, r.PathValue("id"))
+	if err != nil {
+		return nil, describe(err, "asset", r.PathValue("id"))
+	}
+	return assetView(a), nil
+}
+
+func (s *server) putAsset(r *http.Request, p *store.Participant) (any, error) {
+	a, err := decode[adminapi.Asset](r)
+	if err != nil {
+		return nil, err
+	}
+	id := r.PathValue("id")
+	if a.ID == "" {
+		a.ID = id
+	}
+	if a.ID != id {
+		return nil, invalid("$.id: is %q, the address says %q", a.ID, id)
+	}
+	if len(a.DataAddress) == 0 {
+		return nil, invalid("$.dataAddress: missing; it says where the data is, such as {\"type\":\"HttpData\",\"baseUrl\":\"https://backend.example\"}")
+	}
+	return a, s.Store.PutAsset(r.Context(), store.Asset{Ctx: p.Ctx, ID: id, Properties: a.Properties, DataAddress: a.DataAddress})
+}
+
+func (s *server) deleteAsset(r *http.Request, p *store.Participant) (any, error) {
+	return nil, describe(s.Store.DeleteAsset(r.Context(), p.Ctx, r.PathValue("id")), "asset", r.PathValue("id"))
+}
+
+func (s *server) putSecret(r *http.Request, p *store.Participant) (any, error) {
+	secret, err := decode[adminapi.Secret](r)
+	if err != nil {
+		return nil, err
+	}
+	if secret.Value == "" {
+		return nil, invalid("$.value: missing")
+	}
+	return nil, s.Secrets.PutSecret(r.Context(), p.Ctx, r.PathValue("alias"), secret.Value)
+}
+
+// Policies of an offer are stored under ids made from the offer's.
+func accessID(offer string) string   { return offer + ":access" }
+func contractID(offer string) string { return offer + ":contract" }
+
+func (s *server) listOffers(r *http.Request, p *store.Participant) (any, error) {
+	all, err := s.Store.Definitions(r.Context(), p.Ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]adminapi.Offer, 0, len(all))
+	for _, d := range all {
+		o, err := s.offerView(r.Context(), p, d)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+func (s *server) getOffer(r *http.Request, p *store.Participant) (any, error) {
+	d, err := s.Store.Definition(r.Context(), p.Ctx, r.PathValue("id"))
+	if err != nil {
+		return nil, describe(err, "offer", r.PathValue("id"))
+	}
+	return s.offerView(r.Context(), p, d)
+}
+
+// offerView shows an offer with what the catalog does with it now, and why.
+func (s *server) offerView(ctx context.Context, p *store.Participant, d *store.Definition) (adminapi.Offer, error) {
+	ids, _ := d.SelectedIDs()
+	if ids == nil {
+		assets, err := s.Store.Assets(ctx, p.Ctx)
+		if err != nil {
+			return adminapi.Offer{}, err
+		}
+		for _, a := range assets {
+			if d.Selects(a) {
+				ids = append(ids, a.ID)
+			}
+		}
+	}
+	out := adminapi.Offer{ID: d.ID, Assets: append([]string{}, ids...), UseCase: d.UseCase, AccessPolicy: d.AccessPolicy, ContractPolicy: d.ContractPolicy, State: "Offered"}
+	policy, err := odrl.Parse(d.ContractPolicy)
+	if err != nil {
+		return adminapi.Offer{}, err
+	}
+	trace, err := s.selfCheck(ctx, p, policy)
+	if err != nil {
+		return adminapi.Offer{}, err
+	}
+	if out.Trace = trace; trace != nil && !trace.Allowed {
+		out.State = "Withheld"
+	}
+	return out, nil
+}
+
+// selfCheck evaluates what a policy asks of the participant itself; nil when that is switched off.
+func (s *server) selfCheck(ctx context.Context, p *store.Participant, policy *odrl.Policy) (*adminapi.Trace, error) {
+	if p.SelfCheck == adminapi.SelfCheckOff {
+		return nil, nil
+	}
+	trace, err := s.Engine.SelfCheck(ctx, p, policy)
+	if err != nil {
+		s.Log.WarnContext(ctx, "own credentials could not be read", "participant", p.Ctx, "error", err)
+		return nil, &dsp.Refusal{Status: http.StatusServiceUnavailable, Code: "identity-unavailable",
+			Message: "the participant's own credentials could not be verified now, so nothing can be offered: " + err.Error()}
+	}
+	return &trace, nil
+}
+
+func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
+	o, err := decode[adminapi.Offer](r)
+	if err != nil {
+		return nil, err
+	}
+	id := r.PathValue("id")
+	if o.ID == "" {
+		o.ID = id
+	}
+	if o.ID != id {
+		return nil, invalid("$.id: is %q, the address says %q", o.ID, id)
+	}
+	if len(o.Assets) == 0 {
+		return nil, invalid("$.assets: name at least one asset")
+	}
+	for _, a := range o.Assets {
+		if _, err := s.Store.Asset(r.Context(), p.Ctx, a); err != nil {
+			return nil, describe(err, "asset", a)
+		}
+	}
+	d := store.Definition{Ctx: p.Ctx, ID: id, ContractPolicyID: contractID(id), ContractPolicy: o.ContractPolicy, Selector: store.SelectAssets(o.Assets), UseCase: o.UseCase}
+	contract, err := s.checkPolicy(p, "$.contractPolicy", o.ContractPolicy)
+	if err != nil {
+		return nil, err
+	}
+	if o.AccessPolicy != nil {
+		if _, err := s.checkPolicy(p, "$.accessPolicy", o.AccessPolicy); err != nil {
+			return nil, err
+		}
+		access := accessID(id)
+		d.AccessPolicyID, d.AccessPolicy = &access, o.AccessPolicy
+	}
+	trace, err := s.selfCheck(r.Context(), p, contract)
+	if err != nil {
+		return nil, err
+	}
+	if trace != nil && !trace.Allowed {
+		return nil, &dsp.Refusal{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(*trace), Trace: trace}
+	}
+	if err := s.Store.PutDefinition(r.Context(), d); err != nil {
+		return nil, err
+	}
+	o.State, o.Trace = "Offered", trace
+	return o, nil
+}
+
+// checkPolicy refuses a policy that could not be evaluated, by JSON path (422).
+func (s *server) checkPolicy(p *store.Participant, path string, raw json.RawMessage) (*odrl.Policy, error) {
+	if raw == nil {
+		return nil, invalid("%s: missing", path)
+	}
+	ev, err := s.Engine.Evaluator(p)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := odrl.Parse(raw)
+	if err == nil {
+		err = ev.Check(policy)
+	}
+	var oe *odrl.Error
+	if errors.As(err, &oe) {
+		return nil, &odrl.Error{Path: path + oe.Path[1:], Message: oe.Message}
+	}
+	return policy, err
+}
+
+func (s *server) deleteOffer(r *http.Request, p *store.Participant) (any, error) {
+	id := r.PathValue("id")
+	return nil, describe(s.Store.DeleteDefinition(r.Context(), p.Ctx, id, accessID(id), contractID(id)), "offer", id)
+}
+
+// catalog asks a counterparty for what it offers to the participant now.
+func (s *server) catalog(r *http.Request, p *store.Participant) (any, error) {
+	q := r.URL.Query()
+	if q.Get("counterparty") == "" {
+		return nil, invalid("counterparty: name the DID to ask, ?counterparty=did:web:...")
+	}
+	datasets, _, err := s.Engine.FetchCatalog(r.Context(), p.Ctx, q.Get("counterparty"), q.Get("address"))
+	if err != nil {
+		return nil, err
+	}
+	ev, err := s.Engine.Evaluator(p)
+	if err != nil {
+		return nil, err
+	}
+	out := []adminapi.CatalogEntry{}
+	for _, d := range datasets {
+		for _, raw := range d.Offers {
+			policy, err := odrl.Parse(raw)
+			if err != nil { // an offer that is not understood can't be taken
+				s.Log.InfoContext(r.Context(), "an offer in a catalog is not understood", "counterparty", q.Get("counterparty"), "asset", d.ID, "error", err)
+				continue
+			}
+			out = append(out, adminapi.CatalogEntry{OfferID: policy.ID, AssetID: d.ID, Properties: d.Properties, Policy: raw,
+				Sentences: append([]string{}, ev.Sentences(policy, "en")...), Formats: d.Formats})
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/store"
+)
+
+func (s *server) processRoutes(mux *http.ServeMux) {
+	const base = " /api/{ctx}/v1"
+	mux.Handle("POST"+base+"/negotiations", s.inParticipant(http.StatusCreated, s.startNegotiation))
+	mux.Handle("GET"+base+"/negotiations", s.inParticipant(http.StatusOK, s.listNegotiations))
+	mux.Handle("GET"+base+"/negotiations/{id}", s.inParticipant(http.StatusOK, s.getNegotiation))
+	mux.Handle("GET"+base+"/negotiations/{id}/events", http.HandlerFunc(s.negotiationEvents))
+	for verb, on := range map[string]state.Trigger{"terminate": state.CommandTerminate, "accept": state.CommandAccept, "release": state.CommandRelease} {
+		mux.Handle("POST"+base+"/negotiations/{id}/"+verb, s.inParticipant(http.StatusOK, s.commandNegotiation(on)))
+	}
+	mux.Handle("GET"+base+"/agreements", s.inParticipant(http.StatusOK, s.listAgreements))
+	mux.Handle("GET"+base+"/agreements/{id}", s.inParticipant(http.StatusOK, s.getAgreement))
+	mux.Handle("POST"+base+"/transfers", s.inParticipant(http.StatusCreated, s.startTransfer))
+	mux.Handle("GET"+base+"/transfers", s.inParticipant(http.StatusOK, s.listTransfers))
+	mux.Handle("GET"+base+"/transfers/{id}", s.inParticipant(http.StatusOK, s.getTransfer))
+	for verb, on := range map[string]state.Trigger{"suspend": state.CommandSuspend, "resume": state.CommandResume,
+		"complete": state.CommandComplete, "terminate": state.CommandTerminate} {
+		mux.Handle("POST"+base+"/transfers/{id}/"+verb, s.inParticipant(http.StatusOK, s.commandTransfer(on)))
+	}
+	mux.Handle("GET"+base+"/transfers/{id}/data", http.HandlerFunc(s.data))
+	mux.Handle("GET"+base+"/transfers/{id}/data/{path...}", http.HandlerFunc(s.data))
+	mux.Handle("GET"+base+"/summary", s.inParticipant(http.StatusOK, s.summary))
+}
+
+func negotiationView(n *store.Negotiation) adminapi.Negotiation {
+	return adminapi.Negotiation{ID: n.ID, Role: string(n.Role), State: n.State, Step: n.Step, Counterparty: n.Counterparty, CounterpartyPID: n.CounterpartyPID,
+		AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase, AgreementID: n.AgreementID, Reason: n.Reason, Waiting: n.Waiting,
+		History: append([]adminapi.Event{}, n.History...), Traces: n.Traces, CreatedAt: n.CreatedAt.UTC(), UpdatedAt: n.UpdatedAt.UTC(), Revision: n.Version}
+}
+
+func (s *server) transferView(ctx context.Context, t *store.Transfer) (adminapi.Transfer, error) {
+	out := adminapi.Transfer{ID: t.ID, Role: string(t.Role), State: t.State, AgreementID: t.AgreementID, AssetID: t.AssetID, Counterparty: t.Counterparty,
+		Reason: t.Reason, Waiting: t.Waiting, History: append([]adminapi.Event{}, t.History...), Traces: t.Traces,
+		CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(), Revision: t.Version}
+	address, err := s.Store.DataAddress(ctx, t.Ctx, t.ID)
+	if err == nil {
+		out.Endpoint = address.Endpoint
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return out, err
+	}
+	return out, nil
+}
+
+// page reads ?state=&limit=&before=.
+func page(r *http.Request) (store.Page, error) {
+	q := r.URL.Query()
+	out := store.Page{State: q.Get("state")}
+	var err error
+	if v := q.Get("limit"); v != "" {
+		if out.Limit, err = strconv.Atoi(v); err != nil || out.Limit < 1 || out.Limit > 1000 {
+			return out, invalid("limit=%q: a number from 1 to 1000", v)
+		}
+	}
+	if v := q.Get("before"); v != "" {
+		if out.Before, err = time.Parse(time.RFC3339Nano, v); err != nil {
+			return out, invalid("before=%q: the createdAt of the last item of the page before", v)
+		}
+	}
+	return out, nil
+}
+
+func (s *server) startNegotiation(r *http.Request, p *store.Participant) (any, error) {
+	req, err := decode[adminapi.NegotiationRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.Engine.Negotiate(r.Context(), p.Ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return negotiationView(n), nil
+}
+
+func (s *server) listNegotiations(r *http.Request, p *store.Participant) (any, error) {
+	pg, err := page(r)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Store.Negotiations(r.Context(), p.Ctx, pg)
+	out := make([]adminapi.Negotiation, 0, len(all))
+	for _, n := range all {
+		out = append(out, negotiationView(n))
+	}
+	return out, err
+}
+
+// getNegotiation answers at once, or with ?wait=REVISION when the negotiation has another revision, or after waitFor.
+func (s *server) getNegotiation(r *http.Request, p *store.Participant) (any, error) {
+	id := r.PathValue("id")
+	after := int64(-1)
+	if v := r.URL.Query().Get("wait"); v != "" {
+		var err error
+		if after, err = strconv.ParseInt(v, 10, 64); err != nil {
+			return nil, invalid("wait=%q: the revision that is known", v)
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), waitFor)
+	defer cancel()
+	n, err := s.nextNegotiation(ctx, p.Ctx, id, after)
+	if err != nil {
+		return nil, describe(err, "negotiation", id)
+	}
+	return negotiationView(n), nil
+}
+
+// nextNegotiation returns a negotiation once its revision is not after, or when ctx ends.
+func (s *server) nextNegotiation(ctx context.Context, participant, id string, after int64) (*store.Negotiation, error) {
+	tick := time.NewTicker(recheck)
+	defer tick.Stop()
+	for {
+		changed := s.Engine.Watch(participant, id)
+		n, err := s.Store.Negotiation(context.WithoutCancel(ctx), participant, id)
+		if err != nil || n.Version != after || state.Negotiation.Final(n.Step) {
+			return n, err
+		}
+		select {
+		case <-ctx.Done():
+			return n, nil
+		case <-changed:
+		case <-tick.C:
+		}
+	}
+}
+
+// negotiationEvents streams a negotiation as server-sent events, one for each change, until it has ended.
+func (s *server) negotiationEvents(w http.ResponseWriter, r *http.Request) {
+	p, err := s.participant(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	id := r.PathValue("id")
+	n, err := s.Store.Negotiation(r.Context(), p.Ctx, id)
+	if err != nil {
+		s.fail(w, r, describe(err, "negotiation", id))
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	out := http.NewResponseController(w)
+	for {
+		raw, err := json.Marshal(negotiationView(n))
+		if err != nil {
+			return
+		}
+		if _, err := fmt.Fprintf(w, "id: %d\nevent: negotiation\ndata: %s\n\n", n.Version, raw); err != nil || out.Flush() != nil {
+			return
+		}
+		for last := n.Version; n.Version == last; {
+			if state.Negotiation.Final(n.Step) || r.Context().Err() != nil {
+				return
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), waitFor)
+			n, err = s.nextNegotiation(ctx, p.Ctx, id, last)
+			cancel()
+			if err != nil {
+				return
+			}
+			if n.Version == last { // a comment keeps the connection open
+				if _, err := fmt.Fprint(w, ": waiting\n\n"); err != nil || out.Flush() != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func reasonOf(r *http.Request) (*adminapi.Reason, error) {
+	body, err := optional[adminapi.ReasonRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	if body.Reason == "" {
+		body.Reason = "ended by a person"
+	}
+	return &adminapi.Reason{Code: "terminated", Message: body.Reason, By: "own"}, nil
+}
+
+func (s *server) commandNegotiation(on state.Trigger) func(*http.Request, *store.Participant) (any, error) {
+	return func(r *http.Request, p *store.Participant) (any, error) {
+		reason, err := reasonOf(r)
+		if err != nil {
+			return nil, err
+		}
+		if on != state.CommandTerminate {
+			reason = nil
+		}
+		n, err := s.Engine.CommandNegotiation(r.Context(), p.Ctx, r.PathValue("id"), on, reason)
+		if err != nil {
+			return nil, err
+		}
+		return negotiationView(n), nil
+	}
+}
+
+func agreementView(a *store.Agreement) adminapi.Agreement {
+	return adminapi.Agreement{ID: a.ID, NegotiationID: a.NegotiationID, AssetID: a.AssetID, Provider: a.Provider, Consumer: a.Consumer,
+		SignedAt: a.SignedAt.UTC(), Policy: a.Agreement}
+}
+
+func (s *server) listAgreements(r *http.Request, p *store.Participant) (any, error) {
+	all, err := s.Store.Agreements(r.Context(), p.Ctx, 1000)
+	out := make([]adminapi.Agreement, 0, len(all))
+	for _, a := range all {
+		out = append(out, agreementView(a))
+	}
+	return out, err
+}
+
+func (s *server) getAgreement(r *http.Request, p *store.Participant) (any, error) {
+	a, err := s.Store.Agreement(r.Context(), p.Ctx, r.PathValue("id"))
+	if err == nil && a.Step != state.Finalized { // made, and not concluded
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return nil, describe(err, "agreement", r.PathValue("id"))
+	}
+	return agreementView(a), nil
+}
+
+func (s *server) startTransfer(r *http.Request, p *store.Participant) (any, error) {
+	req, err := decode[adminapi.TransferRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.Engine.RequestTransfer(r.Context(), p.Ctx, req, "")
+	if err != nil {
+		return nil, err
+	}
+	return s.transferView(r.Context(), t)
+}
+
+func (s *server) listTransfers(r *http.Request, p *store.Participant) (any, error) {
+	pg, err := page(r)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Store.Transfers(r.Context(), p.Ctx, pg)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]adminapi.Transfer, 0, len(all))
+	for _, t := range all {
+		v, err := s.transferView(r.Context(), t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func (s *server) getTransfer(r *http.Request, p *store.Participant) (any, error) {
+	t, err := s.Store.Transfer(r.Context(), p.Ctx, r.PathValue("id"))
+	if err != nil {
+		return nil, describe(err, "transfer", r.PathValue("id"))
+	}
+	return s.transferView(r.Context(), t)
+}
+
+func (s *server) commandTransfer(on state.Trigger) func(*http.Request, *store.Participant) (any, error) {
+	return func(r *http.Request, p *store.Participant) (any, error) {
+		reason, err := reasonOf(r)
+		if err != nil {
+			return nil, err
+		}
+		if on != state.CommandTerminate {
+			reason = nil
+		}
+		t, err := s.Engine.CommandTransfer(r.Context(), p.Ctx, r.PathValue("id"), on, reason)
+		if err != nil {
+			return nil, err
+		}
+		return s.transferView(r.Context(), t)
+	}
+}
+
+func (s *server) summary(r *http.Request, p *store.Participant) (any, error) {
+	out, last, err := s.Store.Summary(r.Context(), p.Ctx)
+	if err != nil {
+		return nil, err
+	}
+	if last != nil {
+		v := negotiationView(last)
+		out.LastFailure = &v
+	}
+	return out, nil
+}
