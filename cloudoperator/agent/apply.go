@@ -180,3 +180,6 @@ func (a *Agent) resolve(ctx context.Context, participant string) (cellrpc.Target
 	}
 	return cellrpc.Target{URL: url, Token: token}, true, nil
 }
+
+// Kinds that an agent applies and watches.
+func Kinds() []string { return slices.Clone(kinds) }

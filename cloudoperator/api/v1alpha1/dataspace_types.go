@@ -25,6 +25,7 @@ type DataspaceProfileSpec struct {
 	Issuers []Issuer `json:"issuers"`
 	// RequiredCredentials must be held by every participant.
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=64
 	RequiredCredentials []string `json:"requiredCredentials"`
 	// Operands is the vocabulary of policies.
 	// +kubebuilder:validation:MaxItems=64

@@ -115,10 +115,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		w.describe(err)
 		return ctrl.Result{RequeueAfter: again}, w.writeStatus(ctx, before)
 	}
-	if controllerutil.AddFinalizer(&c, Finalizer) {
-		if err := r.Access.Client.Update(ctx, &c); err != nil {
-			return ctrl.Result{}, fmt.Errorf("add the finalizer: %w", err)
-		}
+	if err := kube.AddFinalizer(ctx, r.Access.Client, &c, Finalizer); err != nil {
+		return ctrl.Result{}, err
 	}
 	err := w.provision(ctx)
 	w.describe(err)
@@ -385,11 +383,7 @@ func (r *run) delete(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	r.memo.forget(r.cell.Name)
-	controllerutil.RemoveFinalizer(r.cell, Finalizer)
-	if err := r.Access.Client.Update(ctx, r.cell); err != nil {
-		return true, fmt.Errorf("remove the finalizer: %w", err)
-	}
-	return true, nil
+	return true, kube.RemoveFinalizer(ctx, r.Access.Client, r.cell, Finalizer)
 }
 
 func (r *run) users() []string {

@@ -193,11 +193,7 @@ func (r *Reconciler) delete(ctx context.Context, p *cloud.Platform) (ctrl.Result
 			return ctrl.Result{}, err
 		}
 	}
-	controllerutil.RemoveFinalizer(p, Finalizer)
-	if err := r.Access.Client.Update(ctx, p); err != nil {
-		return ctrl.Result{}, fmt.Errorf("remove the finalizer: %w", err)
-	}
-	return ctrl.Result{}, nil
+	return ctrl.Result{}, kube.RemoveFinalizer(ctx, r.Access.Client, p, Finalizer)
 }
 
 // deleteData removes the volumes, and the Secrets without which they cannot be read.

@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -69,10 +68,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if !p.DeletionTimestamp.IsZero() {
 		return r.delete(ctx, &p)
 	}
-	if controllerutil.AddFinalizer(&p, Finalizer) {
-		if err := r.Access.Client.Update(ctx, &p); err != nil {
-			return ctrl.Result{}, fmt.Errorf("add the finalizer: %w", err)
-		}
+	if err := kube.AddFinalizer(ctx, r.Access.Client, &p, Finalizer); err != nil {
+		return ctrl.Result{}, err
 	}
 	before := p.Status.DeepCopy()
 	ready := r.newRun(&p).all(ctx)

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package participant
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/mail"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/pki"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+)
+
+// Onboarding checks of a profile.
+const (
+	CheckDID         = "DIDReachable"
+	CheckCredentials = "CredentialsHeld"
+	CheckContact     = "ContactNamed"
+)
+
+// States of a check.
+const (
+	StatePassed  = "Passed"
+	StateFailed  = "Failed"
+	StatePending = "Pending"
+)
+
+// When to look again.
+const (
+	soon       = 3 * time.Second
+	unhurried  = 30 * time.Second // a check that passed before and fails now
+	whenPassed = 5 * time.Minute
+)
+
+// result of a check: no reason means passed.
+type result struct {
+	state, reason string
+}
+
+// check brings the participant's checks up to date and says when to look again.
+func (r *run) check(ctx context.Context) time.Duration {
+	if r.profile == nil || r.cell == nil || r.org == nil {
+		return 0 // an event comes when what is missing appears
+	}
+	next := whenPassed
+	var checks []cloud.OnboardingCheck
+	for _, name := range r.profile.Spec.OnboardingChecks {
+		k := cloud.OnboardingCheck{Name: name}
+		if i := slices.IndexFunc(r.p.Status.Checks, func(c cloud.OnboardingCheck) bool { return c.Name == name }); i >= 0 {
+			k = r.p.Status.Checks[i]
+		}
+		if r.due(k) {
+			r.apply(&k, r.perform(ctx, name))
+		}
+		next = min(next, interval(k))
+		checks = append(checks, k)
+	}
+	r.p.Status.Checks = checks
+	return next
+}
+
+// due: what costs nothing is looked at each time; the network at intervals.
+func (r *run) due(k cloud.OnboardingCheck) bool {
+	return k.Name != CheckDID || k.State == "" || !r.Now().Before(k.CheckedAt.Add(interval(k)))
+}
+
+func interval(k cloud.OnboardingCheck) time.Duration {
+	switch {
+	case k.State == StatePassed:
+		return whenPassed
+	case k.PassedAt != nil:
+		return unhurried
+	}
+	return soon
+}
+
+// apply stores a result; the time moves when the result changed or the last look is long ago, so that looking is no write.
+func (r *run) apply(k *cloud.OnboardingCheck, got result) {
+	now := metav1.NewTime(r.Now().Truncate(time.Second))
+	fresh := unhurried
+	if got.state == StatePassed {
+		fresh = whenPassed
+	}
+	if k.State == got.state && k.Reason == got.reason && now.Sub(k.CheckedAt.Time) < fresh {
+		return
+	}
+	k.State, k.Reason, k.CheckedAt = got.state, got.reason, now
+	if got.state == StatePassed && k.PassedAt == nil {
+		k.PassedAt = &now
+	}
+}
+
+func (r *run) perform(ctx context.Context, name string) result {
+	switch name {
+	case CheckDID:
+		if r.context == nil {
+			return result{StatePending, r.reported().Message}
+		}
+		if err := r.DID(ctx, r.bundle, r.cell.Spec.Hostname, r.p.Spec.Identity.Context); err != nil {
+			return result{StateFailed, err.Error()}
+		}
+		return result{state: StatePassed}
+	case CheckCredentials:
+		return r.credentials()
+	case CheckContact:
+		if r.org.Spec.ContactEmail == "" {
+			return result{StateFailed, fmt.Sprintf("organization %s names no contactEmail", r.org.Name)}
+		}
+		if _, err := mail.ParseAddress(r.org.Spec.ContactEmail); err != nil {
+			return result{StateFailed, fmt.Sprintf("contactEmail %q of organization %s is no address", r.org.Spec.ContactEmail, r.org.Name)}
+		}
+		return result{state: StatePassed}
+	}
+	return result{StateFailed, fmt.Sprintf("there is no check %q in this release", name)}
+}
+
+// credentials looks whether the credentials that the profile requires are held, in what the cell reports.
+func (r *run) credentials() result {
+	granted := map[string]bool{}
+	for _, c := range r.p.Spec.Credentials {
+		granted[c.Type] = true
+	}
+	var missing []string
+	state := StatePending
+	for _, t := range r.profile.Spec.RequiredCredentials {
+		if !granted[t] {
+			state = StateFailed
+			missing = append(missing, fmt.Sprintf("%s is required and not granted: the governance authority adds it to $.spec.credentials", t))
+			continue
+		}
+		why := "not reported yet"
+		ok := false
+		for _, c := range r.p.Status.Credentials {
+			if c.Type != t || c.Issuer != snapshot.IssuerOf(*r.profile, t) {
+				continue
+			}
+			switch adminapi.CredentialState(c.State) {
+			case adminapi.CredentialValid, adminapi.CredentialExpiring:
+				ok = true
+			default:
+				why = strings.TrimSpace(c.State + " " + c.Detail)
+				if c.State != string(adminapi.CredentialRequested) {
+					state = StateFailed
+				}
+			}
+		}
+		if !ok {
+			missing = append(missing, t+": "+why)
+		}
+	}
+	if len(missing) == 0 {
+		return result{state: StatePassed}
+	}
+	return result{state, strings.Join(missing, "; ")}
+}
+
+// DIDCheck fetches a participant's DID document over HTTPS, trusting bundle (PEM; empty: the system's authorities), and checks that it is its own.
+type DIDCheck func(ctx context.Context, bundle []byte, hostname, context string) error
+
+// FetchDID is the real check. It follows no redirect: did:web allows none to another place.
+func FetchDID(ctx context.Context, bundle []byte, hostname, contextID string) error {
+	pool, err := pki.Pool(bundle)
+	if err != nil {
+		return fmt.Errorf("$.spec.caBundle of the platform: %w", err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
+	c := &http.Client{Transport: transport, Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return fetchDID(ctx, c, hostname, contextID)
+}
+
+const maxDocument = 64 << 10
+
+func fetchDID(ctx context.Context, c *http.Client, hostname, contextID string) error {
+	address := "https://" + hostname + "/" + contextID + "/did.json"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("%s: %w", address, err)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return fmt.Errorf("%s does not answer: %w", address, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %d", address, resp.StatusCode)
+	}
+	var doc struct {
+		ID string `json:"id"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(&doc); err != nil {
+		return fmt.Errorf("%s is no DID document: %w", address, err)
+	}
+	if want := snapshot.DID(hostname, contextID); doc.ID != want {
+		return fmt.Errorf("%s is the document of %q, not of %s", address, doc.ID, want)
+	}
+	return nil
+}

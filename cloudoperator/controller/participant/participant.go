@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package participant runs the onboarding checks of a Participant and keeps what its cell reports about it. What runs for it in the cell
+// comes from the snapshot.
+package participant
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/controller/cell"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+// Finalizer of Participants: the cell takes its context down first.
+const Finalizer = "cloud.kaphera.io/participant"
+
+// heardStep is how far lastHeard moves at least, so that a report alone is no write.
+const heardStep = 30 * time.Second
+
+// Reports returns what the agent of a cell last said and when; nil when nothing is known.
+type Reports func(cell string) (*celllink.Report, time.Time)
+
+// Reconciler onboards Participants.
+type Reconciler struct {
+	Client  client.Client
+	Reports Reports
+	// Reported gets a Cell whenever its agent has reported.
+	Reported <-chan event.GenericEvent
+	// DID checks that the DID document at an address is the participant's.
+	DID DIDCheck
+	Now func() time.Time
+}
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
+	all := kube.EnqueueAll(r.Client, func() client.ObjectList { return &cloud.ParticipantList{} })
+	ofCell := handler.EnqueueRequestsFromMapFunc(r.ofCell)
+	b := ctrl.NewControllerManagedBy(m).
+		For(&cloud.Participant{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&cloud.Cell{}, ofCell).
+		Watches(&cloud.Organization{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&cloud.DataspaceProfile{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{}))
+	if r.Reported != nil {
+		b = b.WatchesRawSource(source.Channel(r.Reported, ofCell))
+	}
+	// A check may wait for a participant that does not answer.
+	return b.WithOptions(controller.Options{MaxConcurrentReconciles: 8}).Named("participant").Complete(r)
+}
+
+func (r *Reconciler) ofCell(ctx context.Context, o client.Object) []reconcile.Request {
+	var list cloud.ParticipantList
+	if err := r.Client.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
+		return nil // the cache is stopping
+	}
+	var out []reconcile.Request
+	for i := range list.Items {
+		if list.Items[i].Spec.Cell == o.GetName() {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return out
+}
+
+// run is one reconcile of one Participant.
+type run struct {
+	*Reconciler
+	p       *cloud.Participant
+	org     *cloud.Organization
+	cell    *cloud.Cell
+	profile *cloud.DataspaceProfile
+	bundle  []byte // the platform's authorities
+	report  *celllink.Report
+	heard   time.Time
+	context *celllink.Object // the participant's context, as reported
+	status  edc.ParticipantContextStatus
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var p cloud.Participant
+	if err := r.Client.Get(ctx, req.NamespacedName, &p); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	w := &run{Reconciler: r, p: &p}
+	if p.DeletionTimestamp.IsZero() {
+		if err := kube.AddFinalizer(ctx, r.Client, &p, Finalizer); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	before := p.DeepCopy()
+	problem, err := w.load(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !p.DeletionTimestamp.IsZero() {
+		if w.gone(problem) {
+			return ctrl.Result{}, kube.RemoveFinalizer(ctx, r.Client, &p, Finalizer)
+		}
+		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{
+			Type: cloud.ConditionReady, Reason: cloud.ReasonDeleting, Message: "deletion waits until cell " + p.Spec.Cell + " has taken it down",
+		})
+		return ctrl.Result{RequeueAfter: soon}, kube.WriteStatus(ctx, r.Client, &p, before)
+	}
+	w.observe()
+	next := w.check(ctx)
+	w.describe(problem)
+	p.Status.ObservedGeneration = p.Generation
+	return ctrl.Result{RequeueAfter: next}, kube.WriteStatus(ctx, r.Client, &p, before)
+}
+
+// load reads what the participant refers to. The condition says what is wrong with its spec; OK when nothing is.
+func (r *run) load(ctx context.Context) (kube.Condition, error) {
+	p := r.p
+	problem := kube.Condition{OK: true}
+	get := func(o client.Object, path, what, name string) (bool, error) {
+		err := r.Client.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: name}, o)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return false, fmt.Errorf("read %s %s: %w", what, name, err)
+		}
+		if err != nil && problem.OK {
+			problem = kube.Condition{Reason: cloud.ReasonMissing, Message: fmt.Sprintf("$.spec.%s: there is no %s %q", path, what, name)}
+		}
+		return err == nil, nil
+	}
+	var org cloud.Organization
+	var c cloud.Cell
+	var prof cloud.DataspaceProfile
+	hasOrg, err1 := get(&org, "organization", "organization", p.Spec.Organization)
+	hasCell, err2 := get(&c, "cell", "cell", p.Spec.Cell)
+	hasProfile, err3 := get(&prof, "profile", "dataspace profile", p.Spec.Profile)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return problem, err
+	}
+	if hasOrg {
+		r.org = &org
+	}
+	if hasCell {
+		r.cell = &c
+		r.report, r.heard = r.Reports(c.Name)
+	}
+	if hasProfile {
+		r.profile = &prof
+	}
+	taken, err := r.taken(ctx)
+	if err != nil {
+		return problem, err
+	}
+	if problem.OK {
+		problem = taken
+	}
+	if problem.OK {
+		problem = r.unissued()
+	}
+	if taken.OK {
+		r.context = r.report.Find("ParticipantContext", p.Spec.Identity.Context)
+	}
+	var platforms cloud.PlatformList
+	if err := r.Client.List(ctx, &platforms, client.InNamespace(p.Namespace)); err != nil {
+		return problem, fmt.Errorf("list the platforms: %w", err)
+	}
+	if len(platforms.Items) > 0 {
+		r.bundle = []byte(platforms.Items[0].Spec.CABundle)
+	}
+	return problem, nil
+}
+
+// taken finds an older participant with the same context in the same cell, or with the same business partner number.
+func (r *run) taken(ctx context.Context) (kube.Condition, error) {
+	var list cloud.ParticipantList
+	if err := r.Client.List(ctx, &list, client.InNamespace(r.p.Namespace)); err != nil {
+		return kube.Condition{}, fmt.Errorf("list the participants: %w", err)
+	}
+	for i := range list.Items {
+		o := &list.Items[i]
+		if o.Name == r.p.Name || !older(o, r.p) {
+			continue
+		}
+		if o.Spec.Cell == r.p.Spec.Cell && o.Spec.Identity.Context == r.p.Spec.Identity.Context {
+			return kube.Condition{Reason: cloud.ReasonTaken, Message: fmt.Sprintf(
+				"$.spec.identity.context: %q in cell %s is that of participant %s", o.Spec.Identity.Context, o.Spec.Cell, o.Name)}, nil
+		}
+	}
+	return kube.Condition{OK: true}, nil
+}
+
+func older(a, b *cloud.Participant) bool {
+	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	return a.Name < b.Name
+}
+
+// unissued finds a credential that no issuer of the profile issues, or a claim that the issuer demands and that is not given.
+func (r *run) unissued() kube.Condition {
+	for i, c := range r.p.Spec.Credentials {
+		if snapshot.IssuerOf(*r.profile, c.Type) == "" {
+			return kube.Condition{Reason: cloud.ReasonInvalid, Message: fmt.Sprintf(
+				"$.spec.credentials[%d].type: no issuer of dataspace profile %s issues %q", i, r.profile.Name, c.Type)}
+		}
+		if missing := missingClaim(*r.profile, c); missing != "" {
+			return kube.Condition{Reason: cloud.ReasonInvalid, Message: fmt.Sprintf(
+				"$.spec.credentials[%d].claims: the issuer of %s demands the claim %q", i, c.Type, missing)}
+		}
+	}
+	return kube.Condition{OK: true}
+}
+
+func missingClaim(p cloud.DataspaceProfile, c edc.HolderCredential) string {
+	claims := map[string]any{}
+	if c.Claims != nil && json.Unmarshal(c.Claims.Raw, &claims) != nil {
+		return "(an object)"
+	}
+	for _, i := range p.Spec.Issuers {
+		for _, t := range i.CredentialTypes {
+			if t.Type != c.Type {
+				continue
+			}
+			for _, want := range t.RequiredClaims {
+				if _, ok := claims[want]; !ok {
+					return want
+				}
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
+// gone says whether the cell has nothing left of the participant.
+func (r *run) gone(problem kube.Condition) bool {
+	switch {
+	case r.cell == nil, problem.Reason == cloud.ReasonTaken:
+		return true
+	case r.cell.Status.Revision == 0:
+		return true // nothing was ever published
+	case r.report == nil:
+		return false
+	}
+	return r.context == nil && r.report.AppliedRevision == r.cell.Status.Revision
+}
+
+// observe takes over what the cell reports.
+func (r *run) observe() {
+	st := &r.p.Status
+	if r.cell == nil {
+		return
+	}
+	if did := snapshot.DID(r.cell.Spec.Hostname, r.p.Spec.Identity.Context); did != st.DID {
+		st.DID, st.Checks, st.Credentials, st.Contracts = did, nil, nil, nil // another identity is onboarded anew
+	}
+	st.ProtocolURL = "https://" + r.cell.Spec.Hostname + "/" + r.p.Spec.Identity.Context + "/dsp/2025-1"
+	if r.context == nil || len(r.context.Status) == 0 || json.Unmarshal(r.context.Status, &r.status) != nil {
+		return
+	}
+	st.Credentials, st.Contracts = r.status.Credentials, r.status.Contracts
+	if st.LastHeard == nil || r.heard.Sub(st.LastHeard.Time) >= heardStep {
+		t := metav1.NewTime(r.heard.Truncate(time.Second))
+		st.LastHeard = &t
+	}
+}
+
+// describe sets the conditions.
+func (r *run) describe(problem kube.Condition) {
+	onboarded := r.onboarded(problem)
+	active := kube.Condition{Type: cloud.ConditionActive, Reason: cloud.ReasonWaiting}
+	held := kube.Condition{Type: cloud.ConditionCredentials, Reason: cloud.ReasonWaiting}
+	reported := r.reported()
+	for _, c := range []struct {
+		to   *kube.Condition
+		from string
+	}{{&active, edc.ConditionActive}, {&held, edc.ConditionCredentialsHeld}} {
+		from := cell.ConditionOf(r.context, c.from)
+		switch {
+		case !problem.OK:
+			c.to.Reason, c.to.Message = problem.Reason, problem.Message
+		case from == nil:
+			c.to.Message = reported.Message
+			if reported.OK {
+				c.to.Message = "the connector has not reported it yet"
+			}
+		default:
+			c.to.OK, c.to.Reason, c.to.Message = from.Status == metav1.ConditionTrue, from.Reason, from.Message
+		}
+	}
+	if problem.OK && !onboarded.OK && !active.OK {
+		active.Reason, active.Message = cloud.ReasonChecks, "inactive until it is onboarded: "+onboarded.Message
+	}
+	ready := kube.Condition{Type: cloud.ConditionReady, OK: true, Reason: cloud.ReasonReady, Message: "takes part in the dataspace"}
+	switch {
+	case !problem.OK:
+		ready.OK, ready.Reason, ready.Message = false, problem.Reason, problem.Message
+	case !reported.OK:
+		ready.OK, ready.Reason, ready.Message = false, reported.Reason, reported.Message
+	case !onboarded.OK:
+		ready.OK, ready.Reason, ready.Message = false, onboarded.Reason, onboarded.Message
+	case !active.OK:
+		ready.OK, ready.Reason, ready.Message = false, active.Reason, active.Message
+	default:
+		if c := cell.ReadyOf(r.context); c != nil && c.Status != metav1.ConditionTrue {
+			ready.OK, ready.Reason, ready.Message = false, c.Reason, c.Message
+		}
+	}
+	kube.Set(&r.p.Status.Conditions, r.p.Generation, onboarded, active, held, ready)
+}
+
+// reported says whether the cell is heard from and runs the participant.
+func (r *run) reported() kube.Condition {
+	switch {
+	case r.cell == nil:
+		return kube.Condition{Reason: cloud.ReasonMissing, Message: "there is no cell " + r.p.Spec.Cell}
+	case r.report == nil:
+		return kube.Condition{Reason: cloud.ReasonNever, Message: "cell " + r.cell.Name + " has not reported yet"}
+	case r.Now().Sub(r.heard) > celllink.SilentAfter:
+		return kube.Condition{Reason: cloud.ReasonSilent, Message: fmt.Sprintf("cell %s: not heard from since %s", r.cell.Name, r.heard.UTC().Format(time.RFC3339))}
+	case r.context == nil:
+		return kube.Condition{Reason: cloud.ReasonWaiting, Message: "cell " + r.cell.Name + " has not set it up yet"}
+	}
+	return kube.Condition{OK: true}
+}
+
+// onboarded is true once every check has passed; later failures are told and change nothing, because policies judge credentials anyway.
+func (r *run) onboarded(problem kube.Condition) kube.Condition {
+	c := kube.Condition{Type: cloud.ConditionOnboarded, OK: true, Reason: cloud.ReasonPassed, Message: "every onboarding check has passed"}
+	if r.profile == nil {
+		return kube.Condition{Type: cloud.ConditionOnboarded, Reason: problem.Reason, Message: problem.Message}
+	}
+	if !problem.OK {
+		return kube.Condition{Type: cloud.ConditionOnboarded, Reason: problem.Reason, Message: problem.Message}
+	}
+	var open, failing []string
+	for _, k := range r.p.Status.Checks {
+		text := k.Name
+		if k.Reason != "" {
+			text += ": " + k.Reason
+		}
+		switch {
+		case k.PassedAt == nil:
+			open = append(open, text)
+		case k.State != StatePassed:
+			failing = append(failing, text)
+		}
+	}
+	if len(open) > 0 {
+		c.OK, c.Reason, c.Message = false, cloud.ReasonChecks, strings.Join(open, "; ")
+	} else if len(failing) > 0 {
+		c.Message += "; at present not: " + strings.Join(failing, "; ")
+	}
+	return c
+}
