@@ -17,6 +17,7 @@ import (
 	"github.com/kaphera/kaphera/sandbox/demo"
 	"github.com/kaphera/kaphera/sandbox/image"
 	"github.com/kaphera/kaphera/sandbox/tool"
+	"github.com/kaphera/kaphera/sandbox/tool/check"
 )
 
 // commands makes every subcommand; add a constructor here.
@@ -34,6 +35,7 @@ var commands = []func() *cobra.Command{
 	demo.Command,
 	image.Command,
 	tool.Command,
+	check.Command,
 }
 
 func main() {
