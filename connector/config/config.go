@@ -29,6 +29,7 @@ type Config struct {
 	Management Management `json:"management"`
 	Verifier   Verifier   `json:"verifier"`
 	Protocol   Protocol   `json:"protocol"`
+	DataPlane  DataPlane  `json:"dataPlane"`
 }
 
 // Listen holds the three addresses of a process; plain HTTP, TLS ends at the gateway. Roles of one process share them.
@@ -100,10 +101,12 @@ type Management struct {
 	APIKeyFile string `json:"apiKeyFile"`
 }
 
-// Verifier holds switches of credential verification.
+// Verifier holds switches of credential verification, see dcp.Settings for what the values mean.
 type Verifier struct {
-	MaxClockSkew           Duration `json:"maxClockSkew"` // default 5s
-	EnforceKeyRelationship bool     `json:"enforceKeyRelationship"`
+	MaxClockSkew     Duration `json:"maxClockSkew"` // default 5s
+	KeyRelationships string   `json:"keyRelationships"`
+	ScopeEscalation  string   `json:"scopeEscalation"`
+	DeliveryFormat   string   `json:"deliveryFormat"`
 }
 
 // Protocol holds limits of the Dataspace Protocol's workers.
@@ -111,6 +114,15 @@ type Protocol struct {
 	RequestTimeout Duration `json:"requestTimeout"` // of one outgoing message; default 20s
 	RetryFor       Duration `json:"retryFor"`       // then a negotiation is terminated; default 30m
 	Workers        int      `json:"workers"`        // default 8
+}
+
+// DataPlane holds limits of accesses to data.
+type DataPlane struct {
+	TokenLifetime  Duration `json:"tokenLifetime"`  // of a flow's token; default 1h
+	MaxDuration    Duration `json:"maxDuration"`    // of one access; default 1h
+	BackendTimeout Duration `json:"backendTimeout"` // until a backend begins to answer; default 30s
+	// AllowLoopback lets backends have loopback addresses. For a connector on a single machine.
+	AllowLoopback bool `json:"allowLoopback"`
 }
 
 // Duration is a time.Duration written as "20s".
@@ -180,6 +192,9 @@ func (c *Config) defaults() {
 	setDuration(&c.Verifier.MaxClockSkew, 5*time.Second)
 	setDuration(&c.Protocol.RequestTimeout, 20*time.Second)
 	setDuration(&c.Protocol.RetryFor, 30*time.Minute)
+	setDuration(&c.DataPlane.TokenLifetime, time.Hour)
+	setDuration(&c.DataPlane.MaxDuration, time.Hour)
+	setDuration(&c.DataPlane.BackendTimeout, 30*time.Second)
 	if c.Protocol.Workers == 0 {
 		c.Protocol.Workers = 8
 	}
