@@ -44,8 +44,11 @@ func (d *demo) exchange(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.tell("Offer %s: %s. Before offering, the connector checked what the contract demands of its own side:", offer.ID, offer.State)
-	d.printTrace(d.out, offer.Trace)
+	d.tell("Offer %s: %s", offer.ID, offer.State)
+	if len(offer.Trace.Checks) > 0 {
+		d.tell("Before offering, the connector checked what the contract demands of its own side:")
+		d.printTrace(d.out, offer.Trace)
+	}
 
 	if err := d.next(ctx, "%s finds it in the catalog and negotiates", d.consumer); err != nil {
 		return err

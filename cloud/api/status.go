@@ -4,6 +4,7 @@ package api
 
 import (
 	"context"
+	"slices"
 
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -34,19 +35,27 @@ func (s *Service) Status(ctx context.Context) (status.Report, error) {
 	return status.Assemble(seen, where.Items, s.Now()), nil
 }
 
-// Participants lists the participants that the caller may see.
-func (s *Service) Participants(ctx context.Context) ([]Participant, error) {
-	page, err := participants.page(ctx, s, PageOptions{})
-	return page.Items, err
+// Partners names the other participants of a participant's dataspace. Names and DIDs are no secret among them.
+func (s *Service) Partners(ctx context.Context, participant string) ([]string, error) {
+	p, err := s.participant(ctx, participant)
+	if err != nil {
+		return nil, err
+	}
+	var all cloudv1.ParticipantList
+	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
+		return nil, participants.problem("", err)
+	}
+	var out []string
+	for i := range all.Items {
+		if o := &all.Items[i]; o.Name != participant && o.Spec.Profile == p.Spec.Profile {
+			out = append(out, o.Name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // Participant reads one.
 func (s *Service) Participant(ctx context.Context, name string) (Participant, error) {
 	return participants.get(ctx, s, name)
-}
-
-// UseCases lists all use cases.
-func (s *Service) UseCases(ctx context.Context) ([]UseCase, error) {
-	page, err := useCases.page(ctx, s, PageOptions{})
-	return page.Items, err
 }

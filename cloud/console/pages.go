@@ -49,15 +49,9 @@ func (s *console) negotiationsPage(w http.ResponseWriter, r *http.Request, v vie
 
 func (s *console) catalogPage(w http.ResponseWriter, r *http.Request, v view) error {
 	participant, chosen := r.PathValue("participant"), r.FormValue("counterparty")
-	all, err := s.Service.Participants(r.Context())
+	partners, err := s.Service.Partners(r.Context(), participant)
 	if err != nil {
 		return err
-	}
-	var partners []string
-	for _, p := range all {
-		if p.Name != participant {
-			partners = append(partners, p.Name)
-		}
 	}
 	var items []api.CatalogItem
 	if chosen != "" {
