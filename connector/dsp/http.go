@@ -91,6 +91,10 @@ func (e *Engine) serve(route, errorType string, handle protocolHandler) http.Han
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), handleTimeout)
 		defer cancel()
+		// A sender that dribbles is cut off; the connection's later requests have their own time.
+		conn := http.NewResponseController(w)
+		_ = conn.SetReadDeadline(time.Now().Add(handleTimeout + 5*time.Second)) // a recorder in tests has no connection
+		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		var out answer
 		p, err := e.lookupParticipant(ctx, r.PathValue("ctx"))

@@ -64,7 +64,7 @@ type Next struct {
 // Negotiation is a contract negotiation.
 type Negotiation struct {
 	Process
-	OfferID       string `db:"offer_id"`
+	OfferID       string          `db:"offer_id"`
 	Offer         json.RawMessage // the last one, as sent or received
 	RequestedHash string          // odrl.Hash of what the consumer requested last
 	Definition    string          // provider: contract definition
@@ -122,8 +122,10 @@ func (o own) selFrom(from string) string {
 	return "SELECT " + commonColumns + ", " + strings.Join(o.columns, ", ") + " FROM " + from + " "
 }
 
-func (n *Negotiation) values() []any { return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase} }
-func (t *Transfer) values() []any    { return []any{t.Format, t.Flow, t.SuspendedBy} }
+func (n *Negotiation) values() []any {
+	return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase}
+}
+func (t *Transfer) values() []any { return []any{t.Format, t.Flow, t.SuspendedBy} }
 
 // Negotiation reads one negotiation by its own process id.
 func (s *Store) Negotiation(ctx context.Context, participant, id string) (*Negotiation, error) {

@@ -60,6 +60,9 @@ func Open(ctx context.Context, cfg *pgxpool.Config, opt Options) (*Store, error)
 // Close closes all connections.
 func (s *Store) Close() { s.pool.Close() }
 
+// Pool returns the connections, for tables of the schema that others keep (used tokens).
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 

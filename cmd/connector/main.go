@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command connector is the connector runtime: `serve` runs roles, `migrate` brings the database up to date, `version` tells the version.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/config"
+	"github.com/kaphera/kaphera/connector/runtime"
+)
+
+const usage = `usage:
+  connector serve --roles=control-plane,wallet,data-plane,issuer --config=FILE
+  connector migrate --config=FILE
+  connector version`
+
+func main() {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	slog.SetDefault(log)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, log, os.Args[1:])
+	stop()
+	if err != nil {
+		log.Error("connector ends", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, log *slog.Logger, args []string) error {
+	if len(args) == 0 {
+		return errors.New(usage)
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	file := flags.String("config", "/etc/kaphera/config.yaml", "configuration file")
+	roles := flags.String("roles", "", "roles to run, separated by commas")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	switch args[0] {
+	case "version":
+		fmt.Println(version())
+		return nil
+	case "migrate":
+		cfg, err := config.Load(*file)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+		defer cancel()
+		if err := runtime.Migrate(ctx, cfg); err != nil {
+			return err
+		}
+		log.Info("the database is up to date", "host", cfg.Database.Host, "database", cfg.Database.Name)
+		return nil
+	case "serve":
+		list, err := runtime.ParseRoles(*roles)
+		if err != nil {
+			return fmt.Errorf("--roles: %w", err)
+		}
+		cfg, err := config.Load(*file)
+		if err != nil {
+			return err
+		}
+		return runtime.Run(ctx, runtime.Options{Config: cfg, Roles: list, Log: log})
+	}
+	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
+}
+
+// version is the module's version, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && info.Main.Version == "(devel)" {
+			return s.Value
+		}
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/config"
+	"github.com/kaphera/kaphera/connector/dataplane"
+	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/dps"
+	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/issuer"
+	"github.com/kaphera/kaphera/connector/management"
+	"github.com/kaphera/kaphera/connector/profile"
+	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/connector/wallet"
+)
+
+// shared reports whether a role runs in this process.
+func (p *process) shared(r Role) bool { return slices.Contains(p.Roles, r) }
+
+func (p *process) startWallet(ctx context.Context) error {
+	db, err := p.pool(ctx, store.SchemaWallet)
+	if err != nil {
+		return err
+	}
+	if p.wallet, err = wallet.New(wallet.Deps{DB: db, Vault: p.vault, Verifier: p.verifier, PublicURL: p.Config.PublicURL, Log: p.Log}); err != nil {
+		return err
+	}
+	p.public.Handle("/{ctx}/dcp/", p.wallet.Public())
+	internal := management.Bearer(p.token, p.wallet.Internal())
+	p.internal.Handle("/internal/v1/", internal)
+	if p.shared(ControlPlane) {
+		// Both roles have /admin/v1/participants/{ctx}; in one process the wallet's is below /wallet.
+		p.internal.Handle("/wallet/", http.StripPrefix("/wallet", internal))
+	} else {
+		p.internal.Handle("/admin/v1/participants/", internal)
+	}
+	p.run = append(p.run, p.wallet.Run)
+	return nil
+}
+
+func (p *process) startIssuer(ctx context.Context) error {
+	db, err := p.pool(ctx, store.SchemaIssuer)
+	if err != nil {
+		return err
+	}
+	i, err := issuer.New(issuer.Deps{DB: db, Vault: p.vault, Verifier: p.verifier, PublicURL: p.Config.PublicURL, Log: p.Log})
+	if err != nil {
+		return err
+	}
+	p.issuer = i
+	p.public.Handle("/{ctx}/issuance/", i.Public())
+	p.public.Handle("/{ctx}/status/", i.Public())
+	p.internal.Handle("/admin/v1/issuers/", management.Bearer(p.token, i.Internal()))
+	p.run = append(p.run, i.Run)
+	return nil
+}
+
+// documents serves the DID documents; where wallet and issuer share a process, the one that has the context answers.
+func (p *process) documents() {
+	const route = "GET /{ctx}/did.json"
+	switch {
+	case p.wallet != nil && p.issuer != nil:
+		p.public.Handle(route, either(p.wallet.Public(), p.issuer.Public()))
+	case p.wallet != nil:
+		p.public.Handle(route, p.wallet.Public())
+	case p.issuer != nil:
+		p.public.Handle(route, p.issuer.Public())
+	}
+}
+
+func (p *process) startDataPlane(ctx context.Context) error {
+	db, err := p.pool(ctx, store.SchemaDataPlane)
+	if err != nil {
+		return err
+	}
+	public, internal, err := dataplane.New(dataplane.Deps{DB: db, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.token,
+		Metrics: p.metrics, Log: p.Log.With("role", DataPlane), BackendTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
+		AllowLoopback: p.Config.Trust.AllowPrivateNetworks && p.Config.Trust.DIDHTTP})
+	if err != nil {
+		return err
+	}
+	p.public.Handle("/{ctx}/data/", public)
+	p.internal.Handle("/dataflows/", internal)
+	return nil
+}
+
+func (p *process) startControlPlane(ctx context.Context) error {
+	cfg, err := p.poolConfig()
+	if err != nil {
+		return err
+	}
+	if _, err := p.pool(ctx, store.SchemaControlPlane); err != nil { // waits, and watches for readiness
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	st, err := store.Open(ctx, cfg, store.Options{Owner: host + p.Config.Listen.Public, Lease: p.Config.Protocol.RequestTimeout.Std() * 2})
+	if err != nil {
+		return err
+	}
+	p.close = append(p.close, st.Close)
+	replay := dcp.NewPostgresReplay(st.Pool(), store.SchemaControlPlane)
+	ids, err := dcp.NewService(dcp.ServiceConfig{Verifier: p.verifier, Tokens: p.tokens(), Replay: replay,
+		Trust: func(ctx context.Context, name string) ([]profile.TrustedIssuer, error) {
+			f, err := st.Profile(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			return f.TrustedIssuers, nil
+		}})
+	if err != nil {
+		return err
+	}
+	dataPlaneURL := p.Config.Internal.DataPlaneURL
+	if dataPlaneURL == "" {
+		return errors.New("internal.dataPlaneURL: missing; it is the data plane's internal address")
+	}
+	protocol := p.Config.Protocol
+	options := dsp.Options{Store: st, Identity: ids, DataPlane: dps.NewClient(dataPlaneURL, p.token), HTTP: p.httpClient(protocol.RequestTimeout.Std()),
+		PublicURL: p.Config.PublicURL, RequestTimeout: protocol.RequestTimeout.Std(), RetryFor: protocol.RetryFor.Std(), Workers: protocol.Workers,
+		Log: p.Log.With("role", ControlPlane), Metrics: p.metrics}
+	if p.Protocol != nil {
+		p.Protocol(&options)
+	}
+	engine, err := dsp.New(options)
+	if err != nil {
+		return err
+	}
+	key := ""
+	if file := p.Config.Management.APIKeyFile; file != "" {
+		if key, err = config.ReadSecret(file); err != nil {
+			return err
+		}
+	}
+	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, InternalToken: p.token, ManagementKey: key,
+		Fetch: p.httpClient(time.Hour), Log: p.Log.With("role", ControlPlane)})
+	if err != nil {
+		return err
+	}
+	p.public.Handle("/{ctx}/dsp/", engine.Handler())
+	p.public.Handle("/{ctx}/.well-known/", engine.Handler())
+	for _, prefix := range []string{"/admin/v1/", "/api/", "/management/"} {
+		p.internal.Handle(prefix, api)
+	}
+	p.run = append(p.run, engine.Run, replay.Run)
+	return nil
+}
+
+// tokens is where the control plane gets its identity tokens.
+func (p *process) tokens() dcp.Tokens {
+	if p.wallet != nil {
+		return p.wallet
+	}
+	return dcp.NewTokenClient(p.Config.Internal.WalletURL, func() (string, error) { return p.token, nil })
+}

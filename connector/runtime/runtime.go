@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package runtime assembles a connector process from its configuration: the roles it was asked for, their listeners, health and metrics, and
+// an orderly end. What a role does lives in the role's own package.
+package runtime
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/config"
+	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/issuer"
+	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/connector/vault"
+	"github.com/kaphera/kaphera/connector/wallet"
+)
+
+// Role is a part of a connector that can run in a process of its own.
+type Role string
+
+// Roles.
+const (
+	ControlPlane Role = "control-plane"
+	Wallet       Role = "wallet"
+	DataPlane    Role = "data-plane"
+	Issuer       Role = "issuer"
+)
+
+// Roles lists all roles.
+var Roles = []Role{ControlPlane, Wallet, DataPlane, Issuer}
+
+// ParseRoles reads a list such as "control-plane,wallet".
+func ParseRoles(s string) ([]Role, error) {
+	var out []Role
+	for name := range strings.SplitSeq(s, ",") {
+		r := Role(strings.TrimSpace(name))
+		if !slices.Contains(Roles, r) {
+			return nil, fmt.Errorf("role %q is not known: use %v", name, Roles)
+		}
+		if !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// Options of a process.
+type Options struct {
+	Config config.Config
+	Roles  []Role
+	Log    *slog.Logger
+	// KV replaces the configured Vault, for tests.
+	KV vault.KV
+	// Protocol changes the protocol engine's options before it starts, for tests.
+	Protocol func(*dsp.Options)
+	// Listeners replace the configured addresses, for tests.
+	Public, Internal, Health net.Listener
+}
+
+const (
+	patience      = 2 * time.Minute // for the database and the vault at the start
+	retry         = 2 * time.Second
+	shutdownGrace = 20 * time.Second
+	vaultCache    = time.Minute
+)
+
+// process is what the roles of one process share.
+type process struct {
+	Options
+	token   string // internal bearer token
+	roots   *x509.CertPool
+	vault   *vault.Store
+	metrics *prometheus.Registry
+	health  *health
+
+	verifier *dcp.Verifier
+	wallet   *wallet.Wallet // when it runs here
+	issuer   *issuer.Issuer // when it runs here
+	public   *http.ServeMux
+	internal *http.ServeMux
+	run      []func(context.Context) error
+	close    []func()
+}
+
+// Run serves until ctx ends, and then ends in order. Health answers from the start, the rest once database and vault are there.
+func Run(ctx context.Context, opt Options) error {
+	if opt.Log == nil {
+		opt.Log = slog.Default()
+	}
+	p := &process{Options: opt, metrics: prometheus.NewRegistry(), public: http.NewServeMux(), internal: http.NewServeMux()}
+	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.health = newHealth(p.metrics)
+	defer func() {
+		for _, f := range slices.Backward(p.close) {
+			f()
+		}
+	}()
+	g, ctx := errgroup.WithContext(ctx)
+	if err := p.listen(ctx, g, "health", opt.Health, opt.Config.Listen.Health, p.health.handler()); err != nil {
+		return err
+	}
+	g.Go(func() error {
+		if err := p.assemble(ctx); err != nil {
+			return err
+		}
+		if err := p.listen(ctx, g, "public", opt.Public, opt.Config.Listen.Public, p.public); err != nil {
+			return err
+		}
+		if err := p.listen(ctx, g, "internal", opt.Internal, opt.Config.Listen.Internal, p.internal); err != nil {
+			return err
+		}
+		for _, run := range p.run {
+			g.Go(func() error { return run(ctx) })
+		}
+		p.health.started()
+		p.Log.Info("ready", "roles", opt.Roles, "publicURL", opt.Config.PublicURL)
+		return nil
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// assemble builds what the roles need, and then the roles.
+func (p *process) assemble(ctx context.Context) (err error) {
+	if len(p.Roles) == 0 {
+		return fmt.Errorf("no role to run: use %v", Roles)
+	}
+	if p.token, err = config.ReadSecret(p.Config.Internal.TokenFile); err != nil {
+		return fmt.Errorf("internal.tokenFile: %w", err)
+	}
+	if p.roots, err = roots(p.Config.Trust.CAFile); err != nil {
+		return err
+	}
+	if err := p.openVault(ctx); err != nil {
+		return err
+	}
+	v := p.Config.Verifier
+	if p.verifier, err = dcp.NewVerifier(dcp.VerifierConfig{HTTP: p.httpClient(10 * time.Second), DIDHTTP: p.Config.Trust.DIDHTTP, Settings: dcp.Settings{
+		ClockSkew: v.MaxClockSkew.Std(), KeyRelationships: dcp.KeyRelationships(v.KeyRelationships),
+		ScopeEscalation: dcp.ScopeEscalation(v.ScopeEscalation), DeliveryFormat: dcp.DeliveryFormat(v.DeliveryFormat)}}); err != nil {
+		return err
+	}
+	start := map[Role]func(context.Context) error{Wallet: p.startWallet, Issuer: p.startIssuer, DataPlane: p.startDataPlane, ControlPlane: p.startControlPlane}
+	for _, r := range []Role{Wallet, Issuer, DataPlane, ControlPlane} { // a wallet here serves the control plane here
+		if slices.Contains(p.Roles, r) {
+			if err := start[r](ctx); err != nil {
+				return fmt.Errorf("%s: %w", r, err)
+			}
+		}
+	}
+	p.documents()
+	return nil
+}
+
+// httpClient makes a client for addresses that others name.
+func (p *process) httpClient(timeout time.Duration) *http.Client {
+	return dcp.NewHTTPClient(dcp.HTTPConfig{Roots: p.roots, AllowPrivate: p.Config.Trust.AllowPrivateNetworks, Timeout: timeout})
+}
+
+// roots adds the configured authorities to the system's.
+func roots(caFile string) (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // an image without authorities of its own
+	}
+	if caFile == "" {
+		return pool, nil
+	}
+	pem, err := os.ReadFile(caFile) // #nosec G304 -- the operator names the file
+	if err != nil {
+		return nil, fmt.Errorf("trust.caFile: %w", err)
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("trust.caFile %s holds no certificate in PEM form", caFile)
+	}
+	return pool, nil
+}
+
+func (p *process) openVault(ctx context.Context) error {
+	if p.KV != nil {
+		p.vault = vault.NewStore(p.KV, vaultCache)
+		return nil
+	}
+	c := p.Config.Vault
+	client, err := vault.New(vault.Config{Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, Prefix: c.Prefix, CAFile: c.CAFile,
+		Auth: vault.Auth{Method: c.Auth.Method, MountPath: c.Auth.MountPath, Role: c.Auth.Role, TokenFile: c.Auth.TokenFile,
+			ServiceAccountTokenFile: c.Auth.ServiceAccountTokenFile}})
+	if err != nil {
+		return err
+	}
+	p.health.add(adminapi.CheckVault, 30*time.Second, client.Probe)
+	p.vault = vault.NewStore(client, vaultCache)
+	return p.eventually(ctx, adminapi.CheckVault, client.Probe)
+}
+
+// pool opens connections for one schema.
+func (p *process) pool(ctx context.Context, schema string) (*pgxpool.Pool, error) {
+	cfg, err := p.poolConfig()
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	p.close = append(p.close, pool.Close)
+	return pool, p.database(ctx, schema, pool)
+}
+
+func (p *process) poolConfig() (*pgxpool.Config, error) {
+	cc, err := p.Config.Database.ConnConfig()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := pgxpool.ParseConfig("")
+	if err != nil {
+		return nil, err
+	}
+	cfg.ConnConfig, cfg.MaxConns = cc, p.Config.Database.MaxConns
+	return cfg, nil
+}
+
+// database waits until the schema is there and readable, and watches that it stays so.
+func (p *process) database(ctx context.Context, schema string, pool *pgxpool.Pool) error {
+	check := func(ctx context.Context) error {
+		var version int64
+		err := pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+schema+".goose_db_version").Scan(&version)
+		if err != nil {
+			d := p.Config.Database
+			return fmt.Errorf("database %s at %s:%d as %s: %w (has `connector migrate` run?)", d.Name, d.Host, d.Port, d.User, err)
+		}
+		return nil
+	}
+	p.health.add(adminapi.CheckDatabase, 0, check)
+	return p.eventually(ctx, adminapi.CheckDatabase, check)
+}
+
+// eventually repeats a check until it passes, within patience.
+func (p *process) eventually(ctx context.Context, name string, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		attempt, done := context.WithTimeout(ctx, 15*time.Second)
+		err := check(attempt)
+		done()
+		if err == nil {
+			return nil
+		}
+		p.Log.Warn("waiting", "for", name, "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retry):
+		}
+	}
+}
+
+// listen serves a handler until ctx ends.
+func (p *process) listen(ctx context.Context, g *errgroup.Group, name string, l net.Listener, address string, h http.Handler) error {
+	if l == nil {
+		var err error
+		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", address); err != nil {
+			return fmt.Errorf("listen.%s %q: %w", name, address, err)
+		}
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug)}
+	g.Go(func() error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("listen.%s: %w", name, err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			return server.Close()
+		}
+		return nil
+	})
+	return nil
+}
+
+// Migrate brings the database of a configuration up to date and grants its schemas.
+func Migrate(ctx context.Context, cfg config.Config) error {
+	cc, err := cfg.Database.ConnConfig()
+	if err != nil {
+		return err
+	}
+	r := cfg.Database.Roles
+	return store.Migrate(ctx, cc, store.Grants{store.SchemaControlPlane: r.ControlPlane, store.SchemaWallet: r.Wallet,
+		store.SchemaDataPlane: r.DataPlane, store.SchemaIssuer: r.Issuer})
+}
