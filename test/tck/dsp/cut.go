@@ -7,19 +7,22 @@ package dsp
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
-	"github.com/kaphera/kaphera/connector/dataplane"
+	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
@@ -27,7 +30,9 @@ import (
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/profile"
+	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/connector/vault/vaulttest"
 )
 
 const (
@@ -35,7 +40,6 @@ const (
 	ownID       = "did:web:cut.example"
 	kitID       = "TCK_PARTICIPANT"
 	protocol    = "dataspace-protocol-http:2025-1"
-	token       = "internal-token-of-the-kit-run"
 	usePolicy   = `{"@type":"Set","permission":[{"action":"use"}]}`
 )
 
@@ -58,28 +62,22 @@ func (anybody) Endpoint(_ context.Context, did, _ string) (string, error) {
 	return "", fmt.Errorf("%s has no DID document in this test", did)
 }
 
-// noSecrets is the vault of a connector whose assets need none.
-type noSecrets struct{}
-
-func (noSecrets) Secret(_ context.Context, _, alias string) (string, error) {
-	return "", fmt.Errorf("no secret %s", alias)
-}
-
-// connector is the connector under test.
+// connector is the connector under test: control plane and data plane in one process.
 type connector struct {
-	url    string // base of the participant
-	stop   func()
-	engine *dsp.Engine
+	url     string // base of the participant
+	trigger string // base of the endpoints that make it start something as consumer
+	stop    func()
+	// commands gives commands as a second process of the same connector would; the one under test finds them in the database.
+	commands *dsp.Engine
 }
 
-// startConnector brings up a connector on the database, seeded for the kit, with the trigger endpoints /trigger/{negotiation,transfer}.
-func startConnector(ctx context.Context, databaseURL string, log *slog.Logger) (_ *connector, err error) {
+// startConnector brings up a connector on the database, seeded for the kit.
+func startConnector(ctx context.Context, database config.Database, log *slog.Logger) (_ *connector, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	var closers []func()
+	closers := []func(){cancel}
 	c := &connector{stop: func() {
-		cancel()
-		for i := len(closers) - 1; i >= 0; i-- {
-			closers[i]()
+		for _, f := range slices.Backward(closers) {
+			f()
 		}
 	}}
 	defer func() {
@@ -87,72 +85,106 @@ func startConnector(ctx context.Context, databaseURL string, log *slog.Logger) (
 			c.stop()
 		}
 	}()
-	cc, err := pgx.ParseConfig(databaseURL)
+	dir, err := os.MkdirTemp("", "dsp-kit")
 	if err != nil {
 		return nil, err
 	}
-	if err := store.Migrate(ctx, cc, store.Grants{}); err != nil {
+	closers = append(closers, func() { _ = os.RemoveAll(dir) })
+	tokenFile := filepath.Join(dir, "token")
+	if err := os.WriteFile(tokenFile, []byte(rand.Text()), 0o600); err != nil {
 		return nil, err
 	}
-	pc, err := pgxpool.ParseConfig(databaseURL)
-	if err != nil {
+	listeners := make([]net.Listener, 4) // public, internal, health, triggers
+	for i := range listeners {
+		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, err
+		}
+		closers = append(closers, func() { _ = listeners[i].Close() })
+	}
+	at := func(i int) string { return "http://" + listeners[i].Addr().String() }
+	cfg := config.Config{PublicURL: at(0), Database: database, Trust: config.Trust{AllowPrivateNetworks: true},
+		Internal: config.Internal{TokenFile: tokenFile, DataPlaneURL: at(1), WalletURL: at(1)},
+		Protocol: config.Protocol{RequestTimeout: config.Duration(10 * time.Second), RetryFor: config.Duration(time.Minute), Workers: 8}}
+	if err := runtime.Migrate(ctx, cfg); err != nil {
 		return nil, err
 	}
-	st, err := store.Open(ctx, pc, store.Options{Owner: participant})
-	if err != nil {
+	replaced := func(o *dsp.Options) { o.Identity, o.Decider = anybody{}, script{time.Now} }
+	if err := c.openCommands(ctx, cfg, replaced, &closers); err != nil {
 		return nil, err
-	}
-	closers = append(closers, st.Close)
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
-	if err != nil {
-		return nil, err
-	}
-	closers = append(closers, pool.Close)
-	public, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	internal, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, errors.Join(err, public.Close())
-	}
-	base := "http://" + public.Addr().String()
-	data, signaling, err := dataplane.New(dataplane.Deps{DB: pool, Secrets: noSecrets{}, PublicURL: base, InternalToken: token, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	c.engine, err = dsp.New(dsp.Options{Store: st, Identity: anybody{}, DataPlane: dps.NewClient("http://"+internal.Addr().String(), token), PublicURL: base,
-		HTTP: &http.Client{Timeout: 10 * time.Second}, Decider: script{time.Now}, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	if err := seed(ctx, st); err != nil {
-		return nil, fmt.Errorf("seed: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/"+participant+"/data/", data)
-	mux.Handle("POST /trigger/negotiation", c.trigger(log, c.negotiate))
-	mux.Handle("POST /trigger/transfer", c.trigger(log, c.transfer))
-	mux.Handle("/", c.engine.Handler())
-	c.url = base + "/" + participant
-	for l, h := range map[net.Listener]http.Handler{public: mux, internal: signaling} {
-		srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-		go func() { _ = srv.Serve(l) }()
-		closers = append(closers, func() { _ = srv.Close() })
 	}
 	ran := make(chan struct{})
 	go func() {
 		defer close(ran)
-		if err := c.engine.Run(ctx); err != nil && ctx.Err() == nil {
-			log.Error("the engine ended", "error", err)
+		if err := runtime.Run(ctx, runtime.Options{Config: cfg, Roles: []runtime.Role{runtime.ControlPlane, runtime.DataPlane}, Log: log, KV: vaulttest.New(),
+			Protocol: replaced, Public: listeners[0], Internal: listeners[1], Health: listeners[2]}); err != nil {
+			log.Error("the connector ended", "error", err)
 		}
 	}()
 	closers = append(closers, func() { cancel(); <-ran })
-	return c, nil
+	mux := http.NewServeMux()
+	mux.Handle("POST /negotiation", c.on(log, c.negotiate))
+	mux.Handle("POST /transfer", c.on(log, c.transfer))
+	triggers := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = triggers.Serve(listeners[3]) }()
+	closers = append(closers, func() { _ = triggers.Close() })
+	c.url, c.trigger = at(0)+"/"+participant, at(3)
+	return c, ready(ctx, at(2)+"/readyz", ran)
 }
 
-// trigger is what the kit calls to make the connector start something as consumer.
-type trigger struct {
+// openCommands seeds the database and opens the engine that gives commands.
+func (c *connector) openCommands(ctx context.Context, cfg config.Config, replaced func(*dsp.Options), closers *[]func()) error {
+	cc, err := cfg.Database.ConnConfig()
+	if err != nil {
+		return err
+	}
+	pc, err := pgxpool.ParseConfig("")
+	if err != nil {
+		return err
+	}
+	pc.ConnConfig = cc
+	st, err := store.Open(ctx, pc, store.Options{Owner: "kit"})
+	if err != nil {
+		return err
+	}
+	*closers = append(*closers, st.Close)
+	if err := seed(ctx, st); err != nil {
+		return fmt.Errorf("seed: %w", err)
+	}
+	o := dsp.Options{Store: st, DataPlane: dps.NewClient(cfg.Internal.DataPlaneURL, "unused"), PublicURL: cfg.PublicURL, HTTP: http.DefaultClient}
+	replaced(&o)
+	c.commands, err = dsp.New(o)
+	return err
+}
+
+// ready waits until the connector is.
+func ready(ctx context.Context, url string, ended <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ended:
+			return errors.New("the connector ended while starting")
+		case <-ctx.Done():
+			return fmt.Errorf("the connector is not ready: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// request is what the kit posts to make the connector start something as consumer.
+type request struct {
 	DatasetID        string `json:"datasetId"`
 	OfferID          string `json:"offerId"`
 	AgreementID      string `json:"agreementId"`
@@ -161,9 +193,9 @@ type trigger struct {
 	ConnectorAddress string `json:"connectorAddress"`
 }
 
-func (c *connector) trigger(log *slog.Logger, start func(context.Context, trigger) error) http.Handler {
+func (c *connector) on(log *slog.Logger, start func(context.Context, request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var t trigger
+		var t request
 		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&t)
 		if err == nil {
 			err = start(r.Context(), t)
@@ -177,17 +209,17 @@ func (c *connector) trigger(log *slog.Logger, start func(context.Context, trigge
 	})
 }
 
-func (c *connector) negotiate(ctx context.Context, t trigger) error {
+func (c *connector) negotiate(ctx context.Context, t request) error {
 	policy, err := odrl.Parse(json.RawMessage(usePolicy))
 	if err != nil {
 		return err
 	}
-	_, err = c.engine.RequestOffer(ctx, participant, "", t.ProviderID, t.ConnectorAddress, wire.Offer(t.OfferID, policy, t.DatasetID, t.ProviderID))
+	_, err = c.commands.RequestOffer(ctx, participant, "", t.ProviderID, t.ConnectorAddress, wire.Offer(t.OfferID, policy, t.DatasetID, t.ProviderID))
 	return err
 }
 
-func (c *connector) transfer(ctx context.Context, t trigger) error {
-	_, err := c.engine.RequestTransfer(ctx, participant, adminapi.TransferRequest{AgreementID: t.AgreementID, Format: t.Format}, t.ConnectorAddress)
+func (c *connector) transfer(ctx context.Context, t request) error {
+	_, err := c.commands.RequestTransfer(ctx, participant, adminapi.TransferRequest{AgreementID: t.AgreementID, Format: t.Format}, t.ConnectorAddress)
 	return err
 }
 

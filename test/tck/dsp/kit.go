@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/odrl"
@@ -39,7 +40,7 @@ func start(ctx context.Context) ([]runner.Run, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := startConnector(ctx, pg.URL("postgres"), log)
+	c, err := startConnector(ctx, config.Database{Host: "127.0.0.1", Port: pg.Port, Name: "postgres", User: "postgres", SSLMode: "disable", MaxConns: 20}, log)
 	if err != nil {
 		pg.Stop()
 		return nil, nil, err
@@ -50,7 +51,7 @@ func start(ctx context.Context) ([]runner.Run, func(), error) {
 		stop()
 		return nil, nil, err
 	}
-	props, err := properties(c.url, port)
+	props, err := properties(c.url, c.trigger, port)
 	if err != nil {
 		stop()
 		return nil, nil, err
@@ -88,7 +89,7 @@ func datasets() []string {
 }
 
 // properties is the kit's configuration (its launcher reads system properties).
-func properties(url string, port int) (map[string]string, error) {
+func properties(url, trigger string, port int) (map[string]string, error) {
 	policy, err := odrl.Parse(json.RawMessage(usePolicy))
 	if err != nil {
 		return nil, err
@@ -103,8 +104,8 @@ func properties(url string, port int) (map[string]string, error) {
 		"dataspacetck.dsp.connector.http.url":                   url + "/dsp/2025-1",
 		"dataspacetck.dsp.connector.http.base.url":              url,
 		"dataspacetck.dsp.connector.http.headers.authorization": "Bearer anybody",
-		"dataspacetck.dsp.connector.negotiation.initiate.url":   strings.TrimSuffix(url, participant) + "trigger/negotiation",
-		"dataspacetck.dsp.connector.transfer.initiate.url":      strings.TrimSuffix(url, participant) + "trigger/transfer",
+		"dataspacetck.dsp.connector.negotiation.initiate.url":   trigger + "/negotiation",
+		"dataspacetck.dsp.connector.transfer.initiate.url":      trigger + "/transfer",
 		"CAT_01_01_DATASETID":                                   "CAT0101", "CAT_01_02_DATASETID": "CAT0102", "CAT_01_03_DATASETID": "CAT0103",
 	}
 	missing := errors.New("")

@@ -28,12 +28,12 @@ func TestScriptsAreLegal(t *testing.T) {
 }
 
 func TestEveryTestHasItsData(t *testing.T) {
-	p, err := properties("http://127.0.0.1:1/cut", 2)
+	p, err := properties("http://127.0.0.1:1/cut", "http://127.0.0.1:3", 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for k, want := range map[string]string{"CN_01_02_DATASETID": "ACN0102", "CN_C_03_06_DATASETID": "ACNC0306", "TP_01_05_AGREEMENTID": "ATP0105",
-		"TP_C_02_05_AGREEMENTID": "ATPC0205", "TP_C_02_05_FORMAT": "HttpData-PULL", "dataspacetck.dsp.connector.transfer.initiate.url": "http://127.0.0.1:1/trigger/transfer"} {
+		"TP_C_02_05_AGREEMENTID": "ATPC0205", "TP_C_02_05_FORMAT": "HttpData-PULL", "dataspacetck.dsp.connector.transfer.initiate.url": "http://127.0.0.1:3/transfer"} {
 		if p[k] != want {
 			t.Errorf("%s is %q, want %q", k, p[k], want)
 		}
