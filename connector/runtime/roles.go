@@ -84,7 +84,8 @@ func (p *process) startDataPlane(ctx context.Context) error {
 	}
 	public, internal, err := dataplane.New(dataplane.Deps{DB: db, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.token,
 		Metrics: p.metrics, Log: p.Log.With("role", DataPlane), BackendTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
-		AllowLoopback: p.Config.Trust.AllowPrivateNetworks && p.Config.Trust.DIDHTTP})
+		TokenLifetime: p.Config.DataPlane.TokenLifetime.Std(), MaxDuration: p.Config.DataPlane.MaxDuration.Std(), HeaderTimeout: p.Config.DataPlane.BackendTimeout.Std(),
+		AllowLoopback: p.Config.DataPlane.AllowLoopback || p.Config.Trust.AllowPrivateNetworks && p.Config.Trust.DIDHTTP})
 	if err != nil {
 		return err
 	}
