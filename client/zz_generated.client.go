@@ -371,6 +371,7 @@ type Negotiation struct {
 	ID              string    `json:"id"`
 	OfferID         string    `json:"offerId"`
 	Reason          Reason    `json:"reason,omitempty,omitzero"`
+	Revision        int64     `json:"revision"`
 	Role            string    `json:"role"`
 	State           string    `json:"state"`
 	Step            string    `json:"step"`
@@ -747,9 +748,12 @@ type Transfer struct {
 	History      []Event   `json:"history"`
 	ID           string    `json:"id"`
 	Reason       Reason    `json:"reason,omitempty,omitzero"`
+	Revision     int64     `json:"revision"`
 	Role         string    `json:"role"`
 	State        string    `json:"state"`
+	Traces       []Trace   `json:"traces,omitempty,omitzero"`
 	UpdatedAt    time.Time `json:"updatedAt"`
+	Waiting      string    `json:"waiting,omitempty,omitzero"`
 }
 
 // TransferList defines model for TransferList.
