@@ -221,7 +221,7 @@ func (d *demo) kaphera(ctx context.Context, args ...string) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, d.path("bin", "kaphera"), args...) //nolint:gosec // the program just built
-	cmd.Env = append(append(os.Environ(), env...), "KUBECONFIG="+d.path("kubeconfig"))
+	cmd.Env = env.process()
 	cmd.Stdout, cmd.Stderr, cmd.Stdin = d.Out, d.Out, os.Stdin
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
@@ -307,7 +307,7 @@ func (d *demo) uninstall(ctx context.Context, log *stage.Log) error {
 // clean removes the demo's folder, other demos' folders inside it excepted.
 func (d *demo) clean() error {
 	for _, name := range []string{"bin", "providers", "logs", "terraform", "terraformrc", "kubeconfig", "kind-kubeconfig", "ca.crt", "env", "people.txt",
-		"pilot.tfstate", "pilot.tfstate.backup", "pilot.tfvars", "report.json"} {
+		"pilot.tfstate", "pilot.tfstate.backup", "report.json"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			return err
 		}

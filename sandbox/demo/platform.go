@@ -150,35 +150,17 @@ func (d *demo) writePlatformFiles(ctx context.Context, k *kube) error {
 	if err != nil {
 		return err
 	}
-	var env strings.Builder
-	set := func(name, value string) {
-		fmt.Fprintf(&env, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	env, err := d.environment(string(clients[terraformClient]))
+	if err != nil {
+		return err
 	}
-	for _, v := range d.environment(string(clients[terraformClient])) {
-		name, value, _ := strings.Cut(v, "=")
-		set(name, value)
-	}
-	set("KUBECONFIG", d.path("kubeconfig"))
-	fmt.Fprintf(&env, "export PATH='%s':\"$PATH\"\n", d.path("bin"))
 	return errors.Join(
 		replaceFile(d.path("people.txt"), []byte(logins), 0o600),
-		replaceFile(d.path("env"), []byte(env.String()), 0o600), // holds the client's secret
+		replaceFile(d.path("env"), env.shell(), 0o600), // holds the client's secret
 	)
 }
 
 const terraformClient = "kaphera-terraform"
-
-// environment is what the CLI and the Terraform provider need to know.
-func (d *demo) environment(clientSecret string) []string {
-	env := []string{
-		"KAPHERA_API=https://api." + d.Domain, "KAPHERA_CLIENT_ID=" + terraformClient, "KAPHERA_CLIENT_SECRET=" + clientSecret,
-		"TF_CLI_CONFIG_FILE=" + d.path("terraformrc"), "TF_DATA_DIR=" + d.path("terraform"),
-	}
-	if _, err := os.Stat(d.path("ca.crt")); err == nil {
-		env = append(env, "KAPHERA_CA_FILE="+d.path("ca.crt"))
-	}
-	return env
-}
 
 // logins lists the Platform's people with their roles and passwords.
 func logins(platform *unstructured.Unstructured, passwords map[string][]byte) (string, error) {

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/kaphera/kaphera/sandbox/internal/proc"
@@ -23,8 +23,8 @@ const (
 	providerAddress = "kaphera.dev/kaphera/kaphera"
 )
 
-// workspace is the pilot, relative to the repository's root.
-const workspace = "terraform/pilot"
+// workspace is the folder of the pilot.
+func (d *demo) workspace() string { return filepath.Join(d.root, "terraform", "pilot") }
 
 // buildCommands builds what people run on their own machine: the CLI and the provider.
 func (d *demo) buildCommands(ctx context.Context, log *stage.Log) error {
@@ -67,18 +67,26 @@ func (d *demo) getTofu(ctx context.Context, log *stage.Log) error {
 	}
 	log.Printf("%s", found.Path)
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.tofu = found.Path
-	return nil
+	d.mu.Unlock()
+	if _, err := exec.LookPath(filepath.Base(found.Path)); err == nil {
+		return nil
+	}
+	// For the people who source the demo's environment.
+	link := d.path("bin", tool.OpenTofu)
+	if err := os.MkdirAll(d.path("bin"), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(found.Path, link)
 }
 
 // applyWorkspace applies the pilot.
 func (d *demo) applyWorkspace(ctx context.Context, log *stage.Log) error {
-	if err := d.writeVariables(time.Now()); err != nil {
-		return err
-	}
 	// The lock file pins the hash of the last build of the provider.
-	if err := os.Remove(filepath.Join(d.root, workspace, ".terraform.lock.hcl")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(d.workspace(), ".terraform.lock.hcl")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	log.Printf("init")
@@ -86,7 +94,7 @@ func (d *demo) applyWorkspace(ctx context.Context, log *stage.Log) error {
 		return err
 	}
 	log.Printf("apply")
-	return d.runTofu(ctx, log, "apply", "-input=false", "-no-color", "-auto-approve", "-state="+d.path("pilot.tfstate"), "-var-file="+d.path("pilot.tfvars"))
+	return d.runTofu(ctx, log, "apply", "-input=false", "-no-color", "-auto-approve")
 }
 
 func (d *demo) destroyWorkspace(ctx context.Context, log *stage.Log) error {
@@ -96,7 +104,7 @@ func (d *demo) destroyWorkspace(ctx context.Context, log *stage.Log) error {
 	if err := d.getTofu(ctx, log); err != nil {
 		return err
 	}
-	return d.runTofu(ctx, log, "destroy", "-input=false", "-no-color", "-auto-approve", "-state="+d.path("pilot.tfstate"), "-var-file="+d.path("pilot.tfvars"))
+	return d.runTofu(ctx, log, "destroy", "-input=false", "-no-color", "-auto-approve")
 }
 
 // workspaceLimit bounds one command on the workspace.
@@ -109,35 +117,11 @@ func (d *demo) runTofu(ctx context.Context, log *stage.Log, args ...string) erro
 	if err != nil {
 		return err
 	}
-	err = proc.Run(ctx, proc.Cmd{Name: d.tofu, Args: args, Dir: filepath.Join(d.root, workspace), Env: append(env, "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1"), Log: log})
+	err = proc.Run(ctx, proc.Cmd{
+		Name: d.tofu, Args: args, Dir: d.workspace(), Env: append(env.process(), "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1"), Log: log,
+	})
 	if err != nil {
-		return fmt.Errorf("%s %s in %s: %w", filepath.Base(d.tofu), args[0], workspace, err)
+		return fmt.Errorf("%s %s in %s: %w", filepath.Base(d.tofu), args[0], d.workspace(), err)
 	}
 	return nil
-}
-
-// savedEnvironment is the environment that the platform stage left in the demo's folder.
-func (d *demo) savedEnvironment() ([]string, error) {
-	data, err := os.ReadFile(d.path("env"))
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.SplitSeq(string(data), "\n") {
-		if value, ok := strings.CutPrefix(line, "export KAPHERA_CLIENT_SECRET='"); ok {
-			return d.environment(strings.TrimSuffix(value, "'")), nil
-		}
-	}
-	return nil, fmt.Errorf("%s names no client secret: remove it and run make demo again", d.path("env"))
-}
-
-// writeVariables sets the workspace's variables once: the attestation's date
-// must stay, or every run would be a change.
-func (d *demo) writeVariables(now time.Time) error {
-	path := d.path("pilot.tfvars")
-	domain := fmt.Sprintf("domain = %q\n", d.Domain)
-	if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), domain) { //nolint:gosec // the demo's own file
-		return nil
-	}
-	completed := now.UTC().AddDate(0, -3, 0).Truncate(24 * time.Hour).Format(time.RFC3339)
-	return replaceFile(path, []byte(domain+fmt.Sprintf("attestation_completed_at = %q\n", completed)), 0o644)
 }
