@@ -17,22 +17,22 @@ import (
 // MaxMessage bounds the bodies that the wallet and the issuer read, in bytes.
 const MaxMessage = 2 << 20
 
-// Failure is an answer that is not 2xx. Its message goes to the caller, so it says nothing that the caller should not know.
-type Failure struct {
+// AnswerError is an answer that is not 2xx. Its message goes to the caller, so it says nothing that the caller should not know.
+type AnswerError struct {
 	Status  int
 	Code    string
 	Message string
 }
 
 // Error implements error.
-func (f *Failure) Error() string { return f.Message }
+func (e *AnswerError) Error() string { return e.Message }
 
-// Failuref makes a Failure.
+// Failuref makes an AnswerError.
 func Failuref(status int, code, format string, args ...any) error {
-	return &Failure{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
+	return &AnswerError{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Handler answers with what f returns as JSON; nil is 200 with an empty body. Errors: a Failure as it says, identity.ErrUnauthenticated as
+// Handler answers with what f returns as JSON; nil is 200 with an empty body. Errors: an AnswerError as it says, identity.ErrUnauthenticated as
 // 401, anything else is logged and answered 500 without its text.
 func Handler(log *slog.Logger, f func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -69,25 +69,30 @@ type Raw struct {
 }
 
 func writeFailure(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
-	var failure *Failure
+	var failure *AnswerError
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &failure):
 	case errors.As(err, &tooLong):
-		failure = &Failure{Status: http.StatusRequestEntityTooLarge, Code: "too-long", Message: fmt.Sprintf("the body is longer than %d bytes", tooLong.Limit)}
+		failure = &AnswerError{Status: http.StatusRequestEntityTooLarge, Code: "too-long", Message: fmt.Sprintf("the body is longer than %d bytes", tooLong.Limit)}
 	case errors.Is(err, identity.ErrUnauthenticated):
-		failure = &Failure{Status: http.StatusUnauthorized, Code: "unauthenticated", Message: err.Error()}
+		failure = &AnswerError{Status: http.StatusUnauthorized, Code: "unauthenticated", Message: err.Error()}
 	default:
 		log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-		failure = &Failure{Status: http.StatusInternalServerError, Code: "internal", Message: "something failed here; the log of this connector says what"}
+		failure = &AnswerError{Status: http.StatusInternalServerError, Code: "internal", Message: "something failed here; the log of this connector says what"}
 	}
 	writeJSON(w, failure.Status, adminapi.Error{Code: failure.Code, Message: failure.Message})
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
+	raw, err := json.Marshal(body)
+	if err != nil { // a type of ours that cannot be written
+		http.Error(w, "the answer could not be encoded", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the caller has gone
+	_, _ = w.Write(append(raw, '\n')) // the caller has gone
 }
 
 // ReadBody reads a request's body; its size is bounded by Handler.

@@ -35,10 +35,9 @@ func (recorded) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 type exchange struct {
-	Authorization      string
-	QueryAuthorization string
-	Query              json.RawMessage
-	Answer             json.RawMessage
+	Authorization string          `json:"authorization"`
+	Query         json.RawMessage `json:"query"`
+	Answer        json.RawMessage `json:"answer"`
 }
 
 func readExchange(t testing.TB) exchange {

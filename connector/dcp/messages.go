@@ -17,12 +17,12 @@ const Context = "https://w3id.org/dspace-dcp/v1.0/dcp.jsonld"
 const (
 	TypePresentationQuery    = "PresentationQueryMessage"
 	TypePresentationResponse = "PresentationResponseMessage"
-	TypeCredentialRequest    = "CredentialRequestMessage"
-	TypeCredentialMessage    = "CredentialMessage"
-	TypeCredentialOffer      = "CredentialOfferMessage"
+	TypeCredentialRequest    = "CredentialRequestMessage" // #nosec G101 -- the name of a message
+	TypeCredentialMessage    = "CredentialMessage"        // #nosec G101 -- the name of a message
+	TypeCredentialOffer      = "CredentialOfferMessage"   // #nosec G101 -- the name of a message
 	TypeCredentialStatus     = "CredentialStatus"
 	TypeIssuerMetadata       = "IssuerMetadata"
-	TypeCredentialObject     = "CredentialObject"
+	TypeCredentialObject     = "CredentialObject" // #nosec G101 -- the name of a message
 )
 
 // Statuses of an issuance.

@@ -179,6 +179,10 @@ func refusal(err error, format string, args ...any) error {
 	if temporary(err) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	var se *StatusError
+	if errors.As(err, &se) { // without its body: the sender chose the address, and is not to read through us what is there
+		err = &StatusError{Method: se.Method, URL: se.URL, Status: se.Status}
+	}
 	return identity.Unauthenticated("%s: %v", what, err)
 }
 

@@ -29,6 +29,7 @@ func unprocessable(format string, args ...any) error {
 }
 
 func (i *Issuer) putIssuer(r *http.Request) (any, error) {
+	ctx := r.Context()
 	var body adminapi.IssuerConfig
 	if err := dcp.ReadJSON(r, &body); err != nil {
 		return nil, err
@@ -42,9 +43,9 @@ func (i *Issuer) putIssuer(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var kid string
-	err = pgx.BeginFunc(r.Context(), i.store.db, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, i.store.db, func(tx pgx.Tx) error {
 		var did string
-		err := tx.QueryRow(r.Context(), `INSERT INTO issuer.issuers (ctx, did, types, updated_at) VALUES ($1, $2, $3, $4)
+		err := tx.QueryRow(ctx, `INSERT INTO issuer.issuers (ctx, did, types, updated_at) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (ctx) DO UPDATE SET types = excluded.types, updated_at = excluded.updated_at RETURNING did`, ictx, body.DID, types, i.now()).Scan(&did)
 		if err != nil {
 			return err
@@ -52,7 +53,7 @@ func (i *Issuer) putIssuer(r *http.Request) (any, error) {
 		if did != body.DID { // what it issued names it for good
 			return dcp.Failuref(http.StatusConflict, "conflict", "issuer %s has the DID %s already; delete it first to give it %s", ictx, did, body.DID)
 		}
-		kid, err = i.ring.Ensure(r.Context(), tx, ictx)
+		kid, err = i.ring.Ensure(ctx, tx, ictx)
 		return err
 	})
 	var pe *pgconn.PgError
@@ -102,15 +103,16 @@ func (i *Issuer) getIssuer(r *http.Request) (any, error) {
 
 // deleteIssuer removes the keys, then everything else: what it issued can be verified no more. Deleting none is no error.
 func (i *Issuer) deleteIssuer(r *http.Request) (any, error) {
+	ctx := r.Context()
 	ictx := r.PathValue("ctx")
-	if err := i.ring.Destroy(r.Context(), ictx); err != nil {
+	if err := i.ring.Destroy(ctx, ictx); err != nil {
 		return nil, err
 	}
-	return nil, pgx.BeginFunc(r.Context(), i.store.db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(r.Context(), "DELETE FROM issuer.credentials WHERE ctx = $1", ictx); err != nil {
+	return nil, pgx.BeginFunc(ctx, i.store.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "DELETE FROM issuer.credentials WHERE ctx = $1", ictx); err != nil {
 			return err
 		}
-		_, err := tx.Exec(r.Context(), "DELETE FROM issuer.issuers WHERE ctx = $1", ictx)
+		_, err := tx.Exec(ctx, "DELETE FROM issuer.issuers WHERE ctx = $1", ictx)
 		return err
 	})
 }
@@ -259,7 +261,7 @@ func (i *Issuer) postAction(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.log.InfoContext(r.Context(), "credential "+action, "issuer", row.ctx, "credential", id, "holder", c.Holder)
+	i.log.InfoContext(r.Context(), "credential changed", "action", action, "issuer", row.ctx, "credential", id, "holder", c.Holder)
 	i.poke()
 	return c.view(i.now()), nil
 }

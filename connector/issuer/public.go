@@ -135,6 +135,10 @@ func (i *Issuer) serveRequest(r *http.Request) (any, error) {
 	if req.Reason = missing(ids, objects, entitlements); req.Reason != "" {
 		req.State = dcp.StatusRejected
 	}
+	key, err := i.ring.Signer(ctx, row.ctx, row.did) // before the transaction, which must not wait for a second connection
+	if err != nil {
+		return nil, err
+	}
 	err = pgx.BeginFunc(ctx, i.store.db, func(tx pgx.Tx) error {
 		id, err := i.store.repeated(ctx, tx, req, ids, i.now())
 		if err != nil || id != "" {
@@ -145,7 +149,7 @@ func (i *Issuer) serveRequest(r *http.Request) (any, error) {
 			return err
 		}
 		for _, id := range ids {
-			if err := i.issue(ctx, tx, row, req, objects[id], entitlements[objects[id].Type]); err != nil {
+			if err := i.issue(ctx, tx, row, key, req, objects[id], entitlements[objects[id].Type]); err != nil {
 				return err
 			}
 		}
@@ -183,7 +187,7 @@ func missing(ids []string, objects map[string]object, entitlements map[string]js
 	return strings.Join(slices.Compact(reasons), "; ")
 }
 
-func (i *Issuer) issue(ctx context.Context, tx pgx.Tx, row issuerRow, req request, o object, raw json.RawMessage) error {
+func (i *Issuer) issue(ctx context.Context, tx pgx.Tx, row issuerRow, key dcp.SigningKey, req request, o object, raw json.RawMessage) error {
 	var claims map[string]any
 	if err := json.Unmarshal(raw, &claims); err != nil {
 		return fmt.Errorf("claims for %s: %w", o.Type, err)
@@ -195,10 +199,6 @@ func (i *Issuer) issue(ctx context.Context, tx pgx.Tx, row issuerRow, req reques
 	now, single := i.now().UTC().Truncate(time.Second), i.v.Settings().SingleStatus
 	c := credential{ID: "urn:uuid:" + uuid.NewString(), Holder: req.Holder, Type: o.Type, Profile: o.profile, IssuedAt: now, ExpiresAt: validity.after(now)}
 	list, index, err := i.store.reserve(ctx, tx, row.ctx, req.ID, c, single)
-	if err != nil {
-		return err
-	}
-	key, err := i.ring.Signer(ctx, row.ctx, row.did)
 	if err != nil {
 		return err
 	}

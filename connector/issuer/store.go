@@ -156,7 +156,7 @@ type credential struct {
 	ExpiresAt time.Time `db:"expires_at"`
 }
 
-const credentialColumns = "id, holder, type, profile, raw, revoked, suspended, issued_at, expires_at"
+const credentialColumns = "id, holder, type, profile, raw, revoked, suspended, issued_at, expires_at" // #nosec G101 -- names of columns
 
 const (
 	listSize = 131_072 // entries of a status list: the least that W3C allows

@@ -29,6 +29,7 @@ func (w *Wallet) byPath(r *http.Request) (participant, error) {
 }
 
 func (w *Wallet) putParticipant(r *http.Request) (any, error) {
+	ctx := r.Context()
 	var body adminapi.WalletParticipant
 	if err := dcp.ReadJSON(r, &body); err != nil {
 		return nil, err
@@ -53,10 +54,10 @@ func (w *Wallet) putParticipant(r *http.Request) (any, error) {
 		trust = []byte("[]")
 	}
 	var kid string
-	err = pgx.BeginFunc(r.Context(), w.store.db, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, w.store.db, func(tx pgx.Tx) error {
 		// A DID is for good: credentials and agreements name it.
 		var did string
-		err := tx.QueryRow(r.Context(), `INSERT INTO wallet.participants (ctx, did, trusted_issuers, updated_at) VALUES ($1, $2, $3, $4)
+		err := tx.QueryRow(ctx, `INSERT INTO wallet.participants (ctx, did, trusted_issuers, updated_at) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (ctx) DO UPDATE SET trusted_issuers = excluded.trusted_issuers, updated_at = excluded.updated_at RETURNING did`,
 			pctx, body.DID, trust, w.now()).Scan(&did)
 		if err != nil {
@@ -65,7 +66,7 @@ func (w *Wallet) putParticipant(r *http.Request) (any, error) {
 		if did != body.DID {
 			return dcp.Failuref(http.StatusConflict, "conflict", "participant %s has the DID %s already; delete it first to give it %s", pctx, did, body.DID)
 		}
-		kid, err = w.ring.Ensure(r.Context(), tx, pctx)
+		kid, err = w.ring.Ensure(ctx, tx, pctx)
 		return err
 	})
 	var pe *pgconn.PgError
@@ -113,6 +114,7 @@ func (w *Wallet) rotateKey(r *http.Request) (any, error) {
 }
 
 func (w *Wallet) postRequest(r *http.Request) (any, error) {
+	ctx := r.Context()
 	var body adminapi.CredentialRequest
 	if err := dcp.ReadJSON(r, &body); err != nil {
 		return nil, err
@@ -128,7 +130,7 @@ func (w *Wallet) postRequest(r *http.Request) (any, error) {
 		return nil, dcp.Failuref(http.StatusUnprocessableEntity, "invalid", "type: missing")
 	}
 	find := func() (adminapi.HeldCredential, error) {
-		list, err := w.list(r.Context(), p)
+		list, err := w.list(ctx, p)
 		if err != nil {
 			return adminapi.HeldCredential{}, err
 		}
@@ -146,8 +148,9 @@ func (w *Wallet) postRequest(r *http.Request) (any, error) {
 	switch current.State {
 	case adminapi.CredentialValid, adminapi.CredentialExpiring, adminapi.CredentialRequested, adminapi.CredentialNeverDelivered, adminapi.CredentialSuspended:
 		return current, nil
+	default: // nothing yet, or nothing that counts
 	}
-	if err := w.store.openRequest(r.Context(), request{Ctx: p.ctx, Issuer: body.Issuer, Type: body.Type}, w.now()); err != nil {
+	if err := w.store.openRequest(ctx, request{Ctx: p.ctx, Issuer: body.Issuer, Type: body.Type}, w.now()); err != nil {
 		return nil, err
 	}
 	w.poke()

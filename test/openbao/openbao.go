@@ -7,6 +7,7 @@ package openbao
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,7 @@ func Start(tb testing.TB) *Server {
 }
 
 func start(tb testing.TB, binary string) (*Server, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func start(tb testing.TB, binary string) (*Server, error) {
 	_ = listener.Close()
 	s := &Server{Address: "http://" + address, RootToken: rand.Text()}
 	var log bytes.Buffer
-	cmd := exec.Command(binary, "server", "-dev", "-dev-no-store-token", "-dev-root-token-id="+s.RootToken, "-dev-listen-address="+address) // #nosec G204
+	cmd := exec.CommandContext(context.Background(), binary, "server", "-dev", "-dev-no-store-token", "-dev-root-token-id="+s.RootToken, "-dev-listen-address="+address) // #nosec G204
 	cmd.Env = []string{"HOME=" + tb.TempDir(), "PATH=" + os.Getenv("PATH")}
 	cmd.Stdout, cmd.Stderr = &log, &log
 	// The server dies with the test binary, also when that is killed. The death signal follows the starting thread, which is therefore kept.
@@ -143,7 +144,7 @@ func Binary() (string, error) {
 		cache = filepath.Join(base, "kaphera")
 	}
 	path := filepath.Join(cache, "bin", "bao")
-	if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
+	if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 { // #nosec G703 -- the developer's own cache
 		return path, nil
 	}
 	images, _ := filepath.Glob(filepath.Join(cache, "images", "openbao", "*.tar"))
@@ -155,7 +156,7 @@ func Binary() (string, error) {
 
 // extract copies bin/bao out of a layer of an OCI archive.
 func extract(image, path string) error {
-	file, err := os.Open(image) // #nosec G304 -- found in the cache
+	file, err := os.Open(image) // #nosec G304 G703 -- found in the developer's own cache
 	if err != nil {
 		return err
 	}
@@ -183,17 +184,17 @@ func extract(image, path string) error {
 }
 
 func install(from io.Reader, path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // #nosec G301 -- a cache of programs
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // #nosec G703 -- the developer's own cache
 		return err
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(path), "bao")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(temporary.Name()) }()
-	_, err = io.Copy(temporary, from) // #nosec G110 -- our own archive
+	defer func() { _ = os.Remove(temporary.Name()) }() // #nosec G703 -- the same
+	_, err = io.Copy(temporary, from)                  // #nosec G110 -- our own archive
 	if err := errors.Join(err, temporary.Chmod(0o755), temporary.Close()); err != nil {
 		return err
 	}
-	return os.Rename(temporary.Name(), path)
+	return os.Rename(temporary.Name(), path) // #nosec G703 -- the same
 }

@@ -79,7 +79,7 @@ func start(ctx context.Context, settings dcp.Settings) (runs []runner.Run, stop 
 			stop()
 		}
 	}()
-	server, err := pgtest.Start()
+	server, err := pgtest.Start() //nolint:contextcheck // its own life, ended by stop
 	if err != nil {
 		return nil, nil, err
 	}
@@ -101,7 +101,7 @@ func start(ctx context.Context, settings dcp.Settings) (runs []runner.Run, stop 
 		return nil, nil, err
 	}
 	s.kit = fmt.Sprintf("http://localhost:%d", kitPort)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -257,7 +257,11 @@ func (s *system) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": resp.Token, "token_type": "Bearer", "expires_in": int(time.Until(resp.ExpiresAt).Seconds())})
+	if err := json.NewEncoder(w).Encode(map[string]any{
+		"access_token": resp.Token, "token_type": "Bearer", "expires_in": int(time.Until(resp.ExpiresAt).Seconds()),
+	}); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
 }
 
 // trigger verifies the sender as the control plane does and insists on the membership, as a profile would.
