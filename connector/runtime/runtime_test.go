@@ -325,9 +325,10 @@ func TestExchange(t *testing.T) {
 	if status := buyer.status(http.MethodGet, buyer.api("buyer", "/transfers/"+tr.ID+"/data"), nil, nil); status != http.StatusConflict {
 		t.Errorf("fetching from a completed transfer answers %d", status)
 	}
+	t.Run("EDC Management API", func(t *testing.T) { edcExchange(t, supplier, buyer, backend.URL, value) })
 	var summary adminapi.Summary
 	supplier.call(http.MethodGet, supplier.api("supplier", "/summary"), nil, &summary)
-	if summary.Agreements != 1 || summary.Negotiations["FINALIZED"] != 1 || summary.Transfers["COMPLETED"] != 1 {
+	if summary.Agreements != 2 || summary.Negotiations["FINALIZED"] != 2 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 1 {
 		t.Errorf("summary %+v", summary)
 	}
 }
