@@ -42,7 +42,7 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 	f, err := s.authorize(r, ctxID, flowID)
 	if err != nil {
 		if status := s.writeError(rec, r, err); status == http.StatusUnauthorized {
-			s.Log.WarnContext(r.Context(), "data access refused", "context", ctxID, "flow", flowID, "reason", err.Error())
+			s.Log.WarnContext(ctx, "data access refused", "context", ctxID, "flow", flowID, "reason", err.Error())
 		}
 		return
 	}

@@ -4,7 +4,6 @@ package odrl
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -247,7 +246,7 @@ func (ev *evaluation) fail(path, sentence, satz, reason, grund string) {
 }
 
 func (ev *evaluation) atomic(ctx context.Context, c Constraint) verdict {
-	check := adminapi.Check{Path: c.Path, LeftOperand: c.Left, Operator: c.Operator, RightOperand: rightJSON(c.Right)}
+	check := adminapi.Check{Path: c.Path, LeftOperand: c.Left, Operator: c.Operator, RightOperand: c.Right.Raw}
 	o := ev.lookup(c.Left)
 	v := undecided
 	if err := ev.checkAtomic(c); err != nil {
@@ -374,14 +373,6 @@ func orEmpty[K comparable, V any](m map[K]V) map[K]V {
 		return map[K]V{}
 	}
 	return m
-}
-
-func rightJSON(r Right) json.RawMessage {
-	if r.Raw != nil {
-		return r.Raw
-	}
-	raw, _ := json.Marshal(r.Values) // strings always marshal
-	return raw
 }
 
 // Membership tells whether a party holds the credentials that the profile requires of everybody. Each is one check of the trace.

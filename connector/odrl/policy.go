@@ -101,8 +101,7 @@ func Hash(p *Policy) string {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	// Encoding strings and slices of strings can't fail.
-	_ = enc.Encode(canonicalPolicy{canonicalRules(p.Permissions), canonicalRules(p.Prohibitions), canonicalRules(p.Obligations)})
+	_ = enc.Encode(canonicalPolicy{canonicalRules(p.Permissions), canonicalRules(p.Prohibitions), canonicalRules(p.Obligations)}) //nolint:errchkjson // strings only: can't fail
 	sum := sha256.Sum256(buf.Bytes())
 	return hex.EncodeToString(sum[:])
 }

@@ -179,5 +179,5 @@ func (b *backend) fail(w http.ResponseWriter, r *http.Request, status int, messa
 	b.log.Warn("refused", "method", r.Method, "path", r.URL.Path, "status", status, "message", message, "error", err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"message": message}) // the client may be gone
+	_ = json.NewEncoder(w).Encode(map[string]string{"message": message}) //nolint:errchkjson // the client may be gone
 }
