@@ -74,7 +74,7 @@ func newCACommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			data, err := os.ReadFile(path) //nolint:gosec // a certificate in the cluster's own folder
+			data, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}

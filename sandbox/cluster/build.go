@@ -169,7 +169,7 @@ func (b binary) key(ctx context.Context, source string) (string, error) {
 		return "", fmt.Errorf("the sandbox builds its programs with Go: %w", err)
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n", strings.TrimSpace(version), b.ldflags)
+	h.Write(fmt.Appendf(nil, "%s\n%s\n", strings.TrimSpace(version), b.ldflags))
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
@@ -178,7 +178,7 @@ func (b binary) key(ctx context.Context, source string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("source of %s: %w", b.name, err)
 		}
-		fmt.Fprintf(h, "%s %d\n%s", filepath.Base(file), len(data), data)
+		h.Write(fmt.Appendf(nil, "%s %d\n%s", filepath.Base(file), len(data), data))
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16], nil
 }

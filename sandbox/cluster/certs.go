@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"time"
@@ -16,7 +15,7 @@ import (
 
 const (
 	clusterDomain = "cluster.local"
-	apiPort       = 6443
+	apiPort       = "6443"
 	// mastersGroup is Kubernetes' built-in group that may do everything.
 	mastersGroup = "system:masters"
 	// frontProxyUser is the API server when it passes requests on to an extension of it.
@@ -79,7 +78,7 @@ func ensureCertificates(l layout, s *state, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		if err := writeKubeconfig(l, user, fmt.Sprintf("https://%s:%d", a.Node, apiPort), authority["ca"].PEM, pair); err != nil {
+		if err := writeKubeconfig(l, user, "https://"+net.JoinHostPort(a.Node.String(), apiPort), authority["ca"].PEM, pair); err != nil {
 			return err
 		}
 	}

@@ -2,10 +2,7 @@
 
 package cluster
 
-import (
-	"fmt"
-	"path/filepath"
-)
+import "path/filepath"
 
 // Components in the order in which they are started; the first two need
 // nothing, all after kube-apiserver need only it.
@@ -48,7 +45,7 @@ func components(l layout, s *state, kube, coredns, self string) []component {
 		{name: containerd, argv: []string{"containerd", "--config=" + l.etc("containerd.toml"), "--log-level=warn"},
 			files: []string{l.etc("containerd.toml"), l.etc("cni/10-cni.conflist")}},
 		{name: apiServer, argv: []string{
-			kube, apiServer, "--advertise-address=" + a.Node.String(), fmt.Sprintf("--secure-port=%d", apiPort),
+			kube, apiServer, "--advertise-address=" + a.Node.String(), "--secure-port=" + apiPort,
 			"--allow-privileged=true", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 			pki("client-ca-file", "ca.crt"), pki("tls-cert-file", "apiserver.crt"), pki("tls-private-key-file", "apiserver.key"),
 			"--etcd-servers=https://127.0.0.1:2379", pki("etcd-cafile", "etcd-ca.crt"), pki("etcd-certfile", "etcd-client.crt"), pki("etcd-keyfile", "etcd-client.key"),

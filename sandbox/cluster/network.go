@@ -27,7 +27,7 @@ func runTool(ctx context.Context, name string, args ...string) error {
 func toolOutput(ctx context.Context, stdin []byte, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, toolTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the programs are this package's own choice
 	cmd.Env = componentEnv()
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out, errs bytes.Buffer

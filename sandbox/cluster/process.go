@@ -33,15 +33,14 @@ type component struct {
 func (c component) digest() (string, error) {
 	h := sha256.New()
 	for _, a := range c.argv {
-		fmt.Fprintf(h, "%q\n", a)
+		h.Write(fmt.Appendf(nil, "%q\n", a))
 	}
 	for _, file := range c.files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return "", fmt.Errorf("configuration of %s: %w", c.name, err)
 		}
-		fmt.Fprintf(h, "%s %d\n", file, len(data))
-		h.Write(data)
+		h.Write(fmt.Appendf(nil, "%s %d\n%s", file, len(data), data))
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
@@ -141,7 +140,7 @@ func (l layout) ensure(ctx context.Context, c component) (started bool, err erro
 			return false, err
 		}
 	}
-	out, err := os.OpenFile(l.log(c.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	out, err := os.OpenFile(l.log(c.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return false, err
 	}
@@ -149,7 +148,7 @@ func (l layout) ensure(ctx context.Context, c component) (started bool, err erro
 
 	// The component outlives this command: only the start is bound to ctx.
 	argv := append([]string{"--net=" + l.netnsPath(), "--"}, c.argv...)
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), "nsenter", argv...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "nsenter", argv...) //nolint:gosec // the components are this package's own
 	cmd.Dir, cmd.Env = l.dir, componentEnv()
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -121,8 +121,8 @@ func TestConfigurationsAreWellFormed(t *testing.T) {
 		data, err := render(name, v)
 		must(t, err)
 		for doc := range strings.SplitSeq(string(data), "\n---\n") {
-			var any map[string]any
-			if err := yaml.UnmarshalStrict([]byte(doc), &any); err != nil || len(any) == 0 {
+			var content map[string]any
+			if err := yaml.UnmarshalStrict([]byte(doc), &content); err != nil || len(content) == 0 {
 				t.Errorf("%s: %v\n%s", name, err, doc)
 			}
 			if name == "cni.conflist" && !json.Valid(data) {

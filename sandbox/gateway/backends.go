@@ -18,16 +18,16 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// errUnavailable is why a backend cannot be tried at all.
-type errUnavailable struct{ reason string }
+// unavailableError is why a backend cannot be tried at all.
+type unavailableError struct{ reason string }
 
-func (e errUnavailable) Error() string { return e.reason }
+func (e unavailableError) Error() string { return e.reason }
 
 // endpoints finds the addresses of the ready pods behind a backend.
-// It returns errUnavailable with a reason for people when there are none.
-func endpoints(b Backend, service *corev1.Service, slices_ []*discoveryv1.EndpointSlice) ([]string, error) {
+// It returns unavailableError with a reason for people when there are none.
+func endpoints(b Backend, service *corev1.Service, parts []*discoveryv1.EndpointSlice) ([]string, error) {
 	if service == nil {
-		return nil, errUnavailable{fmt.Sprintf("the Service %s/%s does not exist", b.Namespace, b.Service)}
+		return nil, unavailableError{fmt.Sprintf("the Service %s/%s does not exist", b.Namespace, b.Service)}
 	}
 	i := slices.IndexFunc(service.Spec.Ports, func(p corev1.ServicePort) bool {
 		if b.PortName != "" {
@@ -36,10 +36,10 @@ func endpoints(b Backend, service *corev1.Service, slices_ []*discoveryv1.Endpoi
 		return p.Port == b.PortNumber
 	})
 	if i < 0 {
-		return nil, errUnavailable{fmt.Sprintf("the Service %s/%s has no port %s", b.Namespace, b.Service, b.portText())}
+		return nil, unavailableError{fmt.Sprintf("the Service %s/%s has no port %s", b.Namespace, b.Service, b.portText())}
 	}
 	var found []string
-	for _, slice := range slices_ {
+	for _, slice := range parts {
 		for _, port := range slice.Ports {
 			if port.Port == nil || port.Name == nil && service.Spec.Ports[i].Name != "" ||
 				port.Name != nil && *port.Name != service.Spec.Ports[i].Name {
@@ -56,7 +56,7 @@ func endpoints(b Backend, service *corev1.Service, slices_ []*discoveryv1.Endpoi
 		}
 	}
 	if len(found) == 0 {
-		return nil, errUnavailable{fmt.Sprintf("the Service %s/%s has no pod that is ready", b.Namespace, b.Service)}
+		return nil, unavailableError{fmt.Sprintf("the Service %s/%s has no pod that is ready", b.Namespace, b.Service)}
 	}
 	slices.Sort(found)
 	return slices.Compact(found), nil

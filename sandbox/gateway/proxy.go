@@ -76,7 +76,7 @@ func refuse(w http.ResponseWriter, req *http.Request, status int, reason string)
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, "sandbox gateway: %s\nhost: %q\npath: %q\n", reason, hostOnly(req.Host), req.URL.Path)
+	_, _ = fmt.Fprintf(w, "sandbox gateway: %s\nhost: %q\npath: %q\n", reason, hostOnly(req.Host), req.URL.Path) //nolint:gosec // plain text, quoted
 }
 
 // newPlain answers on the plain HTTP port: go to HTTPS.

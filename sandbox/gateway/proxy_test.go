@@ -60,7 +60,7 @@ func TestFailuresSayWhatAndWhere(t *testing.T) {
 		says   []string
 	}{
 		"no route":   {fixed{}, "https://other.test/x", 404, []string{"no Ingress", `"other.test"`, `"/x"`}},
-		"no pod":     {fixed{err: errUnavailable{"nobody is ready"}}, "https://known.test/", 503, []string{"nobody is ready"}},
+		"no pod":     {fixed{err: unavailableError{"nobody is ready"}}, "https://known.test/", 503, []string{"nobody is ready"}},
 		"not there":  {fixed{to: []string{closedPort(t)}}, "https://known.test/y", 502, []string{"ns/svc:80", "refused", `"/y"`}},
 		"broken off": {fixed{to: []string{broken.Listener.Addr().String()}}, "https://known.test/", 502, []string{"ns/svc:80"}},
 	} {
@@ -172,7 +172,7 @@ func TestEndpoints(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			found, err := endpoints(c.b, c.service, c.slices)
 			got := fmt.Sprint(found)
-			var unavailable errUnavailable
+			var unavailable unavailableError
 			if errors.As(err, &unavailable) {
 				got = unavailable.reason
 			}

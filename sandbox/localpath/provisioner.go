@@ -131,7 +131,7 @@ func (p *controller) provision(ctx context.Context, claim *corev1.PersistentVolu
 	}
 	name := "pvc-" + string(claim.UID)
 	path := filepath.Join(p.Dir, name)
-	if err := os.MkdirAll(path, 0o777); err != nil { //nolint:gosec // a pod's user is not known; kubelet applies its fsGroup
+	if err := os.MkdirAll(path, 0o777); err != nil {
 		return fmt.Errorf("make folder of volume %s: %w", name, err)
 	}
 	if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // the mask took bits away

@@ -51,7 +51,7 @@ func TestClusterFromUpToDown(t *testing.T) {
 		wantContains(t, f.inPod(t, "/fetch?url=https://probe."+f.info.Domain+"/from-pod", http.StatusOK), "path=/from-pod", "message=hello")
 	})
 	t.Run("a host name that nobody signed for is not trusted", func(t *testing.T) {
-		resp, err := http.Get("https://probe." + f.info.Domain + "/") //nolint:noctx // must fail
+		resp, err := http.Get("https://probe." + f.info.Domain + "/")
 		if err == nil {
 			_ = resp.Body.Close()
 			t.Fatal("a client without the sandbox's authority connected")

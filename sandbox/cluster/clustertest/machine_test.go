@@ -62,15 +62,15 @@ func killEverything(t *testing.T, f *fixture) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // ended by itself: just as well
 		}
 		if len(all) > 0 {
-			return errStill(all)
+			return stillThereError(all)
 		}
 		return nil
 	})
 }
 
-type errStill map[int]string
+type stillThereError map[int]string
 
-func (e errStill) Error() string {
+func (e stillThereError) Error() string {
 	var b strings.Builder
 	for pid, line := range e {
 		b.WriteString(strconv.Itoa(pid) + " " + line + "\n")
@@ -82,7 +82,7 @@ func (e errStill) Error() string {
 func nothingLeft(t *testing.T, f *fixture) {
 	t.Helper()
 	if all := processesOf(t, f); len(all) > 0 {
-		t.Error(errStill(all))
+		t.Error(stillThereError(all))
 	}
 	for _, path := range []string{f.dir, "/run/netns/kaphera-" + f.info.Name, filepath.Join(filepath.Dir(f.dir), "."+f.info.Name+".lock")} {
 		if _, err := os.Lstat(path); err == nil {

@@ -51,7 +51,7 @@ func (r Recipe) Prepare(ctx context.Context, log io.Writer) (string, func(dir st
 	}); err != nil {
 		return "", nil, err
 	}
-	program, err := os.ReadFile(out) //nolint:gosec // just built
+	program, err := os.ReadFile(out)
 	if err != nil {
 		return "", nil, err
 	}

@@ -45,7 +45,8 @@ func main() {
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
-	_, _ = fmt.Fprintf(w, "host=%s\npath=%s\nforwarded=%s %s\nmessage=%s\n", r.Host, r.URL.Path,
+	w.Header().Set("Content-Type", "text/plain")
+	_, _ = fmt.Fprintf(w, "host=%s\npath=%s\nforwarded=%s %s\nmessage=%s\n", r.Host, r.URL.Path, //nolint:gosec // plain text
 		r.Header.Get("X-Forwarded-Proto"), r.Header.Get("X-Forwarded-Host"), os.Getenv("PROBE_MESSAGE"))
 }
 
@@ -55,7 +56,7 @@ func fetch(w http.ResponseWriter, r *http.Request) {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 	}}
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, r.FormValue("url"), nil)
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, r.FormValue("url"), nil) //nolint:gosec // fetching what the test names is its purpose
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -76,7 +77,7 @@ func resolve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
-	_, _ = fmt.Fprintln(w, strings.Join(addresses, " "))
+	_, _ = fmt.Fprintln(w, strings.Join(addresses, " ")) //nolint:gosec // plain text
 }
 
 func file(w http.ResponseWriter, r *http.Request) {
@@ -84,19 +85,19 @@ func file(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPut {
 		data, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 		if err == nil {
-			err = os.WriteFile(name, data, 0o600) //nolint:gosec // the test's own file
+			err = os.WriteFile(name, data, 0o600)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 		return
 	}
-	data, err := os.ReadFile(name) //nolint:gosec // the test's own file
+	data, err := os.ReadFile(name)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
-	_, _ = w.Write(data)
+	_, _ = w.Write(data) //nolint:gosec // what the test wrote
 }
 
 // events sends one event and keeps the stream open: a gateway that collects the
