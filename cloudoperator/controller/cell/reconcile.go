@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -106,22 +105,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := w.load(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
-	before := c.Status.DeepCopy()
+	before := c.DeepCopy()
 	if !c.DeletionTimestamp.IsZero() {
 		done, err := w.delete(ctx)
 		if done {
 			return ctrl.Result{}, err
 		}
 		w.describe(err)
-		return ctrl.Result{RequeueAfter: again}, w.writeStatus(ctx, before)
+		return ctrl.Result{RequeueAfter: again}, kube.WriteStatus(ctx, r.Access.Client, &c, before)
 	}
 	if err := kube.AddFinalizer(ctx, r.Access.Client, &c, Finalizer); err != nil {
 		return ctrl.Result{}, err
 	}
+	before = c.DeepCopy()
 	err := w.provision(ctx)
 	w.describe(err)
 	c.Status.ObservedGeneration = c.Generation
-	if writeErr := w.writeStatus(ctx, before); writeErr != nil {
+	if writeErr := kube.WriteStatus(ctx, r.Access.Client, &c, before); writeErr != nil {
 		return ctrl.Result{}, writeErr
 	}
 	if err != nil {
@@ -342,16 +342,6 @@ func (r *run) connector() kube.Condition {
 		return kube.Condition{Message: "the connector has no status yet"}
 	}
 	return kube.Condition{OK: c.Status == metav1.ConditionTrue, Message: "connector: " + c.Message}
-}
-
-func (r *run) writeStatus(ctx context.Context, before *cloud.CellStatus) error {
-	if equality.Semantic.DeepEqual(before, &r.cell.Status) {
-		return nil
-	}
-	if err := r.Access.Client.Status().Update(ctx, r.cell); err != nil {
-		return fmt.Errorf("write the status: %w", err)
-	}
-	return nil
 }
 
 // delete takes the cell down step by step; done says that nothing is left to do.

@@ -15,12 +15,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// WriteStatus updates the status of o when it differs from what it was in before.
+// WriteStatus patches in the status of o what differs from before. Each status has one writer, so that no lock is needed.
 func WriteStatus(ctx context.Context, c client.Client, o, before client.Object) error {
 	if equality.Semantic.DeepEqual(before, o) {
 		return nil
 	}
-	if err := c.Status().Update(ctx, o); err != nil {
+	if err := c.Status().Patch(ctx, o, client.MergeFrom(before)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("write the status of %s: %w", name(o), err))
 	}
 	return nil

@@ -182,11 +182,11 @@ func (r *Reconciler) delete(ctx context.Context, p *cloud.Platform) (ctrl.Result
 		for _, c := range cells.Items {
 			names = append(names, c.Name)
 		}
-		before := p.Status.DeepCopy()
+		before := p.DeepCopy()
 		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{
 			Type: cloud.ConditionReady, Reason: cloud.ReasonInUse, Message: "deletion waits until these cells are deleted: " + strings.Join(names, ", "),
 		})
-		return ctrl.Result{RequeueAfter: everyWhileStarting}, r.writeStatus(ctx, p, before)
+		return ctrl.Result{RequeueAfter: everyWhileStarting}, kube.WriteStatus(ctx, r.Access.Client, p, before)
 	}
 	if p.Spec.DataPolicy == "Delete" {
 		if err := r.deleteData(ctx, p.Namespace); err != nil {

@@ -16,7 +16,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -71,27 +70,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := kube.AddFinalizer(ctx, r.Access.Client, &p, Finalizer); err != nil {
 		return ctrl.Result{}, err
 	}
-	before := p.Status.DeepCopy()
+	before := p.DeepCopy()
 	ready := r.newRun(&p).all(ctx)
 	p.Status.ObservedGeneration = p.Generation
 	p.Status.ConsoleURL, p.Status.APIURL, p.Status.IssuerURL = "https://"+consoleHost(&p), "https://"+apiHost(&p), IssuerURL(&p)
-	if err := r.writeStatus(ctx, &p, before); err != nil {
+	if err := kube.WriteStatus(ctx, r.Access.Client, &p, before); err != nil {
 		return ctrl.Result{}, err
 	}
 	if ready {
 		return ctrl.Result{RequeueAfter: everyWhenReady}, nil
 	}
 	return ctrl.Result{RequeueAfter: everyWhileStarting}, nil
-}
-
-func (r *Reconciler) writeStatus(ctx context.Context, p *cloud.Platform, before *cloud.PlatformStatus) error {
-	if equality.Semantic.DeepEqual(before, &p.Status) {
-		return nil
-	}
-	if err := r.Access.Client.Status().Update(ctx, p); err != nil {
-		return fmt.Errorf("write the status: %w", err)
-	}
-	return nil
 }
 
 // run is one reconcile of one Platform.
