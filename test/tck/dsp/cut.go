@@ -96,7 +96,7 @@ func startConnector(ctx context.Context, database config.Database, log *slog.Log
 	}
 	listeners := make([]net.Listener, 4) // public, internal, health, triggers
 	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		if listeners[i], err = (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
 			return nil, err
 		}
 		closers = append(closers, func() { _ = listeners[i].Close() })

@@ -46,7 +46,7 @@ func start(ctx context.Context) ([]runner.Run, func(), error) {
 		return nil, nil, err
 	}
 	stop := func() { c.stop(); pg.Stop() }
-	port, err := runner.FreePort()
+	port, err := runner.FreePort() //nolint:contextcheck // it listens for an instant
 	if err != nil {
 		stop()
 		return nil, nil, err
