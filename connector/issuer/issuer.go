@@ -27,6 +27,7 @@ type Deps struct {
 	PublicURL    string           // base of everything public of this connector
 	KeyAlgorithm string           // of new keys: ES256 (default) or EdDSA
 	Poll         time.Duration    // between two looks for deliveries that are due; default 1 s
+	MinBackoff   time.Duration    // after the first delivery that failed, doubled each time up to 30 min; default 2 s
 	Now          func() time.Time // default time.Now
 	Log          *slog.Logger     // default slog.Default
 }
@@ -39,6 +40,7 @@ type Issuer struct {
 	replay    *dcp.PostgresReplay
 	publicURL string
 	poll      time.Duration
+	backoff   time.Duration
 	now       func() time.Time
 	log       *slog.Logger
 	wake      chan struct{}
@@ -58,13 +60,16 @@ func New(d Deps) (*Issuer, error) {
 	if d.Poll == 0 {
 		d.Poll = time.Second
 	}
+	if d.MinBackoff == 0 {
+		d.MinBackoff = 2 * time.Second
+	}
 	ring, err := keyring.New(d.DB, d.Vault, "issuer", d.KeyAlgorithm, d.Now)
 	if err != nil {
 		return nil, err
 	}
 	return &Issuer{
 		store: &store{db: d.DB}, ring: ring, v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "issuer"),
-		publicURL: strings.TrimSuffix(d.PublicURL, "/"), poll: d.Poll, now: d.Now, log: d.Log.With("role", "issuer"), wake: make(chan struct{}, 1),
+		publicURL: strings.TrimSuffix(d.PublicURL, "/"), poll: d.Poll, backoff: d.MinBackoff, now: d.Now, log: d.Log.With("role", "issuer"), wake: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -18,7 +18,6 @@ import (
 
 const (
 	leaseSize  = 8
-	minBackoff = 2 * time.Second
 	maxBackoff = 30 * time.Minute
 )
 
@@ -49,7 +48,7 @@ func (i *Issuer) deliver(ctx context.Context, r request) error {
 		failure = err.Error()
 		i.log.WarnContext(ctx, "delivery failed; trying again", "issuer", r.Ctx, "holder", r.Holder, "request", r.ID, "attempt", r.Attempts, "error", err)
 	}
-	next := i.now().Add(min(minBackoff<<min(max(r.Attempts-1, 0), 16), maxBackoff))
+	next := i.now().Add(min(i.backoff<<min(max(r.Attempts-1, 0), 16), maxBackoff))
 	// Also when ctx has ended meanwhile, so that the lease does not have to run out.
 	store, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer done()

@@ -54,7 +54,29 @@ type rig struct {
 
 	issuerHost, walletHost         *httptest.Server
 	issuerInternal, walletInternal *httptest.Server
+	atIssuer, atWallet             trouble
+	stopWallet                     func()        // ends its work, not its serving
+	keys                           *vaulttest.KV // of the wallet
 	trust                          []profile.TrustedIssuer
+}
+
+// trouble stands in front of a host and may keep requests or answers from it.
+type trouble struct {
+	handle atomic.Pointer[func(w http.ResponseWriter, r *http.Request, next http.Handler)]
+}
+
+func (d *trouble) around(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f := d.handle.Load(); f != nil {
+			(*f)(w, r, next)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (d *trouble) set(f func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
+	d.handle.Store(&f)
 }
 
 func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.offset.Load())) }
@@ -63,7 +85,7 @@ func (r *rig) advance(d time.Duration) { r.offset.Add(int64(d)) }
 
 func newRig(t *testing.T, settings dcp.Settings) *rig {
 	t.Helper()
-	r := &rig{t: t, services: map[string]*dcp.Service{}}
+	r := &rig{t: t, services: map[string]*dcp.Service{}, keys: vaulttest.New()}
 	settings.StatusCache, settings.DocumentCache = -1, -1
 	dsn := pgtest.NewDatabase(t)
 	cc, err := pgx.ParseConfig(dsn)
@@ -81,24 +103,21 @@ func newRig(t *testing.T, settings dcp.Settings) *rig {
 	r.issuerHost, r.walletHost = lateServer(t), lateServer(t)
 	is, err := issuer.New(issuer.Deps{
 		DB: r.db, Vault: vault.NewStore(vaulttest.New(), time.Minute), Verifier: r.verifier, PublicURL: r.issuerHost.URL,
-		Poll: 20 * time.Millisecond, Now: r.now, Log: log,
+		Poll: 20 * time.Millisecond, MinBackoff: 50 * time.Millisecond, Now: r.now, Log: log,
 	})
 	must(t, err)
 	r.wallet, err = wallet.New(wallet.Deps{
-		DB: r.db, Vault: vault.NewStore(vaulttest.New(), time.Minute), Verifier: r.verifier, PublicURL: r.walletHost.URL, Now: r.now, Log: log,
+		DB: r.db, Vault: vault.NewStore(r.keys, time.Minute), Verifier: r.verifier, PublicURL: r.walletHost.URL, Now: r.now, Log: log,
 		Timing: wallet.Timing{Poll: 20 * time.Millisecond, StatusPoll: 100 * time.Millisecond, MinBackoff: 50 * time.Millisecond, MaxBackoff: 200 * time.Millisecond},
 	})
 	must(t, err)
-	r.issuerHost.Config.Handler, r.walletHost.Config.Handler = is.Public(), r.wallet.Public()
+	r.issuerHost.Config.Handler, r.walletHost.Config.Handler = r.atIssuer.around(is.Public()), r.atWallet.around(r.wallet.Public())
 	r.issuerInternal, r.walletInternal = httptest.NewServer(is.Internal()), httptest.NewServer(r.wallet.Internal())
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{}, 2)
-	go func() { _ = is.Run(ctx); done <- struct{}{} }()
-	go func() { _ = r.wallet.Run(ctx); done <- struct{}{} }()
+	stopIssuer, stopWallet := run(is.Run), run(r.wallet.Run)
+	r.stopWallet = stopWallet
 	t.Cleanup(func() {
-		stop()
-		<-done
-		<-done
+		stopIssuer()
+		stopWallet()
 		for _, s := range []*httptest.Server{r.issuerInternal, r.walletInternal, r.issuerHost, r.walletHost} {
 			s.Close()
 		}
@@ -117,6 +136,14 @@ func newRig(t *testing.T, settings dcp.Settings) *rig {
 		r.services[name] = r.service(r.wallet)
 	}
 	return r
+}
+
+// run starts something and returns what ends it and waits for that; it may be called again.
+func run(f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { _ = f(ctx); close(done) }()
+	return func() { cancel(); <-done }
 }
 
 func (r *rig) service(tokens dcp.Tokens) *dcp.Service {
