@@ -63,7 +63,7 @@ func loadEnv(file string) error {
 		if !ok || strings.HasPrefix(k, "#") {
 			continue
 		}
-		v = strings.Trim(v, `'"`)
+		v = strings.NewReplacer("'", "", `"`, "").Replace(v)
 		if err := os.Setenv(k, os.ExpandEnv(v)); err != nil {
 			return err
 		}
