@@ -73,9 +73,10 @@ const requestColumns = "id, ctx, issuer, type, object_id, renewal, state, locati
 
 func (r request) open() bool { return r.State == requested || r.State == sent }
 
-// openRequest makes a request unless one for the same issuer and type is under way.
+// openRequest makes a request unless one for the same issuer and type is under way. It takes the place of those that were rejected.
 func (s *store) openRequest(ctx context.Context, r request, now time.Time) error {
-	_, err := s.db.Exec(ctx, `INSERT INTO wallet.requests (id, ctx, issuer, type, object_id, renewal, state, next_attempt_at, created_at, updated_at)
+	_, err := s.db.Exec(ctx, `WITH gone AS (DELETE FROM wallet.requests WHERE ctx = $2 AND issuer = $3 AND type = $4 AND state = 'REJECTED')
+		INSERT INTO wallet.requests (id, ctx, issuer, type, object_id, renewal, state, next_attempt_at, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, 'REQUESTED', $7, $7, $7) ON CONFLICT (ctx, issuer, type) WHERE state IN ('REQUESTED', 'SENT') DO NOTHING`,
 		uuid.NewString(), r.Ctx, r.Issuer, r.Type, r.ObjectID, r.Renewal, now)
 	if err != nil {

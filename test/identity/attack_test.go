@@ -79,6 +79,35 @@ func TestIDTokensAreJudged(t *testing.T) {
 	}
 }
 
+// However many replicas receive a token at once, one of them accepts it.
+func TestATokenCountsOnceForAllReplicas(t *testing.T) {
+	r := newRig(t, dcp.Settings{})
+	p := newParty(t, "sender")
+	header := "Bearer " + p.sign(p.token(r.did("globex"), nil))
+	outcomes := make(chan error)
+	for range 4 {
+		replica := r.service(r.wallet)
+		for range 4 {
+			go func() {
+				_, err := replica.Verify(t.Context(), r.local("globex"), header, nil)
+				outcomes <- err
+			}()
+		}
+	}
+	accepted := 0
+	for range 16 {
+		switch err := <-outcomes; {
+		case err == nil:
+			accepted++
+		case !strings.Contains(err.Error(), "used before"):
+			t.Error(err)
+		}
+	}
+	if accepted != 1 {
+		t.Errorf("accepted %d times", accepted)
+	}
+}
+
 // The document says what a key is for. DCP wants that; the switch lets documents pass that say nothing at all.
 func TestKeyRelationships(t *testing.T) {
 	for _, tc := range []struct {
