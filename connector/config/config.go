@@ -107,6 +107,7 @@ type Verifier struct {
 	KeyRelationships string   `json:"keyRelationships"`
 	ScopeEscalation  string   `json:"scopeEscalation"`
 	DeliveryFormat   string   `json:"deliveryFormat"`
+	SingleStatus     bool     `json:"singleStatus"`
 }
 
 // Protocol holds limits of the Dataspace Protocol's workers.

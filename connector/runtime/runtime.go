@@ -156,7 +156,7 @@ func (p *process) assemble(ctx context.Context) (err error) {
 	v := p.Config.Verifier
 	if p.verifier, err = dcp.NewVerifier(dcp.VerifierConfig{HTTP: p.httpClient(10 * time.Second), DIDHTTP: p.Config.Trust.DIDHTTP, Settings: dcp.Settings{
 		ClockSkew: v.MaxClockSkew.Std(), KeyRelationships: dcp.KeyRelationships(v.KeyRelationships),
-		ScopeEscalation: dcp.ScopeEscalation(v.ScopeEscalation), DeliveryFormat: dcp.DeliveryFormat(v.DeliveryFormat)}}); err != nil {
+		ScopeEscalation: dcp.ScopeEscalation(v.ScopeEscalation), DeliveryFormat: dcp.DeliveryFormat(v.DeliveryFormat), SingleStatus: v.SingleStatus}}); err != nil {
 		return err
 	}
 	start := map[Role]func(context.Context) error{Wallet: p.startWallet, Issuer: p.startIssuer, DataPlane: p.startDataPlane, ControlPlane: p.startControlPlane}
