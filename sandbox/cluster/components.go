@@ -64,6 +64,10 @@ func components(l layout, s *state, kube, coredns, self string) []component {
 			pki("client-ca-file", "ca.crt"), pki("cluster-signing-cert-file", "ca.crt"), pki("cluster-signing-key-file", "ca.key"),
 			// A busy machine is late with its heartbeats, and there is no other node to go to.
 			"--node-monitor-grace-period=120s",
+			// A new node takes pods only after the next look at it.
+			"--node-monitor-period=1s",
+			// At its default pace it takes 5 s just to get an account for each controller.
+			"--kube-api-qps=200", "--kube-api-burst=400",
 		),
 		controller(scheduler, "scheduler"),
 		{name: kubelet, argv: []string{
