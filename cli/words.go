@@ -10,11 +10,11 @@ import (
 	"github.com/kaphera/kaphera/client"
 )
 
-// stateWords says what a state of a negotiation means.
+// stateWords says what a state of a negotiation or a transfer means.
 func stateWords(state string) string {
 	switch state {
 	case "REQUESTED":
-		return "the consumer asked for a contract"
+		return "the consumer asked for it"
 	case "OFFERED":
 		return "the provider made an offer"
 	case "ACCEPTED":
@@ -26,7 +26,7 @@ func stateWords(state string) string {
 	case "FINALIZED":
 		return "the contract is concluded"
 	case "TERMINATED":
-		return "ended without an agreement"
+		return "ended"
 	case "STARTED":
 		return "the provider opened access"
 	case "COMPLETED":
@@ -71,13 +71,14 @@ func (a *app) printTrace(w io.Writer, t client.Trace) {
 			}
 		}
 		if c.Satisfied {
-			note("credential:", strings.TrimSpace(c.Credential+partyOf(c)))
+			note("credential:", strings.TrimSpace(first(c.CredentialType, c.Credential)+partyOf(c)))
 			if c.Value != c.Credential {
 				note("seen:", c.Value)
 			}
 			continue
 		}
 		note("constraint:", constraintOf(c))
+		note("credential:", c.CredentialType)
 		note("value seen:", first(c.Value, "none")+partyOf(c))
 		note("why:", c.Reason)
 		note("what to do:", c.Remedy)

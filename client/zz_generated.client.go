@@ -208,13 +208,14 @@ type CellStatus struct {
 
 // Check defines model for Check.
 type Check struct {
-	Credential  string `json:"credential,omitempty,omitzero"`
-	LeftOperand string `json:"leftOperand"`
-	Operator    string `json:"operator"`
-	Party       string `json:"party"`
-	Path        string `json:"path"`
-	Reason      string `json:"reason,omitempty,omitzero"`
-	Remedy      string `json:"remedy,omitempty,omitzero"`
+	Credential     string `json:"credential,omitempty,omitzero"`
+	CredentialType string `json:"credentialType,omitempty,omitzero"`
+	LeftOperand    string `json:"leftOperand"`
+	Operator       string `json:"operator"`
+	Party          string `json:"party"`
+	Path           string `json:"path"`
+	Reason         string `json:"reason,omitempty,omitzero"`
+	Remedy         string `json:"remedy,omitempty,omitzero"`
 
 	// RightOperand Any JSON, kept as it is
 	RightOperand json.RawMessage `json:"rightOperand"`

@@ -416,7 +416,7 @@ func refused() adminapi.Negotiation {
 		Reason:  &adminapi.Reason{Code: "policy-denied", Message: "the attestation is <13> months old", By: "own"},
 		History: []adminapi.Event{{At: at, State: "REQUESTED"}, {At: at.Add(time.Second), State: "TERMINATED", Detail: "refused"}},
 		Traces: []adminapi.Trace{{Phase: "negotiation", At: at, Checks: []adminapi.Check{
-			{Sentence: "The consumer is an active member.", Subject: "consumer", Party: "did:web:x", Value: "active", Satisfied: true, Credential: "urn:uuid:1"},
+			{Sentence: "The consumer is an active member.", Subject: "consumer", Party: "did:web:x", Value: "active", CredentialType: "MembershipCredential", Satisfied: true, Credential: "urn:uuid:1"},
 			{Sentence: "The attestation is younger than 12 months.", Subject: "provider", Party: "did:web:y", Value: "2025-09-01", Reason: "it is 13 months old", Remedy: "Have it attested again.",
 				LeftOperand: "AttestationAge", Operator: "lt", RightOperand: json.RawMessage(`"P12M"`)},
 		}}},
@@ -429,7 +429,7 @@ func TestARefusalIsToldInPlainWords(t *testing.T) {
 	p := b.get("/participants/oem/negotiations/n1")
 	for selector, want := range map[string]string{
 		".state .badge": "Ended without agreement", ".why p": "the attestation is <13> months old", ".check.no .sentence": "The attestation is younger than 12 months.",
-		".check.no .seen": "2025-09-01", ".check.no .reason": "it is 13 months old", ".check.no .remedy": "Have it attested again.", ".check.yes .seen": "active",
+		".check.no .seen": "2025-09-01", ".check.no .reason": "it is 13 months old", ".check.no .remedy": "Have it attested again.", ".check.yes .seen": "active", ".check.yes .type": "MembershipCredential",
 		".step:nth-child(2) small": "refused",
 	} {
 		if got := text(p, selector); got != want {

@@ -159,6 +159,14 @@ func sentence(c adminapi.Check) string {
 	return c.LeftOperand + " " + c.Operator + " " + string(c.RightOperand)
 }
 
+// partyWord is the role of the party that was looked at; where a check has none, it is just a party.
+func partyWord(c adminapi.Check) string {
+	if c.Subject == "" {
+		return "party"
+	}
+	return string(c.Subject)
+}
+
 func orNothing(v view, value string) string {
 	if value == "" {
 		return v.t("nothing")

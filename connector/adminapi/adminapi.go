@@ -309,13 +309,15 @@ type Check struct {
 	Operator     string          `json:"operator"`
 	RightOperand json.RawMessage `json:"rightOperand"`
 	Subject      profile.Subject `json:"subject"`
-	Party        string          `json:"party"`                // DID
-	Value        string          `json:"value"`                // value seen, as text; empty when none
-	Credential   string          `json:"credential,omitempty"` // id of the credential it was read from
-	Satisfied    bool            `json:"satisfied"`
-	Sentence     string          `json:"sentence"`
-	Reason       string          `json:"reason,omitempty"` // why not
-	Remedy       string          `json:"remedy,omitempty"`
+	Party        string          `json:"party"` // DID
+	Value        string          `json:"value"` // value seen, as text; empty when none
+	// CredentialType is the type of credential that the value is read from; empty when none is needed.
+	CredentialType string `json:"credentialType,omitempty"`
+	Credential     string `json:"credential,omitempty"` // id of the credential it was read from
+	Satisfied      bool   `json:"satisfied"`
+	Sentence       string `json:"sentence"`
+	Reason         string `json:"reason,omitempty"` // why not
+	Remedy         string `json:"remedy,omitempty"`
 }
 
 // --- health port ---

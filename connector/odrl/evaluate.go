@@ -256,7 +256,7 @@ func (ev *evaluation) atomic(ctx context.Context, c Constraint) verdict {
 		v = ev.judge(ctx, c, o, &check)
 	}
 	if o != nil {
-		check.Subject = o.Subject
+		check.Subject, check.CredentialType = o.Subject, o.Credential
 		check.Sentence = sentence(o.Operand, c, check.Value, ev.Lang)
 	}
 	if check.Satisfied = v == yes; !check.Satisfied && o != nil && check.Remedy == "" {
@@ -382,7 +382,7 @@ func (e *Evaluator) Membership(agent identity.Agent) adminapi.Trace {
 	good, refused := e.counting(agent, now)
 	t := adminapi.Trace{At: now.UTC(), Allowed: true, Checks: []adminapi.Check{}}
 	for i, ct := range e.profile.RequiredCredentials {
-		c := adminapi.Check{Path: fmt.Sprintf("$.requiredCredentials[%d]", i), LeftOperand: ct, Party: agent.ID, Sentence: "holds a valid " + ct}
+		c := adminapi.Check{Path: fmt.Sprintf("$.requiredCredentials[%d]", i), LeftOperand: ct, CredentialType: ct, Party: agent.ID, Sentence: "holds a valid " + ct}
 		if cred := newest(good, ct); cred != nil {
 			c.Satisfied, c.Credential, c.Value = true, cred.ID, cred.ID
 		} else {

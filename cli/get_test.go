@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kaphera/kaphera/client"
+)
+
+func supplier() client.Participant {
+	return client.Participant{
+		Name: "supplier", ManagedBy: "terraform", Revision: "1-ab",
+		Spec: client.ParticipantSpec{Organization: "brandt-guss", Cell: "shared", Profile: "automotive", Identity: client.Identity{Context: "brandt-guss", BusinessPartnerNumber: "BPNL0000000CAST1"},
+			Credentials: []client.HolderCredential{{Type: "MembershipCredential", Claims: json.RawMessage(`{"holderIdentifier":"BPNL0000000CAST1"}`)},
+				{Type: attestation, Claims: json.RawMessage(`{"completedAt":"2026-06-01T00:00:00Z"}`)}}},
+		Status: client.ParticipantStatus{DID: supplierDID,
+			Checks:     []client.OnboardingCheck{{Name: "ContactNamed", State: "Passed"}, {Name: "DIDReachable", State: "Failed", Reason: "the gateway answered 404"}},
+			Conditions: []client.Condition{{Type: "Ready", Status: "False", Reason: "NotOnboarded", Message: "waits for DIDReachable"}}},
+	}
+}
+
+func TestGetAndDescribe(t *testing.T) {
+	b := setup(t)
+	b.answer("GET /api/v1/participants", client.ParticipantList{Items: []client.Participant{supplier()}})
+	b.answer("GET /api/v1/participants/supplier", supplier())
+	b.answer("GET /api/v1/use-cases", client.UseCaseList{Items: []client.UseCase{}})
+	refused := negotiation("REQUESTED", "TERMINATED")
+	refused.Traces = []client.Trace{trace("2025-09-01T00:00:00Z", false)}
+	refused.Reason = client.Reason{Code: "policy-denied", By: "own", Message: "the attestation is 13 months old"}
+	b.answer("GET /api/v1/participants/oem/negotiations", client.NegotiationList{Items: []client.Negotiation{refused, negotiation("REQUESTED", "AGREED", "FINALIZED")}})
+	b.answer("GET /api/v1/participants/oem/negotiations/n1", refused)
+	b.golden("get-participants", b.run("get", "participants"))
+	b.golden("get-one-yaml", b.run("get", "participant", "supplier", "-o", "yaml"))
+	b.golden("get-none", b.run("get", "use-cases"))
+	b.golden("get-negotiations", b.run("get", "negotiations", "--participant", "oem"))
+	b.golden("describe-participant", b.run("describe", "participant", "supplier"))
+	b.golden("describe-negotiation", b.run("describe", "negotiation", "n1", "-p", "oem"))
+	b.tty = true
+	b.golden("describe-negotiation-tty", b.run("describe", "negotiation", "n1", "-p", "oem"))
+}
+
+func TestEveryKindIsListedAndRead(t *testing.T) {
+	b := setup(t)
+	for _, n := range nouns() {
+		path, flags := "/api/v1/"+n.name, []string{}
+		if n.ofParty {
+			path, flags = "/api/v1/participants/oem/"+n.name, []string{"-p", "oem"}
+		}
+		b.on("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"items":[{"name":"one","id":"one"}]}`))
+		})
+		b.on("GET "+path+"/one", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"name":"one","id":"one"}`))
+		})
+		for _, args := range [][]string{{"get", n.name}, {"get", n.aliases[0], "one"}, {"describe", n.name, "one"}} {
+			r := b.run(append(args, flags...)...)
+			lines := strings.Split(r.out, "\n")
+			if r.code != ExitOK || len(lines) < 2 || !strings.HasPrefix(lines[1], "one") || len(strings.Split(lines[0], "  ")) < len(n.columns) {
+				t.Errorf("%v: exit %d\n%s%s", args, r.code, r.out, r.err)
+			}
+		}
+	}
+}
+
+func TestAllPagesAreRead(t *testing.T) {
+	b := setup(t)
+	b.on("GET /api/v1/organizations", func(w http.ResponseWriter, r *http.Request) {
+		page := client.OrganizationList{Items: []client.Organization{{Name: "a"}}, Next: "a"}
+		if r.URL.Query().Get("after") == "a" {
+			page = client.OrganizationList{Items: []client.Organization{{Name: "b"}}}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(page)
+	})
+	if r := b.run("get", "organizations"); strings.Count(r.out, "\n") != 3 {
+		t.Errorf("got %s", r.out)
+	}
+}
+
+func TestOffersAndAssets(t *testing.T) {
+	b := setup(t)
+	file := filepath.Join(t.TempDir(), "asset.yaml")
+	if err := os.WriteFile(file, []byte("id: pcf\nproperties: {name: PCF}\ndataAddress: {type: HttpData, baseUrl: https://backend.example}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.answer("PUT /api/v1/participants/supplier/assets/pcf", client.Asset{ID: "pcf"})
+	b.answer("DELETE /api/v1/participants/supplier/assets/pcf", nil)
+	b.answer("DELETE /api/v1/participants/supplier/offers/o1", nil)
+	b.answer("POST /api/v1/participants/supplier/offers", client.Offer{ID: "pcf--carbon-footprint", State: "Offered", Assets: []string{"pcf"}})
+	for _, c := range []struct {
+		args []string
+		out  string
+	}{
+		{[]string{"asset", "put", "supplier", "-f", file}, "Asset pcf put."},
+		{[]string{"offer", "create", "supplier", "--asset", "pcf", "--use-case", "carbon-footprint"}, "Offer pcf--carbon-footprint: Offered"},
+		{[]string{"offer", "withdraw", "supplier", "o1"}, "Offer o1 withdrawn"},
+		{[]string{"asset", "delete", "supplier", "pcf"}, "Asset pcf removed"},
+	} {
+		if r := b.run(c.args...); r.code != ExitOK || !strings.Contains(r.out, c.out) {
+			t.Errorf("%v: %d %s%s", c.args, r.code, r.out, r.err)
+		}
+	}
+	b.input = `{"id":"pcf","dataAddress":{"type":"HttpData"},"properties":{}}`
+	if r := b.run("asset", "put", "supplier", "-f", "-"); r.code != ExitOK {
+		t.Errorf("from standard input: %d %s", r.code, r.err)
+	}
+	b.input = "id: pcf\ncolour: red\n"
+	if r := b.run("asset", "put", "supplier", "-f", "-"); r.code != ExitUsage || !strings.Contains(r.err, "colour") {
+		t.Errorf("an unknown field: %d %s", r.code, r.err)
+	}
+	b.on("POST /api/v1/participants/supplier/offers", func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, client.Problem{Status: 403, Code: "policy-denied", Title: "Forbidden", Detail: "the attestation is 13 months old", Trace: trace("2025-09-01T00:00:00Z", false)})
+	})
+	b.golden("offer-refused", b.run("offer", "create", "supplier", "--asset", "pcf", "--use-case", "carbon-footprint"))
+}
