@@ -13,8 +13,8 @@ import (
 	"github.com/kaphera/kaphera/connector/store"
 )
 
-func refuse(status int, code, format string, args ...any) *Refusal {
-	return &Refusal{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
+func refuse(status int, code, format string, args ...any) *RefusalError {
+	return &RefusalError{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // input is what an event brings with it.
@@ -53,6 +53,7 @@ func (e *Engine) enter(m *state.Machine, p *store.Process, before, after state.S
 			until := e.opt.Now().Add(e.opt.RetryFor)
 			p.MessageID, p.Attempts, p.SendUntil, p.LastError, p.Waiting = e.opt.NewID(), 0, &until, "", "the counterparty to take the "+f.Value
 			p.Next = &store.Next{}
+		default: // of one kind of process
 		}
 	}
 	if after.Step != before.Step && m.Sends(after) == "" {
@@ -170,6 +171,7 @@ func (e *Engine) stepTransfer(t *store.Transfer, seen bool, in input, side *stor
 			t.Flow, t.Next = f.Value, &store.Next{}
 		case state.EffectDropAddress:
 			side.DropAddress, side.Address = true, nil
+		default: // entered above, or kept by whoever received it
 		}
 	}
 	return nil
@@ -195,6 +197,6 @@ func (e *Engine) decideTransfer(t *store.Transfer, side *store.Side) {
 }
 
 // illegal turns an impossible event into an answer (DSP 2025-1 §5.1: invalid transition is 400).
-func illegal(err error) *Refusal {
+func illegal(err error) *RefusalError {
 	return refuse(http.StatusBadRequest, "illegal-state", "%s", err.Error())
 }

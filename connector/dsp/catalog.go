@@ -102,13 +102,14 @@ type page struct {
 const maxPage = 1000
 
 // readFilter reads the one filter that is supported, EDC's QuerySpec with a condition on the id; anything else is 400 (DSP 2025-1 §5.1).
-func readFilter(filter []json.RawMessage) (page, *Refusal) {
+func readFilter(filter []json.RawMessage) (page, *RefusalError) {
 	out := page{limit: maxPage}
 	for i, raw := range filter {
 		var q struct {
-			Offset, Limit    int
-			FilterExpression json.RawMessage
-			SortField        string
+			Offset           int             `json:"offset"`
+			Limit            int             `json:"limit"`
+			FilterExpression json.RawMessage `json:"filterExpression"`
+			SortField        string          `json:"sortField"`
 		}
 		bad := refuse(http.StatusBadRequest, "invalid", "$.filter[%d]: only offset, limit and a condition on the id are supported as filter", i)
 		if err := json.Unmarshal(raw, &q); err != nil || q.Offset < 0 || q.Limit < 0 || q.SortField != "" {

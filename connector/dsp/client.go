@@ -136,7 +136,10 @@ func (e *Engine) discover(ctx context.Context, counterparty, address string) (st
 		return "", unreachable(counterparty, err)
 	}
 	var versions struct {
-		ProtocolVersions []struct{ Version, Path string } `json:"protocolVersions"`
+		ProtocolVersions []struct {
+			Version string `json:"version"`
+			Path    string `json:"path"`
+		} `json:"protocolVersions"`
 	}
 	if err := json.Unmarshal(raw, &versions); err != nil {
 		return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "the version endpoint %s is not understood: %s", address, err)

@@ -106,7 +106,7 @@ func (e *Engine) begin(ctx context.Context, participant, id, counterparty, addre
 	return n, nil
 }
 
-// CommandNegotiation applies a command of a person: terminate, accept, release. A command that is not possible now is a Refusal (409).
+// CommandNegotiation applies a command of a person: terminate, accept, release. A command that is not possible now is a RefusalError (409).
 func (e *Engine) CommandNegotiation(ctx context.Context, participant, id string, on state.Trigger, reason *adminapi.Reason) (*store.Negotiation, error) {
 	p, err := e.lookupParticipant(ctx, participant)
 	if err != nil {
@@ -176,7 +176,7 @@ func (e *Engine) RequestTransfer(ctx context.Context, participant string, req ad
 	return t, nil
 }
 
-// CommandTransfer applies a command of a person: suspend, resume, complete, terminate. Not possible now is a Refusal (409).
+// CommandTransfer applies a command of a person: suspend, resume, complete, terminate. Not possible now is a RefusalError (409).
 func (e *Engine) CommandTransfer(ctx context.Context, participant, id string, on state.Trigger, reason *adminapi.Reason) (*store.Transfer, error) {
 	p, err := e.lookupParticipant(ctx, participant)
 	if err != nil {

@@ -36,10 +36,13 @@ const childEnv = "KAPHERA_DSP_CHILD"
 
 // childConfig is what a child connector is told. It listens on file descriptor 3, which the test keeps open over its death.
 type childConfig struct {
-	DSN, Name, DID, URL string
-	Endpoints           map[string]string
+	DSN       string            `json:"dsn"`
+	Name      string            `json:"name"`
+	DID       string            `json:"did"`
+	URL       string            `json:"url"`
+	Endpoints map[string]string `json:"endpoints"`
 	// KillAt ends the process with SIGKILL at this commit boundary, counted from 1: odd ones just before a commit, even ones just after.
-	KillAt int64
+	KillAt int64 `json:"killAt"`
 }
 
 func child() {
@@ -168,6 +171,7 @@ func (p *process) reviveIfDead() bool {
 // TestKillAtEveryCommitBoundary runs a negotiation between two connectors in processes of their own again and again, each time killing one
 // of them at the next boundary of its commits, starting it again, and comparing both databases at the end.
 func TestKillAtEveryCommitBoundary(t *testing.T) {
+	t.Parallel()
 	for _, victim := range []string{"provider", "consumer"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()

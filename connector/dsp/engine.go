@@ -176,15 +176,15 @@ func newUUID() string {
 	return string(out)
 }
 
-// Refusal is an error that a caller of the engine, or a counterparty, may read: a stable code, an HTTP status and words.
-type Refusal struct {
+// RefusalError is an error that a caller of the engine, or a counterparty, may read: a stable code, an HTTP status and words.
+type RefusalError struct {
 	Status  int
 	Code    string
 	Message string
 	Trace   *adminapi.Trace
 }
 
-func (r *Refusal) Error() string { return r.Message }
+func (r *RefusalError) Error() string { return r.Message }
 
 // lookupParticipant reads a participant that may act now.
 func (e *Engine) lookupParticipant(ctx context.Context, name string) (*store.Participant, error) {

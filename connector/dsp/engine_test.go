@@ -139,7 +139,7 @@ func TestAnAttestationThatIsTooOldWithholdsTheOffer(t *testing.T) {
 		t.Errorf("the catalog has %v, %v", datasets, err)
 	}
 	_, err = consumer.engine.Negotiate(t.Context(), consumer.ctx, adminapi.NegotiationRequest{Counterparty: supplier, OfferID: offerID})
-	var refusal *dsp.Refusal
+	var refusal *dsp.RefusalError
 	if !errors.As(err, &refusal) || refusal.Code != "not-found" {
 		t.Errorf("negotiating a withheld offer: %v", err)
 	}
@@ -346,7 +346,7 @@ func TestProviderOffersFirstAndConsumerAccepts(t *testing.T) {
 
 func TestTerminationReachesTheOtherSide(t *testing.T) {
 	_, provider, consumer := world(t, func(o *dsp.Options) {
-		o.Guard = func(n *store.Negotiation, on state.Trigger) string {
+		o.Guard = func(_ *store.Negotiation, on state.Trigger) string {
 			return map[state.Trigger]string{state.CommandFinalize: "a person"}[on]
 		}
 	})

@@ -114,7 +114,7 @@ func (e *Engine) serve(route, errorType string, handle protocolHandler) http.Han
 
 // errorAnswer maps an error to the protocol's error body. What is not a refusal is ours to fix: it is logged and its text stays here.
 func (e *Engine) errorAnswer(ctx context.Context, r *http.Request, errorType string, err error) answer {
-	var refusal *Refusal
+	var refusal *RefusalError
 	var invalid *wire.Error
 	switch {
 	case errors.As(err, &refusal):
@@ -137,7 +137,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the caller has gone away
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // the caller may be gone
 }
 
 // read reads and parses the message of a request.

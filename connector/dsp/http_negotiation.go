@@ -190,7 +190,7 @@ type received struct {
 	row   *store.Negotiation
 	agent identity.Agent
 	// missing is set when the sender lacks a credential that the profile requires.
-	missing *Refusal
+	missing *RefusalError
 	message *wire.Message
 	id      string // of the message
 }
@@ -244,7 +244,7 @@ func messageID(m *wire.Message, row *store.Process) string {
 	if m.ID != "" {
 		return m.ID
 	}
-	raw, _ := json.Marshal(m) // a parsed message always marshals
+	raw, _ := json.Marshal(m) //nolint:errchkjson // a parsed message always marshals
 	sum := sha256.Sum256(append(raw, strconv.FormatInt(row.Version, 10)...))
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
@@ -328,7 +328,7 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 		if err := e.judgeOffer(ctx, p, &judged, in.message.Policy, &in.agent); err != nil {
 			return answer{}, err
 		}
-		var refusal *Refusal
+		var refusal *RefusalError
 		if errors.As(sameAsOffered(current, in.message), &refusal) {
 			judged.Denial = &adminapi.Reason{Code: "offer-changed", By: "own", Message: refusal.Message}
 		}

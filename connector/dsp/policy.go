@@ -46,16 +46,16 @@ func subjectOf(r state.Role) profile.Subject {
 	return profile.SubjectConsumer
 }
 
-// verify proves who sent a message, and that the profile's required credentials are held. Membership that is missing is a Refusal with its
+// verify proves who sent a message, and that the profile's required credentials are held. Membership that is missing is a RefusalError with its
 // trace, which a caller that keeps traces may use instead.
-func (e *Engine) verify(ctx context.Context, p *store.Participant, r *http.Request, ev *odrl.Evaluator, scopes []string) (identity.Agent, *Refusal, error) {
+func (e *Engine) verify(ctx context.Context, p *store.Participant, r *http.Request, ev *odrl.Evaluator, scopes []string) (identity.Agent, *RefusalError, error) {
 	agent, err := e.authenticate(ctx, p, r, scopes)
 	if err != nil {
 		return identity.Agent{}, nil, err
 	}
 	if m := ev.Membership(agent); !m.Allowed {
 		m.By = p.DID
-		return agent, &Refusal{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(m), Trace: &m}, nil
+		return agent, &RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(m), Trace: &m}, nil
 	}
 	return agent, nil, nil
 }

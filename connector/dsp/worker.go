@@ -64,7 +64,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			continue
 		}
 		if err := e.rest(ctx, err != nil); err != nil {
-			return nil //nolint:nilerr // ctx has ended, which is how Run ends
+			return nil // ctx has ended, which is how Run ends
 		}
 	}
 }
@@ -131,7 +131,7 @@ func (e *Engine) advanceNegotiation(ctx context.Context, n *store.Negotiation) (
 	}
 	sending := state.Negotiation.Sends(machineState(&n.Process, false, "")) != ""
 	result := outcome{}
-	if sending && !(n.Step == state.Terminating && n.CounterpartyPID == "") {
+	if sending && (n.Step != state.Terminating || n.CounterpartyPID != "") {
 		result = e.attempt(ctx, p, &n.Process, func() (*outgoing, error) { return e.negotiationMessage(ctx, p, n) })
 	}
 	return e.opt.Store.UpdateNegotiation(ctx, n.Ctx, n.ID, "", func(row *store.Negotiation, _ bool) (store.Side, error) {
@@ -177,7 +177,7 @@ func (e *Engine) advanceTransfer(ctx context.Context, t *store.Transfer) (*store
 	}
 	sending := state.Transfer.Sends(machineState(&t.Process, false, "")) != ""
 	result := outcome{}
-	if sending && !(t.Step == state.Terminating && t.CounterpartyPID == "") {
+	if sending && (t.Step != state.Terminating || t.CounterpartyPID != "") {
 		result = e.attempt(ctx, p, &t.Process, func() (*outgoing, error) { return e.transferMessage(ctx, p, t) })
 	}
 	return e.opt.Store.UpdateTransfer(ctx, t.Ctx, t.ID, "", func(row *store.Transfer, _ bool) (store.Side, error) {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -83,8 +82,9 @@ func (p *people) give(did, credentialType string, subject map[string]any) {
 }
 
 type token struct {
-	ClientID, Audience string
-	Scopes             []string
+	ClientID string   `json:"clientId"`
+	Audience string   `json:"audience"`
+	Scopes   []string `json:"scopes"`
 }
 
 func (p *people) Token(_ context.Context, local identity.Local, audience string, scopes []string) (string, error) {
@@ -205,7 +205,7 @@ func newSide(t *testing.T, who *people, name, did string, opts ...option) *side 
 	}))
 	t.Cleanup(s.server.Close)
 	options := dsp.Options{Store: s.store, Identity: who, DataPlane: s.flows, HTTP: &http.Client{Timeout: 10 * time.Second}, PublicURL: s.server.URL,
-		MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
 	for _, o := range opts {
 		o(&options)
 	}
@@ -224,7 +224,12 @@ func newSide(t *testing.T, who *people, name, did string, opts ...option) *side 
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.engine.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-done })
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 

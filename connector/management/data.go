@@ -37,9 +37,9 @@ func (s *server) data(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	res, err := s.Fetch.Do(req)
+	res, err := s.Fetch.Do(req) // #nosec G704 -- the client checks every address, see dcp.NewHTTPClient
 	if err != nil {
-		s.fail(w, r, &dsp.Refusal{Status: http.StatusBadGateway, Code: "counterparty-unreachable", Message: "the provider's data plane could not be reached: " + err.Error()})
+		s.fail(w, r, &dsp.RefusalError{Status: http.StatusBadGateway, Code: "counterparty-unreachable", Message: "the provider's data plane could not be reached: " + err.Error()})
 		return
 	}
 	defer func() { _ = res.Body.Close() }()
@@ -61,7 +61,7 @@ func (s *server) notStarted(r *http.Request, p *store.Participant) error {
 	if err != nil {
 		return describe(err, "transfer", r.PathValue("id"))
 	}
-	return &dsp.Refusal{Status: http.StatusConflict, Code: "conflict", Message: "transfer " + t.ID + " is " + t.State + ": data can be fetched while it is STARTED"}
+	return &dsp.RefusalError{Status: http.StatusConflict, Code: "conflict", Message: "transfer " + t.ID + " is " + t.State + ": data can be fetched while it is STARTED"}
 }
 
 // dataRequest asks for the path and query of r below the address. EDC's data planes want the bare token, the standard's a bearer token; an
@@ -69,7 +69,7 @@ func (s *server) notStarted(r *http.Request, p *store.Participant) error {
 func dataRequest(r *http.Request, address *dps.DataAddress) (*http.Request, error) {
 	u, err := url.Parse(address.Endpoint)
 	if err != nil || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, &dsp.Refusal{Status: http.StatusBadGateway, Code: "counterparty-refused", Message: "the provider's data address " + address.Endpoint + " is not an http(s) address"}
+		return nil, &dsp.RefusalError{Status: http.StatusBadGateway, Code: "counterparty-refused", Message: "the provider's data address " + address.Endpoint + " is not an http(s) address"}
 	}
 	if path := r.PathValue("path"); path != "" {
 		u = u.JoinPath(strings.Split(path, "/")...)
@@ -77,7 +77,7 @@ func dataRequest(r *http.Request, address *dps.DataAddress) (*http.Request, erro
 	if r.URL.RawQuery != "" {
 		u.RawQuery = r.URL.RawQuery
 	}
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, u.String(), nil) // #nosec G704 -- as above
 	if err != nil {
 		return nil, err
 	}

@@ -200,7 +200,7 @@ func (s *server) edcCreateAsset(r *http.Request, p *store.Participant) (any, err
 }
 
 func alreadyThere(kind, id string) error {
-	return &dsp.Refusal{Status: http.StatusConflict, Code: "conflict", Message: fmt.Sprintf("there is a %s %q already", kind, id)}
+	return &dsp.RefusalError{Status: http.StatusConflict, Code: "conflict", Message: fmt.Sprintf("there is a %s %q already", kind, id)}
 }
 
 func (s *server) edcUpdateAsset(r *http.Request, p *store.Participant) (any, error) {

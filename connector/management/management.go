@@ -127,11 +127,11 @@ func (s *server) participant(r *http.Request) (*store.Participant, error) {
 }
 
 func notFound(kind, id string) error {
-	return &dsp.Refusal{Status: http.StatusNotFound, Code: "not-found", Message: fmt.Sprintf("there is no %s %q", kind, id)}
+	return &dsp.RefusalError{Status: http.StatusNotFound, Code: "not-found", Message: fmt.Sprintf("there is no %s %q", kind, id)}
 }
 
 func invalid(format string, args ...any) error {
-	return &dsp.Refusal{Status: http.StatusUnprocessableEntity, Code: "invalid", Message: fmt.Sprintf(format, args...)}
+	return &dsp.RefusalError{Status: http.StatusUnprocessableEntity, Code: "invalid", Message: fmt.Sprintf(format, args...)}
 }
 
 // describe turns ErrNotFound into words about what was looked for.
@@ -149,7 +149,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (s *server) errorBody(r *http.Request, err error) (int, adminapi.Error) {
-	var refusal *dsp.Refusal
+	var refusal *dsp.RefusalError
 	var policy *odrl.Error
 	switch {
 	case errors.As(err, &refusal):
@@ -171,7 +171,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the caller has gone away
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // the caller may be gone
 }
 
 // decode reads a JSON body strictly: a member that is not known is refused by name.

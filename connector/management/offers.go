@@ -147,7 +147,7 @@ func (s *server) selfCheck(ctx context.Context, p *store.Participant, policy *od
 	trace, err := s.Engine.SelfCheck(ctx, p, policy)
 	if err != nil {
 		s.Log.WarnContext(ctx, "own credentials could not be read", "participant", p.Ctx, "error", err)
-		return nil, &dsp.Refusal{Status: http.StatusServiceUnavailable, Code: "identity-unavailable",
+		return nil, &dsp.RefusalError{Status: http.StatusServiceUnavailable, Code: "identity-unavailable",
 			Message: "the participant's own credentials could not be verified now, so nothing can be offered: " + err.Error()}
 	}
 	return &trace, nil
@@ -190,7 +190,7 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 		return nil, err
 	}
 	if trace != nil && !trace.Allowed {
-		return nil, &dsp.Refusal{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(*trace), Trace: trace}
+		return nil, &dsp.RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(*trace), Trace: trace}
 	}
 	if err := s.Store.PutDefinition(r.Context(), d); err != nil {
 		return nil, err

@@ -80,7 +80,9 @@ func edcExchange(t *testing.T, supplier, buyer *connector, backend, value string
 		"protocol":"dataspace-protocol-http:2025-1","policy":{"@context":"http://www.w3.org/ns/odrl.jsonld","@type":"Offer","@id":"`+offerID+`","assigner":"`+supplier.did("supplier")+`",
 		"target":"asset-1","permission":[{"action":"use"}],"prohibition":[],"obligation":[]}}`, http.StatusOK)
 	negotiation := "buyer/v3/contractnegotiations/" + n["@id"].(string)
-	buyer.until("FINALIZED", func() bool { return buyer.edc(t, http.MethodGet, negotiation+"/state", "", http.StatusOK)["state"] == "FINALIZED" })
+	buyer.until("FINALIZED", func() bool {
+		return buyer.edc(t, http.MethodGet, negotiation+"/state", "", http.StatusOK)["state"] == "FINALIZED"
+	})
 	agreement := buyer.edc(t, http.MethodGet, negotiation, "", http.StatusOK)["contractAgreementId"].(string)
 	if a := buyer.edc(t, http.MethodGet, negotiation+"/agreement", "", http.StatusOK); a["@id"] != agreement || a["consumerId"] != buyer.did("buyer") {
 		t.Errorf("agreement %v", a)
@@ -89,7 +91,9 @@ func edcExchange(t *testing.T, supplier, buyer *connector, backend, value string
 	tp := buyer.edc(t, http.MethodPost, "buyer/v3/transferprocesses", `{`+vocab+`,"@type":"TransferRequest","counterPartyAddress":"`+address+`",
 		"protocol":"dataspace-protocol-http:2025-1","contractId":"`+agreement+`","transferType":"HttpData-PULL"}`, http.StatusOK)
 	transfer := "buyer/v3/transferprocesses/" + tp["@id"].(string)
-	buyer.until("STARTED", func() bool { return buyer.edc(t, http.MethodGet, transfer+"/state", "", http.StatusOK)["state"] == "STARTED" })
+	buyer.until("STARTED", func() bool {
+		return buyer.edc(t, http.MethodGet, transfer+"/state", "", http.StatusOK)["state"] == "STARTED"
+	})
 	edr := buyer.edc(t, http.MethodGet, "buyer/v3/edrs/"+tp["@id"].(string)+"/dataaddress", "", http.StatusOK)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, edr["endpoint"].(string), nil)
 	if err != nil {

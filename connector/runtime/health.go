@@ -93,7 +93,7 @@ func (h *health) ready(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(out) // the caller has gone away
+	_ = json.NewEncoder(w).Encode(out) //nolint:errchkjson // the caller may be gone
 }
 
 func (c *check) result(ctx context.Context) error {

@@ -81,7 +81,8 @@ func (d *Definition) Selects(a *Asset) bool {
 			value = fmt.Sprint(v)
 		}
 		right := rightStrings(c.OperandRight)
-		if !(c.Operator == "=" && len(right) == 1 && right[0] == value) && !(c.Operator == "in" && slices.Contains(right, value)) {
+		equal := c.Operator == "=" && len(right) == 1 && right[0] == value
+		if !equal && (c.Operator != "in" || !slices.Contains(right, value)) {
 			return false
 		}
 	}

@@ -161,6 +161,7 @@ func (m *Machine) Apply(s State, e Event) (State, []Effect, error) {
 		}
 		s.Held = false
 		return s, []Effect{{EffectDecide, ""}}, nil
+	default: // in the table
 	}
 	t := m.find(s, e.On)
 	if t == nil || (s.Held && isCommand(e.On) && e.On != CommandTerminate) {

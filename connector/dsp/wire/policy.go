@@ -67,7 +67,7 @@ func Agreement(id string, p *odrl.Policy, target, assigner, assignee string, at 
 func encodePolicy(out policy, p *odrl.Policy) json.RawMessage {
 	out.Profile = p.Profiles
 	out.Permission, out.Prohibition, out.Obligation = rules(p.Permissions), rules(p.Prohibitions), rules(p.Obligations)
-	raw, _ := json.Marshal(out) // strings, and raw JSON that was parsed before, always marshal
+	raw, _ := json.Marshal(out) //nolint:errchkjson // strings, and raw JSON that was parsed before, always marshal
 	return raw
 }
 

@@ -90,7 +90,7 @@ func (s *Server) exec(tb testing.TB, sql string) {
 	if err != nil {
 		tb.Fatalf("connect to the test's PostgreSQL: %v", err)
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }()
 	if _, err := conn.Exec(ctx, sql); err != nil {
 		tb.Fatalf("%s: %v", sql, err)
 	}
@@ -117,7 +117,8 @@ func Start() (*Server, error) {
 	}
 	s := &Server{dir: dir, log: &bytes.Buffer{}, done: make(chan struct{})}
 	data := filepath.Join(dir, "data")
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	// #nosec G204 -- programs of the PostgreSQL that was found
+	initdb := exec.CommandContext(context.Background(), filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: cred}
 	if out, err := initdb.CombinedOutput(); err != nil {
 		_ = os.RemoveAll(dir)
@@ -134,7 +135,7 @@ func Start() (*Server, error) {
 }
 
 func (s *Server) start(bin, data string, cred *syscall.Credential) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -142,7 +143,8 @@ func (s *Server) start(bin, data string, cred *syscall.Credential) error {
 	_ = listener.Close()
 	s.log.Reset()
 	s.done = make(chan struct{})
-	s.cmd = exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.Port), "-c", "listen_addresses=127.0.0.1",
+	// #nosec G204 -- as above
+	s.cmd = exec.CommandContext(context.Background(), filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.Port), "-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "ssl=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB")
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.log, s.log
 	// The server dies with the test binary, also when that is killed. The death signal follows the starting thread, which is therefore kept.

@@ -22,7 +22,7 @@ func TestDatabasesAreApart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close(t.Context())
+		defer func() { _ = conn.Close(t.Context()) }()
 		if _, err := conn.Exec(t.Context(), "CREATE TABLE only_here ()"); err != nil {
 			t.Fatal(err)
 		}
