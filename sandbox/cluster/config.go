@@ -28,7 +28,7 @@ type values struct {
 }
 
 func newValues(l layout, s *state) (values, error) {
-	cni, ok := cniFolder()
+	cni, ok := cniFolder(cniFolders)
 	if !ok {
 		return values{}, fmt.Errorf("no network plug-ins in %v; install the package %s", cniFolders, cniPackage)
 	}

@@ -38,8 +38,8 @@ const cniPackage = "containernetworking-plugins"
 // cniFolders are where distributions put the network plug-ins.
 var cniFolders = []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"}
 
-func cniFolder() (string, bool) {
-	for _, dir := range cniFolders {
+func cniFolder(candidates []string) (string, bool) {
+	for _, dir := range candidates {
 		if _, err := os.Stat(filepath.Join(dir, "ptp")); err == nil {
 			return dir, true
 		}
@@ -49,16 +49,13 @@ func cniFolder() (string, bool) {
 
 // prepareHost checks what the machine must have and installs missing packages.
 func prepareHost(ctx context.Context, report Report) error {
-	if runtime.GOOS != "linux" {
-		return fmt.Errorf("the sandbox needs Linux, this is %s; use a cluster you have with CLUSTER=existing, or CLUSTER=kind", runtime.GOOS)
-	}
-	if uid := os.Geteuid(); uid != 0 {
-		return fmt.Errorf("the sandbox needs root, this is user %d: it makes network namespaces and mounts; run it with sudo, or use CLUSTER=existing or CLUSTER=kind", uid)
+	if err := checkHost(runtime.GOOS, os.Geteuid()); err != nil {
+		return err
 	}
 	if _, _, err := cgroupRoots(); err != nil {
 		return err
 	}
-	missing := missingPackages()
+	missing := missingPackages(componentPath, cniFolders)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -67,28 +64,38 @@ func prepareHost(ctx context.Context, report Report) error {
 		return fmt.Errorf("missing %s, and installing failed: %w; install with your package manager, for example `apt-get install -y --no-install-recommends %s`",
 			strings.Join(missing, ", "), err, strings.Join(missing, " "))
 	}
-	if still := missingPackages(); len(still) > 0 {
+	if still := missingPackages(componentPath, cniFolders); len(still) > 0 {
 		return fmt.Errorf("%s installed, but its programs are still not on PATH or in %s", strings.Join(still, ", "), strings.Join(cniFolders, ", "))
 	}
 	return nil
 }
 
-func missingPackages() []string {
+func checkHost(system string, uid int) error {
+	if system != "linux" {
+		return fmt.Errorf("the sandbox needs Linux, this is %s; use a cluster you have with CLUSTER=existing, or CLUSTER=kind", system)
+	}
+	if uid != 0 {
+		return fmt.Errorf("the sandbox needs root, this is user %d: it makes network namespaces and mounts; run it with sudo, or use CLUSTER=existing or CLUSTER=kind", uid)
+	}
+	return nil
+}
+
+// missingPackages looks where components will look, not on this command's PATH.
+func missingPackages(path string, cni []string) []string {
 	var missing []string
 	for _, n := range needs {
-		if !onPath(n.program) && !slices.Contains(missing, n.pkg) {
+		if !onPath(n.program, path) && !slices.Contains(missing, n.pkg) {
 			missing = append(missing, n.pkg)
 		}
 	}
-	if _, ok := cniFolder(); !ok {
+	if _, ok := cniFolder(cni); !ok {
 		missing = append(missing, cniPackage)
 	}
 	return missing
 }
 
-// onPath looks where components will look, not just on this command's PATH.
-func onPath(program string) bool {
-	for _, dir := range filepath.SplitList(strings.TrimPrefix(componentEnv()[0], "PATH=")) {
+func onPath(program, path string) bool {
+	for _, dir := range filepath.SplitList(path) {
 		if info, err := os.Stat(filepath.Join(dir, program)); err == nil && info.Mode()&0o111 != 0 {
 			return true
 		}

@@ -132,6 +132,14 @@ func (l layout) ensure(ctx context.Context, c component) (started bool, err erro
 			return false, fmt.Errorf("restart %s: %w", c.name, err)
 		}
 	}
+	// One that was started just before a crash has no record.
+	unrecorded, err := processesRunning(c.argv)
+	if err != nil {
+		return false, err
+	}
+	if err := endProcesses(ctx, unrecorded, 10*time.Second); err != nil {
+		return false, fmt.Errorf("restart %s: %w", c.name, err)
+	}
 	if err := os.MkdirAll(l.path("logs"), 0o755); err != nil {
 		return false, err
 	}
@@ -164,9 +172,33 @@ func (l layout) ensure(ctx context.Context, c component) (started bool, err erro
 	return true, writeJSON(l.record(c.name), p)
 }
 
+const componentPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// processesRunning are the processes with exactly these arguments. Components'
+// arguments name their cluster's folder, so no other program has them.
+func processesRunning(argv []string) ([]int, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil || string(data) != strings.Join(argv, "\x00")+"\x00" {
+			continue // another program, or it has ended
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
 // componentEnv is all that components inherit: no proxy, no credential.
 func componentEnv() []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
+	return []string{"PATH=" + componentPath, "HOME=/root"}
 }
 
 // endProcesses asks, then forces, and returns when all are gone.

@@ -81,6 +81,25 @@ func TestNamesAreCheckedBeforeAnythingIsMade(t *testing.T) {
 	}
 }
 
+func TestWhatTheMachineLacksIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	for _, program := range []string{"containerd", "ctr", "containerd-shim-runc-v2", "nft", "ip", "nsenter", "mount", "iptables", "conntrack"} {
+		must(t, os.WriteFile(filepath.Join(dir, program), nil, 0o700))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "runc"), nil, 0o600)) // there, but no program
+	if got, want := missingPackages(dir, []string{dir}), []string{"runc", cniPackage}; !slices.Equal(got, want) {
+		t.Errorf("missing %v, want %v", got, want)
+	}
+	for want, err := range map[string]error{"needs root, this is user 1000": checkHost("linux", 1000), "this is darwin": checkHost("darwin", 0)} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+	if err := checkHost("linux", 0); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEveryComponentKeepsToItsCluster(t *testing.T) {
 	one, other := testLayout(t, "one"), testLayout(t, "two")
 	s := &state{Name: "one", Slot: 205}

@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == holdCommand {
+		hold(os.Args[2])
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -148,6 +152,55 @@ func TestClusterFromUpToDown(t *testing.T) {
 		nothingLeft(t, f)
 		must(t, cluster.Down(t.Context(), name, report(t)))
 	})
+}
+
+// An up that is interrupted at any of its stages is finished by the next one.
+func TestUpInterruptedIsFinishedByTheNext(t *testing.T) {
+	name := fmt.Sprintf("t-%06x", rand.N(1<<24))
+	t.Cleanup(func() {
+		if err := cluster.Down(context.Background(), name, report(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	for stage := 1; ; stage++ {
+		ctx, interrupt := context.WithCancel(t.Context())
+		lines := 0
+		_, err := cluster.Up(ctx, cluster.Options{Name: name}, func(line string) {
+			t.Logf("stage %d: %s", stage, line)
+			if lines++; lines == stage {
+				interrupt()
+			}
+		})
+		interrupt()
+		if err == nil {
+			break // fewer stages are left than were let through
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("interrupted at stage %d: %v", stage, err)
+		}
+	}
+	f := up(t, name)
+	must(t, f.running(t))
+	must(t, os.Remove(f.dir+"/run/kube-scheduler.json")) // a crash right after its start
+	f.up(t)
+	schedulers := 0
+	for _, line := range processesOf(t, f) {
+		if strings.Contains(line, " kube-scheduler ") {
+			schedulers++
+		}
+	}
+	if schedulers != 1 {
+		t.Errorf("%d schedulers run", schedulers)
+	}
+	release := holdPort(t, f, "443")
+	_, err := cluster.Up(t.Context(), cluster.Options{Name: name}, report(t))
+	if err == nil {
+		t.Fatal("up succeeded although the gateway's port is taken")
+	}
+	wantContains(t, err.Error(), "agent ended", f.info.Node+":443", "address already in use", "what to do")
+	release()
+	f.up(t)
+	must(t, f.running(t))
 }
 
 func TestUpRefusesAnotherDomainForTheSameCluster(t *testing.T) {

@@ -3,7 +3,14 @@
 package clustertest
 
 import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -114,6 +121,52 @@ func nothingLeft(t *testing.T, f *fixture) {
 	for _, link := range links {
 		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, f.dir) {
 			t.Errorf("%s still points into the cluster's folder", link)
+		}
+	}
+}
+
+const holdCommand = "hold-port"
+
+// hold listens on an address, says so, and waits for its standard input to end.
+func hold(address string) {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+	fmt.Println(err)
+	if err == nil {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = l.Close()
+	}
+}
+
+// holdPort takes a port of the cluster's node, away from its agent, until the
+// returned function is called.
+func holdPort(t *testing.T, f *fixture, port string) (release func()) {
+	t.Helper()
+	exe, err := os.Executable()
+	must(t, err)
+	killMatching(t, f.dir, "agent")
+	var in io.WriteCloser
+	var cmd *exec.Cmd
+	waitFor(t, "the port to be free", func() error {
+		cmd = exec.CommandContext(t.Context(), "nsenter", "--net=/run/netns/kaphera-"+f.info.Name, "--", exe, holdCommand, net.JoinHostPort(f.info.Node, port))
+		if in, err = cmd.StdinPipe(); err != nil {
+			return err
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err == nil && line == "<nil>\n" {
+			return nil
+		}
+		return errors.Join(fmt.Errorf("listening: %s", line), err, in.Close(), cmd.Wait())
+	})
+	return func() {
+		if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+			t.Error(err)
 		}
 	}
 }
