@@ -48,7 +48,7 @@ func TestNegotiationAndTransfer(t *testing.T) {
 	if states(n.History) != all || states(p.History) != all {
 		t.Errorf("consumer went through %s, provider through %s", states(n.History), states(p.History))
 	}
-	if len(n.Traces) != 1 || len(p.Traces) != 1 || !n.Traces[0].Allowed || n.Traces[0].Checks[0].Party != supplier {
+	if len(n.Traces) != 2 || len(p.Traces) != 2 || !n.Traces[1].Allowed || n.Traces[1].Checks[0].Party != supplier || p.Traces[0].Checks[0].Party != buyer {
 		t.Errorf("traces: consumer %s, provider %s", describe(n.Traces), describe(p.Traces))
 	}
 	ours, err := consumer.store.AgreementOf(t.Context(), consumer.ctx, n.ID)
@@ -158,7 +158,7 @@ func TestTheConsumerRefusesWhatTheProviderOffersAllTheSame(t *testing.T) {
 	if n.Reason.Code != "policy-denied" || n.Reason.By != "own" || !strings.Contains(n.Reason.Message, old[:10]) || !strings.Contains(n.Reason.Message, "renew the attestation") {
 		t.Errorf("reason %+v does not name the value seen (%s) and what to do", n.Reason, old)
 	}
-	if states(n.History) != "REQUESTED AGREED TERMINATED" || len(n.Traces) != 1 || n.Traces[0].Allowed {
+	if states(n.History) != "REQUESTED AGREED TERMINATED" || len(n.Traces) != 2 || n.Traces[1].Allowed {
 		t.Errorf("history %s, traces %s", states(n.History), describe(n.Traces))
 	}
 	p := provider.wait(provider.peer(n).ID, "TERMINATED", at(state.Terminated))
@@ -288,6 +288,31 @@ func TestAnswersThatAreLost(t *testing.T) {
 			t.Errorf("%s has %d negotiations, %v", s.ctx, len(all), err)
 		}
 	}
+}
+
+// TestRefusalOfWhatWasTaken: a counterparty that does not recognise repeats takes a message, its answer is lost, and it refuses the repeat.
+// Its state says that it has the message.
+func TestRefusalOfWhatWasTaken(t *testing.T) {
+	var hold atomic.Bool
+	hold.Store(true)
+	_, provider, consumer := world(t, func(o *dsp.Options) {
+		o.Guard = func(_ *store.Negotiation, on state.Trigger) string {
+			return map[state.Trigger]string{state.CommandFinalize: "a person"}[on]
+		}
+	})
+	offerID := provider.offer("pcf", openPolicy)
+	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/agreement/verification") {
+			return true
+		}
+		if hold.Swap(false) {
+			provider.engine.Handler().ServeHTTP(discard{header: http.Header{}}, r)
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		return false
+	}
+	n := consumer.negotiate(offerID)
+	consumer.wait(n.ID, "VERIFIED", at(state.Verified))
 }
 
 type discard struct{ header http.Header }

@@ -107,6 +107,14 @@ func (e *Engine) judgeOffer(ctx context.Context, p *store.Participant, n *store.
 	if err != nil {
 		return err
 	}
+	ev, err := e.Evaluator(p)
+	if err != nil {
+		return err
+	}
+	if m := ev.Membership(*peer); len(m.Checks) > 0 { // whom the profile lets in at all belongs to the record
+		m.By, m.Phase = p.DID, profile.PhaseNegotiation
+		n.Traces = append(n.Traces, m)
+	}
 	n.Traces, n.Denial = append(n.Traces, j.trace), j.denial
 	return nil
 }
@@ -359,7 +367,7 @@ func (e *Engine) counterOffer(ctx context.Context, p *store.Participant, r *http
 // deny adds a missing membership of the sender to the verdict.
 func (in *received) deny(judged *store.Negotiation) {
 	if in.missing != nil {
-		judged.Traces, judged.Denial = append(judged.Traces, *in.missing.Trace), denied(in.missing.Message)
+		judged.Denial = denied(in.missing.Message)
 	}
 }
 

@@ -241,14 +241,14 @@ func (e *Engine) deliver(ctx context.Context, p *store.Participant, row *store.P
 	case !errors.As(err, &refused):
 		return outcome{err: err}
 	}
-	return e.refusedOutcome(ctx, row, out, authorization, refused)
+	return e.refusedOutcome(ctx, p, row, out, refused)
 }
 
 // settleAttempts is how often a refusal is tried again that a counterparty may take back by itself: one that has not stored its own
 // state yet (404, 409), or could not verify an identity for the moment (401, 403).
 const settleAttempts = 8
 
-func (e *Engine) refusedOutcome(ctx context.Context, row *store.Process, out *outgoing, authorization string, refused *refusedError) outcome {
+func (e *Engine) refusedOutcome(ctx context.Context, p *store.Participant, row *store.Process, out *outgoing, refused *refusedError) outcome {
 	passing := refused.status == http.StatusUnauthorized || refused.status == http.StatusForbidden || refused.status == http.StatusConflict ||
 		(refused.status == http.StatusNotFound && !out.first)
 	if row.Step == state.Terminating && (refused.status == http.StatusNotFound || refused.status == http.StatusConflict) {
@@ -260,14 +260,8 @@ func (e *Engine) refusedOutcome(ctx context.Context, row *store.Process, out *ou
 	if passing && row.Attempts+1 < settleAttempts {
 		return outcome{err: refused}
 	}
-	// It may have taken the message before: then its state says so.
-	if !out.first {
-		answer, _, err := e.exchange(ctx, http.MethodGet, join(row.Address, out.process, pathID(row.CounterpartyPID)), authorization, nil, maxAnswer)
-		if err == nil {
-			if m, err := wire.Parse(answer, wire.ContractNegotiation, wire.TransferProcess); err == nil && m.State == out.leadsTo {
-				return outcome{acknowledged: true}
-			}
-		}
+	if !out.first && e.peerState(ctx, p, row, out) == out.leadsTo {
+		return outcome{acknowledged: true} // it has taken the message before
 	}
 	reason := &adminapi.Reason{Code: "counterparty-refused", By: "counterparty", Message: fmt.Sprintf("%s refused the %s: %s", row.Counterparty, out.message.Type, refused)}
 	if refused.status == http.StatusUnauthorized || refused.status == http.StatusForbidden {
@@ -277,6 +271,23 @@ func (e *Engine) refusedOutcome(ctx context.Context, row *store.Process, out *ou
 		reason.Code = refused.code
 	}
 	return outcome{err: refused, final: reason}
+}
+
+// peerState reads the state that the counterparty shows; empty when it does not say.
+func (e *Engine) peerState(ctx context.Context, p *store.Participant, row *store.Process, out *outgoing) string {
+	authorization, err := e.authorization(ctx, p, row.Counterparty, out.scopes) // a token is good for one use
+	if err != nil {
+		return ""
+	}
+	answer, _, err := e.exchange(ctx, http.MethodGet, join(row.Address, out.process, pathID(row.CounterpartyPID)), authorization, nil, maxAnswer)
+	if err != nil {
+		return ""
+	}
+	m, err := wire.Parse(answer, wire.ContractNegotiation, wire.TransferProcess)
+	if err != nil {
+		return ""
+	}
+	return m.State
 }
 
 // backoff is the pause before the next attempt: doubled each time, with jitter of a quarter in both directions.

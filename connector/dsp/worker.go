@@ -42,6 +42,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			do()
 		})
 	}
+	busy.Go(func() { e.prune(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -65,6 +66,25 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		if err := e.rest(ctx, err != nil); err != nil {
 			return nil // ctx has ended, which is how Run ends
+		}
+	}
+}
+
+// remember is how long the ids of received messages are kept.
+const remember = 30 * 24 * time.Hour
+
+// prune forgets old message ids, every hour until ctx ends.
+func (e *Engine) prune(ctx context.Context) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := e.opt.Store.Prune(ctx, remember); err != nil && ctx.Err() == nil {
+				e.opt.Log.Warn("old message ids could not be removed", "error", err)
+			}
 		}
 	}
 }

@@ -5,6 +5,9 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dps"
@@ -36,6 +39,14 @@ func (s *Store) DataAddress(ctx context.Context, participant, transfer string) (
 		return nil, err
 	}
 	return &row.Address, nil
+}
+
+// Prune forgets ids of messages that were received longer ago than age; a counterparty has given up repeating them long before.
+func (s *Store) Prune(ctx context.Context, age time.Duration) error {
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "DELETE FROM control_plane.received_messages WHERE received_at < clock_timestamp() - $1::interval", age)
+		return err
+	})
 }
 
 // Summary counts by state and finds the newest negotiation that failed.

@@ -92,7 +92,7 @@ func TestRefusedUpdatesLeaveNothing(t *testing.T) {
 	s, _ := open(t, store.Options{})
 	insert(t, s, negotiation("n1", "did:web:b"), store.Side{})
 	refusal := errors.New("no")
-	_, err := s.UpdateNegotiation(t.Context(), "acme", "n1", "m1", func(n *store.Negotiation, seen bool) (store.Side, error) {
+	_, err := s.UpdateNegotiation(t.Context(), "acme", "n1", "m1", func(n *store.Negotiation, _ bool) (store.Side, error) {
 		n.Step = state.Agreed
 		return store.Side{MessageID: "m1"}, refusal
 	})
@@ -113,6 +113,12 @@ func TestRefusedUpdatesLeaveNothing(t *testing.T) {
 	}
 	if !take() {
 		t.Error("a message that was taken is not recognised")
+	}
+	if err := s.Prune(t.Context(), time.Hour); err != nil || !take() {
+		t.Errorf("a fresh message id was forgotten, %v", err)
+	}
+	if err := s.Prune(t.Context(), 0); err != nil || take() {
+		t.Errorf("an old message id is still known, %v", err)
 	}
 }
 

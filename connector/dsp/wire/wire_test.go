@@ -5,6 +5,8 @@ package wire_test
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -155,5 +157,30 @@ func TestEncodedMessagesParse(t *testing.T) {
 	}
 	if diff := cmp.Diff(m, back); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestEDCMessages reads what Eclipse EDC 0.15.1 sent and answered in recorded exchanges.
+func TestEDCMessages(t *testing.T) {
+	files, err := filepath.Glob("testdata/edc/*.json")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d recordings, %v", len(files), err)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		messageType, _, _ := strings.Cut(filepath.Base(file), "-")
+		switch messageType {
+		case "Catalog":
+			if _, datasets, err := wire.ParseCatalog(raw); err != nil || len(datasets) == 0 {
+				t.Errorf("%s: %d datasets, %v", file, len(datasets), err)
+			}
+		default:
+			if _, err := wire.Parse(raw, messageType); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
 	}
 }

@@ -114,12 +114,13 @@ CREATE TABLE control_plane.data_addresses (
 );
 
 CREATE TABLE control_plane.received_messages (
-    ctx         text NOT NULL,
+    ctx         text NOT NULL REFERENCES control_plane.participants (ctx) ON DELETE CASCADE,
     process_id  text NOT NULL,
     message_id  text NOT NULL,
     received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (ctx, process_id, message_id)
 );
+CREATE INDEX received_messages_oldest ON control_plane.received_messages (received_at);
 
 -- +goose Down
 DROP TABLE control_plane.received_messages;
