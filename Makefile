@@ -1,20 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-# The few commands of this repository; "make help" lists them. Each ends with one summary line.
+# The few commands of this repository; `make help` lists them. Each ends with one summary line.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# Where the demo runs: sandbox (made here, no container engine), kind, or existing with KUBECONFIG, REGISTRY, DOMAIN, INGRESS_CLASS.
+CLUSTER ?= sandbox
+DOMAIN ?=
+INGRESS_CLASS ?=
+REGISTRY ?=
+CA_FILE ?=
+NAME ?= demo
+
+SANDBOX := bin/sandbox
+# The environment's KUBECONFIG is meant only where the cluster is an existing one.
+TARGET := --cluster '$(CLUSTER)' --name '$(NAME)' --domain '$(DOMAIN)' --ingress-class '$(INGRESS_CLASS)' --registry '$(REGISTRY)' --ca-file '$(CA_FILE)' $(if $(filter existing,$(CLUSTER)),--kubeconfig '$(KUBECONFIG)')
+
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-test: test-unit ## everything: lint, unit, store, operators, protocol kit, a cluster end to end
+demo: $(SANDBOX) ## a cluster, the platform, two companies, and a carbon footprint exchanged between them
+	@$(SANDBOX) demo $(TARGET)
 
-test-unit: ## go vet, then the packages' own tests
-	@go build ./... && go vet ./... && go test ./...
-	@echo "test-unit: passed"
+demo-down: $(SANDBOX) ## remove the demo and its cluster
+	@$(SANDBOX) demo down $(TARGET)
+	@echo "demo-down: the demo is gone"
 
-demo-down-tests:
-	@true
+test: ## everything, what fails fastest first: lint, unit, operators, protocol kits, the sandbox, end to end
+	@test/run lint unit operators tck sandbox e2e
 
-.PHONY: help test test-unit demo-down-tests
+lint: ## formatting, licence headers, golangci-lint with the import wall, drift of generated files
+	@test/run lint
+
+test-unit: ## Go tests that need no cluster (they start PostgreSQL and an API server themselves)
+	@test/run unit operators
+
+tck: ## the public conformance kits against the connector
+	@test/run tck
+
+e2e: ## a sandbox cluster with the whole platform, and the stories on it
+	@test/run e2e
+
+generate: $(SANDBOX) ## deep copies, CRDs, install files, client, templates, third-party notices
+	@$(SANDBOX) check generate
+	@echo "generate: done"
+
+envtest: $(SANDBOX) ## build etcd, kube-apiserver and kubectl for the operators' tests
+	@echo "envtest: $$($(SANDBOX) envtest)"
+
+# The go command itself knows what is up to date.
+$(SANDBOX): FORCE
+	@cd sandbox && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o ../$(SANDBOX) .
+
+FORCE:
+
+.PHONY: help demo demo-down test lint test-unit tck e2e generate envtest FORCE
