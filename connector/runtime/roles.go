@@ -95,23 +95,19 @@ func (p *process) startDataPlane(ctx context.Context) error {
 }
 
 func (p *process) startControlPlane(ctx context.Context) error {
-	cfg, err := p.poolConfig()
+	db, err := p.pool(ctx, store.SchemaControlPlane)
 	if err != nil {
-		return err
-	}
-	if _, err := p.pool(ctx, store.SchemaControlPlane); err != nil { // waits, and watches for readiness
 		return err
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
-	st, err := store.Open(ctx, cfg, store.Options{Owner: host + p.Config.Listen.Public, Lease: p.Config.Protocol.RequestTimeout.Std() * 2})
+	st, err := store.Use(ctx, db, store.Options{Owner: host + p.Config.Listen.Public, Lease: p.Config.Protocol.RequestTimeout.Std() * 2})
 	if err != nil {
 		return err
 	}
-	p.close = append(p.close, st.Close)
-	replay := dcp.NewPostgresReplay(st.Pool(), store.SchemaControlPlane)
+	replay := dcp.NewPostgresReplay(db, store.SchemaControlPlane)
 	ids, err := dcp.NewService(dcp.ServiceConfig{Verifier: p.verifier, Tokens: p.tokens(), Replay: replay,
 		Trust: func(ctx context.Context, name string) ([]profile.TrustedIssuer, error) {
 			f, err := st.Profile(ctx, name)

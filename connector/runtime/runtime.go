@@ -214,19 +214,6 @@ func (p *process) openVault(ctx context.Context) error {
 
 // pool opens connections for one schema.
 func (p *process) pool(ctx context.Context, schema string) (*pgxpool.Pool, error) {
-	cfg, err := p.poolConfig()
-	if err != nil {
-		return nil, err
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	p.close = append(p.close, pool.Close)
-	return pool, p.database(ctx, schema, pool)
-}
-
-func (p *process) poolConfig() (*pgxpool.Config, error) {
 	cc, err := p.Config.Database.ConnConfig()
 	if err != nil {
 		return nil, err
@@ -236,7 +223,12 @@ func (p *process) poolConfig() (*pgxpool.Config, error) {
 		return nil, err
 	}
 	cfg.ConnConfig, cfg.MaxConns = cc, p.Config.Database.MaxConns
-	return cfg, nil
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	p.close = append(p.close, pool.Close)
+	return pool, p.database(ctx, schema, pool)
 }
 
 // database waits until the schema is there and readable, and watches that it stays so.

@@ -39,18 +39,26 @@ type Store struct {
 
 // Open connects and frees leases that a former process of the same name left.
 func Open(ctx context.Context, cfg *pgxpool.Config, opt Options) (*Store, error) {
-	if opt.Lease == 0 {
-		opt.Lease = 40 * time.Second
-	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
+	}
+	s, err := Use(ctx, pool, opt)
+	if err != nil {
+		pool.Close()
+	}
+	return s, err
+}
+
+// Use is Open on connections that the caller closes.
+func Use(ctx context.Context, pool *pgxpool.Pool, opt Options) (*Store, error) {
+	if opt.Lease == 0 {
+		opt.Lease = 40 * time.Second
 	}
 	s := &Store{pool: pool, opt: opt}
 	for _, table := range []string{negotiations, transfers} {
 		sql := fmt.Sprintf("UPDATE control_plane.%s SET lease_owner = '', lease_until = NULL WHERE lease_owner = $1", table)
 		if err := s.tx(ctx, func(tx pgx.Tx) error { _, err := tx.Exec(ctx, sql, opt.Owner); return err }); err != nil {
-			pool.Close()
 			return nil, fmt.Errorf("database: %w (has `connector migrate` run?)", err)
 		}
 	}
@@ -59,9 +67,6 @@ func Open(ctx context.Context, cfg *pgxpool.Config, opt Options) (*Store, error)
 
 // Close closes all connections.
 func (s *Store) Close() { s.pool.Close() }
-
-// Pool returns the connections, for tables of the schema that others keep (used tokens).
-func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
