@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -159,11 +160,20 @@ func (b binary) build(ctx context.Context, root, cache string, report Report) (s
 }
 
 func (b binary) key(ctx context.Context, source string) (string, error) {
-	files, err := filepath.Glob(filepath.Join(source, "*.go"))
+	var files []string
+	err := filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if name == "go.mod" || name == "go.sum" || strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+			files = append(files, path)
+		}
+		return nil
+	})
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("source of %s: %w", b.name, err)
 	}
-	files = append(files, filepath.Join(source, "go.mod"), filepath.Join(source, "go.sum"))
 	version, err := proc.Output(ctx, proc.Cmd{Name: "go", Args: []string{"env", "GOVERSION", "GOOS", "GOARCH"}, Dir: source})
 	if err != nil {
 		return "", fmt.Errorf("the sandbox builds its programs with Go: %w", err)
@@ -171,9 +181,6 @@ func (b binary) key(ctx context.Context, source string) (string, error) {
 	h := sha256.New()
 	h.Write(fmt.Appendf(nil, "%s\n%s\n", strings.TrimSpace(version), b.ldflags))
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return "", fmt.Errorf("source of %s: %w", b.name, err)

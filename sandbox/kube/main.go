@@ -8,8 +8,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -26,6 +26,8 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	"github.com/kaphera/kaphera/sandbox/kube/choose"
 )
 
 // programs maps a program's name to what runs it with os.Args[1:] as its flags.
@@ -40,35 +42,14 @@ var programs = map[string]func() int{
 }
 
 func main() {
-	name, args := choose(os.Args)
+	name, args := choose.Program(os.Args, slices.Collect(maps.Keys(programs)))
 	start, ok := programs[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "kaphera-kube: no program %q; the first argument, or the name of the link it is started by, must be one of %s\n", name, known())
+		fmt.Fprintf(os.Stderr, "kaphera-kube: no program %q; the first argument, or the name of the link it is started by, must be one of %s\n", name, strings.Join(slices.Sorted(maps.Keys(programs)), ", "))
 		os.Exit(2)
 	}
 	os.Args = args
 	os.Exit(start())
-}
-
-// choose returns the program's name and its own argument list (name first).
-func choose(args []string) (string, []string) {
-	if len(args) == 0 {
-		return "", nil
-	}
-	name := filepath.Base(args[0])
-	if _, ok := programs[name]; !ok && len(args) > 1 {
-		return args[1], args[1:]
-	}
-	return name, args
-}
-
-func known() string {
-	names := make([]string, 0, len(programs))
-	for name := range programs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
 }
 
 func run(newCommand func() *cobra.Command) func() int {

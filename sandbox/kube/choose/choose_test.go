@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package choose
 
 import (
 	"slices"
@@ -20,9 +20,9 @@ func TestTheNameOrTheFirstArgumentChoosesTheProgram(t *testing.T) {
 		{[]string{"kaphera-kube"}, "kaphera-kube", []string{"kaphera-kube"}},
 		{nil, "", nil},
 	} {
-		name, rest := choose(c.args)
+		name, rest := Program(c.args, []string{"etcd", "kubectl", "kubelet"})
 		if name != c.name || !slices.Equal(rest, c.rest) {
-			t.Errorf("choose(%q) = %q, %q; want %q, %q", c.args, name, rest, c.name, c.rest)
+			t.Errorf("Program(%q) = %q, %q; want %q, %q", c.args, name, rest, c.name, c.rest)
 		}
 	}
 }
