@@ -325,11 +325,67 @@ func TestExchange(t *testing.T) {
 	if status := buyer.status(http.MethodGet, buyer.api("buyer", "/transfers/"+tr.ID+"/data"), nil, nil); status != http.StatusConflict {
 		t.Errorf("fetching from a completed transfer answers %d", status)
 	}
+	t.Run("refusals", func(t *testing.T) { refusals(t, authority, supplier, buyer, n) })
 	t.Run("EDC Management API", func(t *testing.T) { edcExchange(t, supplier, buyer, backend.URL, value) })
 	var summary adminapi.Summary
 	supplier.call(http.MethodGet, supplier.api("supplier", "/summary"), nil, &summary)
 	if summary.Agreements != 2 || summary.Negotiations["FINALIZED"] != 2 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 1 {
 		t.Errorf("summary %+v", summary)
+	}
+}
+
+// refusals: what the plain JSON API answers to what it does not do.
+func refusals(t *testing.T, authority, supplier, buyer *connector, n adminapi.Negotiation) {
+	offer := func(policy string) adminapi.Offer {
+		return adminapi.Offer{Assets: []string{"pcf"}, ContractPolicy: json.RawMessage(policy)}
+	}
+	unknown := `{"@type":"Set","permission":[{"action":"use","constraint":[{"leftOperand":"https://example.org/policy/unknown","operator":"eq","rightOperand":"x"}]}]}`
+	request := adminapi.NegotiationRequest{ID: n.ID, Counterparty: n.Counterparty, OfferID: "another"}
+	for name, tc := range map[string]struct {
+		c            *connector
+		method, path string
+		body         any
+		status       int
+		code, says   string
+	}{
+		"a participant that there is not":   {supplier, http.MethodGet, "/api/nobody/v1/assets", nil, 404, "not-found", `"nobody"`},
+		"an asset that there is not":        {supplier, http.MethodPut, "/api/supplier/v1/offers/x", adminapi.Offer{Assets: []string{"none"}, ContractPolicy: json.RawMessage(policy)}, 404, "not-found", `"none"`},
+		"an offer without assets":           {supplier, http.MethodPut, "/api/supplier/v1/offers/x", adminapi.Offer{ContractPolicy: json.RawMessage(policy)}, 422, "invalid", "$.assets"},
+		"an operand that is not declared":   {supplier, http.MethodPut, "/api/supplier/v1/offers/x", offer(unknown), 422, "invalid", "unknown"},
+		"a member that is not known":        {supplier, http.MethodPut, "/api/supplier/v1/assets/x", map[string]any{"propertys": 1}, 422, "invalid", "propertys"},
+		"an asset without address":          {supplier, http.MethodPut, "/api/supplier/v1/assets/x", adminapi.Asset{}, 422, "invalid", "$.dataAddress"},
+		"an offer that is not in a catalog": {buyer, http.MethodPost, "/api/buyer/v1/negotiations", adminapi.NegotiationRequest{Counterparty: n.Counterparty, OfferID: "none"}, 404, "not-found", "catalog"},
+		"an id that is taken":               {buyer, http.MethodPost, "/api/buyer/v1/negotiations", request, 409, "conflict", n.ID},
+		"a counterparty without document":   {buyer, http.MethodGet, "/api/buyer/v1/catalog?counterparty=did:web:127.0.0.1%253A1:x", nil, 502, "counterparty-unreachable", "did:web:127.0.0.1%3A1:x"},
+		"terminating what is final":         {buyer, http.MethodPost, "/api/buyer/v1/negotiations/" + n.ID + "/terminate", adminapi.ReasonRequest{Reason: "x"}, 409, "conflict", "FINALIZED"},
+		"a transfer without agreement":      {buyer, http.MethodPost, "/api/buyer/v1/transfers", adminapi.TransferRequest{AgreementID: "none"}, 404, "not-found", `"none"`},
+		"a transfer as provider":            {supplier, http.MethodPost, "/api/supplier/v1/transfers", adminapi.TransferRequest{AgreementID: n.AgreementID}, 409, "conflict", "provider"},
+		"a profile under another name":      {supplier, http.MethodPut, "/admin/v1/profiles/x", adminapi.Profile{Name: "y"}, 422, "invalid", "$.name"},
+		"a profile that does not compile":   {supplier, http.MethodPut, "/admin/v1/profiles/x", adminapi.Profile{Name: "x", Operands: []profile.Operand{{Name: "n", Expression: "("}}}, 422, "invalid", "operands[0]"},
+		"a participant without a profile":   {supplier, http.MethodPut, "/admin/v1/participants/other", adminapi.Participant{DID: "did:web:x", Profile: "none"}, 409, "conflict", "none"},
+		"a participant with a bad name":     {supplier, http.MethodPut, "/admin/v1/participants/A_B", adminapi.Participant{DID: "did:web:x", Profile: "pilot"}, 422, "invalid", "A_B"},
+		"a page that there is not":          {buyer, http.MethodGet, "/api/buyer/v1/negotiations?limit=0", nil, 422, "invalid", "limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var e adminapi.Error
+			status := tc.c.status(tc.method, tc.c.parts[runtime.ControlPlane].internal+tc.path, tc.body, &e)
+			if status != tc.status || e.Code != tc.code || !strings.Contains(e.Message+e.Path, tc.says) {
+				t.Errorf("answers %d %+v, want %d %s saying %s", status, e, tc.status, tc.code, tc.says)
+			}
+		})
+	}
+	old, err := json.Marshal(map[string]string{"completedAt": time.Now().AddDate(-1, 0, -1).UTC().Format(time.RFC3339)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	supplier.join("late", authority, pilot(authority.did("authority")), map[string]any{"MembershipCredential": map[string]any{"member": true}, "AttestationCredential": json.RawMessage(old)})
+	supplier.call(http.MethodPut, supplier.api("late", "/assets/pcf"), adminapi.Asset{DataAddress: map[string]string{"type": "HttpData", "baseUrl": "https://backend.example"}}, nil)
+	var e adminapi.Error
+	if status := supplier.status(http.MethodPut, supplier.api("late", "/offers/pcf"), offer(policy), &e); status != http.StatusForbidden || e.Code != "policy-denied" || e.Trace == nil || e.Trace.Allowed {
+		t.Errorf("an offer under an attestation that is too old answers %d %+v", status, e)
+	}
+	if !strings.Contains(e.Message, "renew the attestation") {
+		t.Errorf("%q does not say what to do", e.Message)
 	}
 }
 

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestRunSaysWhatIsWrong(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte("publicURL: https://x.example\nlisten: {public: \"127.0.0.1:0\", internal: \"127.0.0.1:0\", health: \"127.0.0.1:0\"}\ndatabase: {host: 127.0.0.1, port: 1, name: n, user: u, sslMode: disable}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		args []string
+		says string
+	}{
+		"no command":                       {nil, "usage"},
+		"an unknown command":               {[]string{"start"}, `"start"`},
+		"no roles":                         {[]string{"serve", "--config=" + file}, "--roles"},
+		"an unknown role":                  {[]string{"serve", "--roles=broker", "--config=" + file}, `"broker"`},
+		"no configuration":                 {[]string{"migrate", "--config=" + file + ".none"}, file + ".none"},
+		"a database that is not there":     {[]string{"migrate", "--config=" + file}, "127.0.0.1:1"},
+		"a process without internal token": {[]string{"serve", "--roles=wallet", "--config=" + file}, "internal.tokenFile"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := run(t.Context(), slog.New(slog.DiscardHandler), tc.args); err == nil || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("error %v, want one saying %s", err, tc.says)
+			}
+		})
+	}
+}
