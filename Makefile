@@ -18,7 +18,7 @@ SANDBOX := bin/sandbox
 TARGET := --cluster '$(CLUSTER)' --name '$(NAME)' --domain '$(DOMAIN)' --ingress-class '$(INGRESS_CLASS)' --registry '$(REGISTRY)' --ca-file '$(CA_FILE)' $(if $(filter existing,$(CLUSTER)),--kubeconfig '$(KUBECONFIG)')
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(SANDBOX) ## a cluster, the platform, two companies, and a carbon footprint exchanged between them
 	@$(SANDBOX) demo $(TARGET)
