@@ -43,8 +43,17 @@ func (c client) accountsMade(ctx context.Context) error {
 	return err
 }
 
-func (c client) nodeReady(name string) func(context.Context) error {
+// nodeReady tells that the node takes pods, and that its kubelet has reported
+// since: what is recorded of a kubelet before may no longer be true.
+func (c client) nodeReady(name string, since time.Time) func(context.Context) error {
 	return func(ctx context.Context) error {
+		lease, err := c.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if t := lease.Spec.RenewTime; t == nil || t.Time.Before(since) {
+			return fmt.Errorf("the kubelet of node %s has not reported since it was started", name)
+		}
 		node, err := c.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err

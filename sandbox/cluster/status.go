@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Status is a cluster as it is now.
@@ -71,7 +72,7 @@ func status(ctx context.Context, s state) (Status, error) {
 	if err != nil {
 		return st, err
 	}
-	for _, check := range []func(context.Context) error{client.apiReady, client.nodeReady(s.Name)} {
+	for _, check := range []func(context.Context) error{client.apiReady, client.nodeReady(s.Name, time.Time{})} {
 		if err := check(ctx); err != nil {
 			st.State, st.Reason = "degraded", err.Error()
 		}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -281,6 +282,7 @@ func (u *raising) bootstrap(v values) func(context.Context) (string, error) {
 }
 
 func (u *raising) startRest(ctx context.Context) (string, error) {
+	begin := time.Now()
 	started, err := u.ensureOnly(ctx, controllerManager, scheduler, kubelet, kubeProxy, dns, agent)
 	if err != nil {
 		return "", err
@@ -288,6 +290,10 @@ func (u *raising) startRest(ctx context.Context) (string, error) {
 	client, err := newClient(u.kubeconfig("admin"))
 	if err != nil {
 		return "", err
+	}
+	var since time.Time
+	if slices.Contains(started, kubelet) {
+		since = begin
 	}
 	node := addressesOf(u.state.Slot).Node.String()
 	for _, check := range []struct {
@@ -300,7 +306,7 @@ func (u *raising) startRest(ctx context.Context) (string, error) {
 		{[]string{scheduler}, u.httpOK("https://" + node + ":10259/readyz")},
 		{[]string{controllerManager}, u.httpOK("https://" + node + ":10257/healthz")},
 		{[]string{controllerManager}, client.accountsMade},
-		{[]string{kubelet, containerd, scheduler}, client.nodeReady(u.name)},
+		{[]string{kubelet, containerd, scheduler}, client.nodeReady(u.name, since)},
 	} {
 		if err := u.await(ctx, check.components, check.ready); err != nil {
 			return "", err

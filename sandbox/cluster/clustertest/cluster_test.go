@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,12 @@ func TestClusterFromUpToDown(t *testing.T) {
 	})
 	t.Run("up repairs a cluster of which everything was killed", func(t *testing.T) {
 		killEverything(t, f)
+		f.up(t)
+		f.eventually(t, "https://probe."+f.info.Domain+"/file?name=/data/kept", http.StatusOK, "as it was")
+	})
+	t.Run("up repairs a cluster after the machine was started again", func(t *testing.T) {
+		killEverything(t, f)
+		must(t, exec.CommandContext(t.Context(), "ip", "netns", "del", "kaphera-"+name).Run())
 		f.up(t)
 		f.eventually(t, "https://probe."+f.info.Domain+"/file?name=/data/kept", http.StatusOK, "as it was")
 	})
