@@ -52,7 +52,7 @@ func Main(ctx context.Context, args []string, version string) int {
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
-	root := a.root()
+	root := a.root() //nolint:contextcheck // commands carry their context
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)

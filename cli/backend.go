@@ -118,7 +118,7 @@ func (b *backend) forward(ctx context.Context, conf *rest.Config, namespace stri
 		close(stop)
 		return fail(ExitUnreachable, "look at the pod: kubectl -n "+namespace+" describe pod "+pod, "port-forward to pod %s: not open after %s", pod, backendTimeout)
 	}
-	b.stop = func() { close(stop); <-failed }
+	b.stop = func() { close(stop); _ = <-failed }
 	ports, err := fw.GetPorts()
 	if err != nil {
 		return fmt.Errorf("port-forward: %w", err)
@@ -167,11 +167,11 @@ func (b *backend) do(ctx context.Context, method, document, key string, body []b
 	if key != "" {
 		r.Header.Set(backendKeyHeader, key)
 	}
-	resp, err := b.http.Do(r) //nolint:gosec // the address is the caller's
+	resp, err := b.http.Do(r)
 	if err != nil {
 		return 0, fail(ExitUnreachable, "kubectl get pods --all-namespaces -l app.kubernetes.io/name="+backendName, "the supplier's backend does not answer: %s", err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	const most = 1 << 20
 	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, most))
 	return resp.StatusCode, err

@@ -97,7 +97,7 @@ func (d *demo) addresses(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(d.out, "\nConsole      %s\nAPI          %s\nNegotiations %s/participants/%s/negotiations\n", info.JSON200.ConsoleURL, d.c.Address()+"/api/v1/docs", info.JSON200.ConsoleURL, d.consumer)
+	fprintf(d.out, "\nConsole      %s\nAPI          %s\nNegotiations %s/participants/%s/negotiations\n", info.JSON200.ConsoleURL, d.c.Address()+"/api/v1/docs", info.JSON200.ConsoleURL, d.consumer)
 	return nil
 }
 
@@ -105,18 +105,18 @@ func (d *demo) addresses(ctx context.Context) error {
 func (d *demo) next(ctx context.Context, format string, args ...any) error {
 	d.scene++
 	s := d.style(d.out)
-	fmt.Fprintf(d.out, "\n%s\n", s.bold(fmt.Sprintf("%d. ", d.scene)+fmt.Sprintf(format, args...)))
+	fprintf(d.out, "\n%s\n", s.bold(fmt.Sprintf("%d. ", d.scene)+fmt.Sprintf(format, args...)))
 	if d.pause {
-		fmt.Fprint(d.out, s.faint("   Enter to go on "))
+		fprint(d.out, s.faint("   Enter to go on "))
 		if _, err := d.input.ReadString('\n'); err != nil {
-			fmt.Fprintln(d.out)
+			fprintln(d.out)
 		}
 	}
 	return ctx.Err()
 }
 
 func (d *demo) tell(format string, args ...any) {
-	fmt.Fprintln(d.out, indent(d.wrap(fmt.Sprintf(format, args...), 3), "   "))
+	fprintln(d.out, indent(d.wrap(fmt.Sprintf(format, args...), 3), "   "))
 }
 
 // until asks every poll until done says so, or patience is over; what names what was waited for, and done says how far it is.

@@ -129,7 +129,7 @@ func (d *demo) fetch(ctx context.Context, agreement string, seeded pcf.Summary) 
 		{"Primary data", got.PrimaryShare + " %"}, {"Assessment", got.AssessmentID}, {"Agreement", agreement}, {"Transfer", t.ID},
 	}
 	for _, l := range lines {
-		fmt.Fprintf(d.out, "   %-14s %s\n", l[0], strings.TrimSpace(l[1]))
+		fprintf(d.out, "   %-14s %s\n", l[0], strings.TrimSpace(l[1]))
 	}
 	if got.Footprint != seeded.Footprint || got.AssessmentID != seeded.AssessmentID {
 		return fail(ExitFailed, "look at the data address of asset "+demoAsset, "the value that arrived, %s of assessment %s, is not the one put in, %s of %s",

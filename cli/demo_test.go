@@ -141,7 +141,7 @@ func (s *stage) data(w http.ResponseWriter, r *http.Request) {
 		s.Error(err)
 		return
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(resp.Body)
 	if s.otherValue {
 		body = []byte(strings.Replace(string(body), `"pcfExcludingBiogenicUptake": 6.`, `"pcfExcludingBiogenicUptake": 7.`, 1))

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	"github.com/kaphera/kaphera/client"
 )
 
 func (a *app) describeCommand() *cobra.Command {
@@ -56,9 +58,9 @@ func (a *app) describeObject(v any) error {
 	var o struct {
 		Spec   json.RawMessage `json:"spec"`
 		Status struct {
-			Conditions []struct{ Type, Status, Reason, Message string } `json:"conditions"`
-			Checks     []struct{ Name, State, Reason string }           `json:"checks"`
-			Sentences  []string                                         `json:"sentences"`
+			Conditions []client.Condition       `json:"conditions"`
+			Checks     []client.OnboardingCheck `json:"checks"`
+			Sentences  []string                 `json:"sentences"`
 		} `json:"status"`
 	}
 	if err := json.Unmarshal(raw, &o); err != nil || o.Spec == nil {
@@ -69,24 +71,24 @@ func (a *app) describeObject(v any) error {
 		return fmt.Errorf("output: %w", err)
 	}
 	s := a.style(a.out)
-	fmt.Fprintf(a.out, "\n%s\n%s\n", s.bold("What is wanted:"), indent(strings.TrimSpace(string(spec)), "  "))
+	fprintf(a.out, "\n%s\n%s\n", s.bold("What is wanted:"), indent(strings.TrimSpace(string(spec)), "  "))
 	if len(o.Status.Sentences) > 0 {
-		fmt.Fprintf(a.out, "\n%s\n", s.bold("What a contract demands:"))
+		fprintf(a.out, "\n%s\n", s.bold("What a contract demands:"))
 	}
 	for _, line := range o.Status.Sentences {
-		fmt.Fprintln(a.out, "  - "+line)
+		fprintln(a.out, "  - "+line)
 	}
 	if len(o.Status.Checks) > 0 {
-		fmt.Fprintf(a.out, "\n%s\n", s.bold("Onboarding:"))
+		fprintf(a.out, "\n%s\n", s.bold("Onboarding:"))
 	}
 	for _, c := range o.Status.Checks {
-		fmt.Fprintf(a.out, "  %s %s  %s\n", s.state(c.State), c.Name, c.Reason)
+		fprintf(a.out, "  %s %s  %s\n", s.state(c.State), c.Name, c.Reason)
 	}
 	if len(o.Status.Conditions) > 0 {
-		fmt.Fprintf(a.out, "\n%s\n", s.bold("What was observed:"))
+		fprintf(a.out, "\n%s\n", s.bold("What was observed:"))
 	}
 	for _, c := range o.Status.Conditions {
-		fmt.Fprintf(a.out, "  %s=%s (%s) %s\n", c.Type, s.state(c.Status), c.Reason, c.Message)
+		fprintf(a.out, "  %s=%s (%s) %s\n", c.Type, s.state(c.Status), c.Reason, c.Message)
 	}
 	return nil
 }

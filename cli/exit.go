@@ -84,7 +84,7 @@ func exitCode(err error) int {
 // report prints an error: what was wrong, the trace if a policy said no, what to do next.
 func (a *app) report(err error) {
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(a.err, "interrupted")
+		fprintln(a.err, "interrupted")
 		return
 	}
 	next := ""
@@ -99,11 +99,11 @@ func (a *app) report(err error) {
 	case e != nil:
 		next = e.Next
 	}
-	fmt.Fprintln(a.err, a.style(a.err).bad("error: ")+strings.TrimSpace(err.Error()))
+	fprintln(a.err, a.style(a.err).bad("error: ")+strings.TrimSpace(err.Error()))
 	if e != nil && e.Trace.Phase+e.Trace.By != "" {
 		a.printTrace(a.err, e.Trace)
 	}
 	if next != "" {
-		fmt.Fprintln(a.err, a.style(a.err).faint("next:  ")+next)
+		fprintln(a.err, a.style(a.err).faint("next:  ")+next)
 	}
 }

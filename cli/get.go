@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,7 +54,7 @@ func (a *app) get(ctx context.Context, participant string, args []string) error 
 		return err
 	}
 	if len(all) == 0 {
-		fmt.Fprintf(a.out, "There are no %s that you may see.\n", n.name)
+		fprintf(a.out, "There are no %s that you may see.\n", n.name)
 		return nil
 	}
 	a.printTable(t)

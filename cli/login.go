@@ -69,7 +69,7 @@ func (a *app) login(ctx context.Context, credentials bool) error {
 	if err := a.saveLogin(stored, t); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "Logged in to %s (context %s). Next: kaphera status\n", cfg.API, stored.Name)
+	fprintf(a.out, "Logged in to %s (context %s). Next: kaphera status\n", cfg.API, stored.Name)
 	return nil
 }
 
@@ -98,7 +98,7 @@ func (a *app) deviceLogin(ctx context.Context, t tokenFile, idp client.IdentityP
 		return nil, client.LoginError("the log-in could not be started: " + client.OAuthReason(err))
 	}
 	s := a.style(a.err)
-	fmt.Fprintf(a.err, "Open %s\nand confirm the code %s\nWaiting…\n", s.bold(first(code.VerificationURIComplete, code.VerificationURI)), s.bold(code.UserCode))
+	fprintf(a.err, "Open %s\nand confirm the code %s\nWaiting…\n", s.bold(first(code.VerificationURIComplete, code.VerificationURI)), s.bold(code.UserCode))
 	token, err := flow.DeviceAccessToken(ctx, code, oauth2.VerifierOption(verifier))
 	if err != nil {
 		return nil, client.LoginError("the log-in was not confirmed: " + client.OAuthReason(err))

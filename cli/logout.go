@@ -29,18 +29,18 @@ func (a *app) logout(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t, err := a.loadToken(stored.Name)
-	if err != nil {
-		fmt.Fprintln(a.out, "Nobody was logged in.")
-		return nil
+	t, none := a.loadToken(stored.Name)
+	if none != nil {
+		fprintln(a.out, "Nobody was logged in.")
+		return nil //nolint:nilerr // logging out twice is no mistake
 	}
 	revokeErr := a.revoke(ctx, stored, t)
 	if err := os.Remove(a.tokenPath(stored.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("log out: %w", err)
 	}
-	fmt.Fprintf(a.out, "Logged out of %s.\n", stored.API)
+	fprintf(a.out, "Logged out of %s.\n", stored.API)
 	if revokeErr != nil {
-		fmt.Fprintf(a.err, "The identity provider could not be told (%s); the log-in there ends by itself.\n", revokeErr)
+		fprintf(a.err, "The identity provider could not be told (%s); the log-in there ends by itself.\n", revokeErr)
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ func (a *app) revoke(ctx context.Context, stored storedContext, t tokenFile) err
 	if err != nil {
 		return errors.New("it does not answer")
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answered %s", resp.Status)
 	}

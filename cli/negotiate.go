@@ -36,7 +36,7 @@ func (a *app) negotiateCommand() *cobra.Command {
 			if done, err := a.structured(n); done {
 				return err
 			}
-			fmt.Fprintf(a.out, "Agreement %s\nNext: kaphera transfer %s --agreement %s --fetch\n", n.AgreementID, o.participant, n.AgreementID)
+			fprintf(a.out, "Agreement %s\nNext: kaphera transfer %s --agreement %s --fetch\n", n.AgreementID, o.participant, n.AgreementID)
 			return nil
 		},
 	}
@@ -92,7 +92,7 @@ func waiting(n client.Negotiation) string {
 // say prints a line for people; scripts that asked for JSON or YAML get none.
 func (a *app) say(format string, args ...any) {
 	if a.output == "table" {
-		fmt.Fprintf(a.out, format+"\n", args...)
+		fprintf(a.out, format+"\n", args...)
 	}
 }
 

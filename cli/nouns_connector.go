@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/kaphera/kaphera/client"
@@ -96,15 +95,15 @@ func negotiationNoun() noun {
 			if !ok {
 				return
 			}
-			fmt.Fprintln(a.out, "\nSteps:")
+			fprintln(a.out, "\nSteps:")
 			for _, e := range n.History {
 				a.printEvent(e)
 			}
 			if n.Reason.Message != "" {
-				fmt.Fprintf(a.out, "\nWhy it ended (%s, by %s): %s\n", n.Reason.Code, n.Reason.By, n.Reason.Message)
+				fprintf(a.out, "\nWhy it ended (%s, by %s): %s\n", n.Reason.Code, n.Reason.By, n.Reason.Message)
 			}
 			if len(n.Traces) > 0 {
-				fmt.Fprintln(a.out, "\nWhat was checked:")
+				fprintln(a.out, "\nWhat was checked:")
 			}
 			for _, t := range n.Traces {
 				a.printTrace(a.out, t)

@@ -88,13 +88,13 @@ func (a *app) printTable(t table) {
 				b.WriteString(strings.Repeat(" ", widths[i]-lipgloss.Width(c)+2))
 			}
 		}
-		fmt.Fprintln(a.out, strings.TrimRight(b.String(), " "))
+		fprintln(a.out, strings.TrimRight(b.String(), " "))
 	}
 	line(t.columns, s.bold)
 	for i, row := range t.rows {
 		line(row, s.state)
 		for _, n := range t.notes[i] {
-			fmt.Fprintln(a.out, s.faint(indent(a.wrap(n, 4), "    ")))
+			fprintln(a.out, s.faint(indent(a.wrap(n, 4), "    ")))
 		}
 	}
 }
@@ -105,7 +105,7 @@ func (a *app) wrap(text string, margin int) string {
 	if !ok || !a.tty {
 		return text
 	}
-	width, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // file descriptors are small
+	width, _, err := term.GetSize(int(f.Fd()))
 	if err != nil || width < 40 {
 		return text
 	}
@@ -139,9 +139,14 @@ func (a *app) structured(v any) (bool, error) {
 	if err != nil {
 		return true, fmt.Errorf("output: %w", err)
 	}
-	fmt.Fprintln(a.out, strings.TrimRight(string(raw), "\n"))
+	fprintln(a.out, strings.TrimRight(string(raw), "\n"))
 	return true, nil
 }
+
+// What a closed pipe does to output is the shell's business.
+func fprintf(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+func fprintln(w io.Writer, args ...any)               { _, _ = fmt.Fprintln(w, args...) }
+func fprint(w io.Writer, args ...any)                 { _, _ = fmt.Fprint(w, args...) }
 
 func when(t time.Time) string {
 	if t.IsZero() {

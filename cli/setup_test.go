@@ -166,7 +166,7 @@ func events(all ...client.Negotiation) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for _, n := range all {
 			raw, _ := json.Marshal(n)
-			fmt.Fprintf(w, "event: negotiation\ndata: %s\n\n", raw)
+			_, _ = fmt.Fprintf(w, "event: negotiation\ndata: %s\n\n", raw)
 		}
 	}
 }

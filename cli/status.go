@@ -35,7 +35,7 @@ func (a *app) status(ctx context.Context, c *client.API) error {
 		return err
 	}
 	if len(report.Participants) == 0 {
-		fmt.Fprintln(a.out, "There is no participant yet that you may see. Next: apply a workspace, e.g. terraform/pilot")
+		fprintln(a.out, "There is no participant yet that you may see. Next: apply a workspace, e.g. terraform/pilot")
 		return nil
 	}
 	t := table{columns: []string{"PARTICIPANT", "ORGANIZATION", "RUNS IN", "OPERATED BY", "CONNECTOR", "CREDENTIALS", "CONTRACTS", "HEARD"}}

@@ -78,7 +78,7 @@ func TestEachFailureHasItsExitCodeAndTheNextStep(t *testing.T) {
 	}{
 		"the API is down": {func(b *bundle) { b.server.Close() }, []string{"status"}, ExitUnreachable, "does not answer"},
 		"the address is no API": {func(b *bundle) {
-			b.on("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 404) })
+			b.on("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusNotFound) })
 		}, []string{"status"}, ExitNotFound, "no answer of a Cloud API"},
 		"no address":          {func(b *bundle) { b.env = map[string]string{} }, []string{"status"}, ExitFailed, "KAPHERA_API"},
 		"nobody is logged in": {func(b *bundle) { delete(b.env, "KAPHERA_CLIENT_ID") }, []string{"status"}, ExitLogin, "kaphera login"},
@@ -88,12 +88,12 @@ func TestEachFailureHasItsExitCodeAndTheNextStep(t *testing.T) {
 		"the client is refused": {func(b *bundle) {
 			b.on("POST /realm/token", func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
-				w.WriteHeader(401)
+				w.WriteHeader(http.StatusUnauthorized)
 				_, _ = w.Write([]byte(`{"error":"unauthorized_client","error_description":"Invalid client secret"}`))
 			})
 		}, []string{"status"}, ExitLogin, "Invalid client secret"},
 		"the identity provider is gone": {func(b *bundle) {
-			b.on("GET /realm/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+			b.on("GET /realm/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 		}, []string{"status"}, ExitLogin, "identity provider"},
 		"not allowed": {func(b *bundle) {
 			b.on("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +55,7 @@ func (a *app) transferAndFetch(ctx context.Context, c *client.API, o transferOpt
 		if done, err := a.structured(t); done {
 			return err
 		}
-		fmt.Fprintf(a.out, "Transfer %s\nNext: kaphera transfer %s --agreement %s --fetch\n", t.ID, o.participant, o.agreement)
+		fprintf(a.out, "Transfer %s\nNext: kaphera transfer %s --agreement %s --fetch\n", t.ID, o.participant, o.agreement)
 		return nil
 	}
 	body, _, err := c.Data(ctx, o.participant, t.ID, o.path)

@@ -44,7 +44,7 @@ func (a *app) printEvent(e client.Event) {
 	if words := first(e.Detail, stateWords(e.State)); words != "" {
 		line += strings.Repeat(" ", max(1, 12-len(e.State))) + words
 	}
-	fmt.Fprintln(a.out, line)
+	fprintln(a.out, line)
 }
 
 // printTrace prints one evaluation in plain language: each constraint, the credential it was read from, the value seen; where it was not
@@ -58,16 +58,16 @@ func (a *app) printTrace(w io.Writer, t client.Trace) {
 	if t.By != "" {
 		head += " by " + t.By
 	}
-	fmt.Fprintln(w, s.faint("    "+head))
+	fprintln(w, s.faint("    "+head))
 	for _, c := range t.Checks {
 		mark := s.good("yes")
 		if !c.Satisfied {
 			mark = s.bad("no ")
 		}
-		fmt.Fprintf(w, "    %s %s\n", mark, first(c.Sentence, constraintOf(c)))
+		fprintf(w, "    %s %s\n", mark, first(c.Sentence, constraintOf(c)))
 		note := func(label, text string) {
 			if text != "" {
-				fmt.Fprintf(w, "          %s %s\n", s.faint(label), text)
+				fprintf(w, "          %s %s\n", s.faint(label), text)
 			}
 		}
 		if c.Satisfied {

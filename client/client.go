@@ -160,7 +160,7 @@ func (d doer) Do(r *http.Request) (*http.Response, error) {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	for n := 1; ; n++ {
-		resp, err := d.http.Do(r) //nolint:gosec // the address is the caller's
+		resp, err := d.http.Do(r)
 		err = check(d.cfg.API, resp, err)
 		if err == nil || n == attempts || !again(r, err) {
 			return resp, err

@@ -66,7 +66,7 @@ func getJSON(ctx context.Context, h *http.Client, where string, into any) error 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answered %s", where, resp.Status)
 	}

@@ -25,7 +25,7 @@ func (a *API) WatchNegotiation(ctx context.Context, participant, id string, each
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	return readEvents(resp, a.cfg.API, each)
 }
 

@@ -278,11 +278,11 @@ func TestTheClientTriesAgainWhereThatHelps(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				if n := calls.Add(1); n <= int64(c.failures) {
 					w.WriteHeader(c.status)
-					fmt.Fprint(w, c.body)
+					_, _ = fmt.Fprint(w, c.body)
 					return
 				}
 				w.Header().Set("Content-Type", "application/json")
-				fmt.Fprint(w, `{"participants":[]}`)
+				_, _ = fmt.Fprint(w, `{"participants":[]}`)
 			}))
 			defer server.Close()
 			api, err := client.New(client.Config{API: server.URL, Wait: func(int) time.Duration { return 0 }})

@@ -48,5 +48,5 @@ func docs(doc *huma.OpenAPI) http.Handler {
 func writeProblem(w http.ResponseWriter, p *Problem) {
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // the caller has gone, then
+	_ = json.NewEncoder(w).Encode(p) //nolint:errchkjson // the caller has gone, then
 }

@@ -8,7 +8,7 @@ import (
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 )
 
-// The objects of the API.
+//revive:disable:exported // the kinds are described where they are defined
 type (
 	Platform         = Object[cloudv1.PlatformSpec, cloudv1.PlatformStatus]
 	Cell             = Object[cloudv1.CellSpec, cloudv1.CellStatus]

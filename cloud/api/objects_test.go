@@ -105,10 +105,10 @@ func TestADryRunJudgesAndChangesNothing(t *testing.T) {
 		t.Errorf("got %d warnings %q and selfCheck %q; want organization, cell and profile missing, and the default filled in", len(got.Warnings), got.Warnings, got.Spec.SelfCheck)
 	}
 	b.want(http.StatusNotFound, b.call(both, "GET", "/participants/supplier", nil))
-	real := b.want(http.StatusUnprocessableEntity, b.call(both, "PUT", "/participants/supplier", wrap(participantSpec("brandt-guss", "brandt"))))
+	written := b.want(http.StatusUnprocessableEntity, b.call(both, "PUT", "/participants/supplier", wrap(participantSpec("brandt-guss", "brandt"))))
 	for _, field := range []string{"spec.organization", "spec.cell", "spec.profile"} {
-		if !real.has(field, "create it first") {
-			t.Errorf("%s is not told to be missing: %s", field, real.body)
+		if !written.has(field, "create it first") {
+			t.Errorf("%s is not told to be missing: %s", field, written.body)
 		}
 	}
 	b.pilot()

@@ -15,7 +15,7 @@ import (
 )
 
 // Problem is the body of every answer that is no success (RFC 9457, application/problem+json).
-type Problem struct {
+type Problem struct { //nolint:errname // its name in the API document
 	Type   string       `json:"type,omitempty" doc:"urn:kaphera:problem: and the code"`
 	Title  string       `json:"title" doc:"The HTTP status in words"`
 	Status int          `json:"status" doc:"The HTTP status"`

@@ -144,7 +144,7 @@ func registerNegotiations(api huma.API, s *Service) {
 		if _, err := s.Negotiation(ctx, in.Participant, in.ID); err != nil { // told by status, while it still can be
 			return nil, err
 		}
-		return &huma.StreamResponse{Body: func(hc huma.Context) {
+		return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // hc carries the request's
 			hc.SetHeader("Content-Type", "text/event-stream")
 			hc.SetHeader("Cache-Control", "no-store")
 			events := &EventWriter{W: hc.BodyWriter()}

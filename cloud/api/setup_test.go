@@ -134,7 +134,7 @@ func (b *bundle) call(who map[string]any, method, path string, body any, headers
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	var buf bytes.Buffer
 	if _, err := buf.ReadFrom(resp.Body); err != nil {
 		b.Fatal(err)

@@ -141,7 +141,7 @@ func (b *bundle) send(r *http.Request) page {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	doc, err := goquery.NewDocumentFromReader(resp.Body)
 	if err != nil {
 		b.Fatal(err)
@@ -462,7 +462,7 @@ func TestANegotiationIsShownAsItHappens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	var events, badges []string
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {

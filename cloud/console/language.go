@@ -32,7 +32,7 @@ func (l lang) t(text string) string {
 	return text
 }
 
-var german = map[string]string{
+var german = map[string]string{ //nolint:gosec // words, no credentials
 	"Status": "Status", "Participant": "Teilnehmer", "Participants": "Teilnehmer", "Organization": "Organisation", "Cell": "Zelle",
 	"Runs in": "Läuft in", "Operated by": "Betrieben von", "Connector": "Konnektor", "Credentials": "Nachweise", "Credential": "Nachweis", "party": "Partei", "Contracts": "Verträge",
 	"Last heard": "Zuletzt gehört", "Log out": "Abmelden", "Log in": "Anmelden", "Skip to content": "Zum Inhalt springen",

@@ -142,10 +142,10 @@ func connector(p *cloudv1.Participant) Health {
 	}
 	var failed, open []string
 	for _, c := range p.Status.Checks {
-		switch {
-		case c.State == "Failed":
+		switch c.State {
+		case "Failed":
 			failed = append(failed, nonEmpty(c.Reason, "onboarding check "+c.Name+" failed"))
-		case c.State == "Pending":
+		case "Pending":
 			open = append(open, nonEmpty(c.Reason, "onboarding check "+c.Name+" is under way"))
 		}
 	}

@@ -143,7 +143,7 @@ func (i *Issuer) authorize(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	i.codes[code] = authorization{q.Get("code_challenge"), q.Get("nonce"), q.Get("redirect_uri")}
 	i.mu.Unlock()
-	http.Redirect(w, r, q.Get("redirect_uri")+"?"+url.Values{"code": {code}, "state": {q.Get("state")}}.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, q.Get("redirect_uri")+"?"+url.Values{"code": {code}, "state": {q.Get("state")}}.Encode(), http.StatusSeeOther) //nolint:gosec // for tests
 }
 
 func (i *Issuer) token(t *testing.T, w http.ResponseWriter, r *http.Request) {
@@ -176,5 +176,5 @@ func (i *Issuer) token(t *testing.T, w http.ResponseWriter, r *http.Request) {
 
 func write(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v)
+	_ = json.NewEncoder(w).Encode(v) //nolint:errchkjson // what a test gives
 }
