@@ -118,7 +118,12 @@ func (b *backend) forward(ctx context.Context, conf *rest.Config, namespace stri
 		close(stop)
 		return fail(ExitUnreachable, "look at the pod: kubectl -n "+namespace+" describe pod "+pod, "port-forward to pod %s: not open after %s", pod, backendTimeout)
 	}
-	b.stop = func() { close(stop); _ = <-failed }
+	b.stop = func() {
+		close(stop)
+		if err := <-failed; err != nil {
+			return // it is over either way
+		}
+	}
 	ports, err := fw.GetPorts()
 	if err != nil {
 		return fmt.Errorf("port-forward: %w", err)

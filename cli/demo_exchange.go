@@ -126,7 +126,7 @@ func (d *demo) fetch(ctx context.Context, agreement string, seeded pcf.Summary) 
 	}
 	lines := [][2]string{
 		{"Product", got.Product}, {"Company", got.Company}, {"Footprint", got.Footprint + " kg CO2e per " + got.Unit},
-		{"Primary data", got.PrimaryShare + " %"}, {"Assessment", got.AssessmentID}, {"Agreement", agreement}, {"Transfer", t.ID},
+		{"Primary data", shorter(got.PrimaryShare) + " %"}, {"Assessment", got.AssessmentID}, {"Agreement", agreement}, {"Transfer", t.ID},
 	}
 	for _, l := range lines {
 		fprintf(d.out, "   %-14s %s\n", l[0], strings.TrimSpace(l[1]))
@@ -137,6 +137,14 @@ func (d *demo) fetch(ctx context.Context, agreement string, seeded pcf.Summary) 
 	}
 	d.tell("%s It is the value that was made in scene 1.", d.style(d.out).good("Match."))
 	return nil
+}
+
+// shorter leaves out the zeros that end a decimal fraction.
+func shorter(number string) string {
+	if !strings.Contains(number, ".") {
+		return number
+	}
+	return strings.TrimRight(strings.TrimRight(number, "0"), ".")
 }
 
 // directAccess shows that the backend refuses everybody but the data plane.

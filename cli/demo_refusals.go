@@ -70,8 +70,8 @@ func (d *demo) refusals(ctx context.Context) (err error) {
 		}
 		return fmt.Errorf("the consumer must refuse a contract that rests on an attestation of %d months: %w", lateMonths, err)
 	}
-	d.report(err)
-	d.tell("No contract, no data. The reason is on both sides, and in the console.")
+	d.tell("%s %s", d.style(d.out).bad("Refused:"), err)
+	d.tell("No contract, no data. Both sides keep the reason, and the console shows it.")
 	return nil
 }
 

@@ -60,7 +60,7 @@ func (a *app) negotiate(ctx context.Context, c *client.API, o negotiateOptions) 
 			return client.Negotiation{}, err
 		}
 		offer = item.OfferID
-		a.say("Found offer %s: %s (asset %s)", item.OfferID, title(item.Properties), item.AssetID)
+		a.say("Found in the catalog: %s (asset %s)", title(item.Properties), item.AssetID)
 		for _, s := range item.Sentences {
 			a.say("  - %s", s)
 		}

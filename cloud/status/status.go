@@ -51,7 +51,7 @@ type Participant struct {
 	LastHeard      *time.Time  `json:"lastHeard,omitempty"`
 }
 
-// Health is a state with its reason in words; the reason is empty when all is well.
+// Health is a state with its reason in words.
 type Health struct {
 	State  State  `json:"state" enum:"Healthy,Pending,Warning,Failed,Unknown"`
 	Reason string `json:"reason,omitempty"`
@@ -64,7 +64,7 @@ type Credentials struct {
 	Items  []edc.CredentialStatus `json:"items"`
 }
 
-// Contracts counts a participant's negotiations. A refused negotiation is no illness; its reason is told.
+// Contracts counts a participant's negotiations. A refusal is no illness while others succeed; its reason is told all the same.
 type Contracts struct {
 	State   State  `json:"state" enum:"Healthy,Pending,Warning,Failed,Unknown"`
 	Active  int32  `json:"active"`
@@ -211,12 +211,18 @@ func contracts(c *edc.ContractStatus) Health {
 	switch {
 	case c == nil:
 		return Health{Pending, "no counts reported yet"}
-	case c.Failed > 0:
-		return Health{Warning, nonEmpty(c.LastFailure, fmt.Sprintf("%d negotiations ended without an agreement", c.Failed))}
+	case c.Failed > 0 && c.Active == 0:
+		return Health{Warning, lastFailure(c)}
 	case c.Waiting > 0:
 		return Health{Pending, fmt.Sprintf("%d under way", c.Waiting)}
+	case c.Failed > 0:
+		return Health{Healthy, "the last that failed: " + lastFailure(c)}
 	}
 	return Health{State: Healthy}
+}
+
+func lastFailure(c *edc.ContractStatus) string {
+	return nonEmpty(c.LastFailure, fmt.Sprintf("%d negotiations ended without an agreement", c.Failed))
 }
 
 func timeOf(t *metav1.Time) *time.Time {

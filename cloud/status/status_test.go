@@ -60,6 +60,9 @@ func TestAParticipantWhoseCellReportsIsJudgedByWhatItReports(t *testing.T) {
 		"a negotiation failed": {func(p *cloudv1.Participant) {
 			p.Status.Contracts = &edc.ContractStatus{Failed: 1, LastFailure: "the attestation is too old"}
 		}, Healthy, Healthy, Warning, "the attestation is too old"},
+		"one was refused and others are concluded": {func(p *cloudv1.Participant) {
+			p.Status.Contracts = &edc.ContractStatus{Failed: 1, Active: 2, LastFailure: "the attestation is too old"}
+		}, Healthy, Healthy, Healthy, "the last that failed: the attestation is too old"},
 		"a negotiation is under way": {func(p *cloudv1.Participant) { p.Status.Contracts = &edc.ContractStatus{Waiting: 1} }, Healthy, Healthy, Pending, "1 under way"},
 	} {
 		t.Run(name, func(t *testing.T) {
