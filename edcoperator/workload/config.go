@@ -17,7 +17,7 @@ import (
 // Where a container finds its files.
 const (
 	configDir = "/etc/kaphera"
-	secretDir = "/var/run/kaphera"
+	secretDir = "/var/run/kaphera" // #nosec G101 -- a path
 
 	fileDatabasePassword = "database-password"
 	fileInternalToken    = "internal-token"

@@ -176,7 +176,7 @@ func (r Runtime) hash(role Role) string {
 		}
 	}
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p) // a hash takes everything
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }

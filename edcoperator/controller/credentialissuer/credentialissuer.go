@@ -113,7 +113,7 @@ func configure(ctx context.Context, issuer *runtimeclient.Client, i *v1alpha1.Cr
 			return fail(err)
 		}
 	}
-	i.Status.Holders = int32(len(i.Spec.Holders)) // #nosec G115 -- a count of list items
+	i.Status.Holders = int32(len(i.Spec.Holders))
 	return nil
 }
 

@@ -23,8 +23,8 @@ import (
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
-// Stop ends a reconcile before everything is there. It is returned as an error; any other error is transient.
-type Stop struct {
+// StopError ends a reconcile before everything is there. It is returned as an error; any other error is transient.
+type StopError struct {
 	// Condition that is not true because of it.
 	Condition string
 	Reason    string
@@ -33,16 +33,16 @@ type Stop struct {
 	Retry time.Duration
 }
 
-func (s *Stop) Error() string { return s.Message }
+func (s *StopError) Error() string { return s.Message }
 
 // Terminal stops until somebody changes something.
 func Terminal(condition, reason, format string, args ...any) error {
-	return &Stop{Condition: condition, Reason: reason, Message: fmt.Sprintf(format, args...)}
+	return &StopError{Condition: condition, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 // Waiting stops and looks again after a while.
 func Waiting(retry time.Duration, condition, reason, format string, args ...any) error {
-	return &Stop{Condition: condition, Reason: reason, Message: fmt.Sprintf(format, args...), Retry: retry}
+	return &StopError{Condition: condition, Reason: reason, Message: fmt.Sprintf(format, args...), Retry: retry}
 }
 
 // Object is a custom resource with conditions.
@@ -94,7 +94,7 @@ func (s *Settler) Settle(ctx context.Context, before, o Object, err error) (ctrl
 }
 
 func (s *Settler) conclude(o Object, err error) (ctrl.Result, error) {
-	var stop *Stop
+	var stop *StopError
 	switch {
 	case errors.As(err, &stop):
 		Set(o, stop.Condition, metav1.ConditionFalse, stop.Reason, stop.Message)

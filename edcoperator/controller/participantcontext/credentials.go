@@ -151,6 +151,7 @@ func reasonOf(state string) string {
 		return v1alpha1.ReasonExpired
 	case adminapi.CredentialRequested:
 		return v1alpha1.ReasonRequested
+	default:
+		return v1alpha1.ReasonIncomplete
 	}
-	return v1alpha1.ReasonIncomplete
 }

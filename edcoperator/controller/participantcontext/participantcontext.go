@@ -185,14 +185,14 @@ func contracts(ctx context.Context, t tenancy, p *v1alpha1.ParticipantContext) e
 	if err != nil {
 		return stage.RuntimeError(v1alpha1.ConditionActive, "the control plane", err)
 	}
-	counts := &v1alpha1.ContractStatus{Active: int32(s.Agreements)} // #nosec G115 -- counts of contracts
+	counts := &v1alpha1.ContractStatus{Active: int32(s.Agreements)}
 	for state, n := range s.Negotiations {
 		switch state {
 		case "FINALIZED": // counted as an agreement
 		case "TERMINATED":
-			counts.Failed += int32(n) // #nosec G115
+			counts.Failed += int32(n)
 		default:
-			counts.Waiting += int32(n) // #nosec G115
+			counts.Waiting += int32(n)
 		}
 	}
 	if f := s.LastFailure; f != nil && f.Reason != nil {

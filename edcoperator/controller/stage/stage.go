@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package stage holds the steps that running a connector image takes whatever its role, in the order in which they happen: Secrets,
-// Vault, migration, Deployments. Each returns nil when its step is done, an outcome.Stop when it cannot be yet, with the reason in
+// Vault, migration, Deployments. Each returns nil when its step is done, an outcome.StopError when it cannot be yet, with the reason in
 // words, or another error when a call to the cluster failed. What is particular to a kind lives with that kind.
 package stage
 
