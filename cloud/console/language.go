@@ -34,7 +34,7 @@ func (l lang) t(text string) string {
 
 var german = map[string]string{ //nolint:gosec // words, no credentials
 	"Status": "Status", "Participant": "Teilnehmer", "Participants": "Teilnehmer", "Organization": "Organisation", "Cell": "Zelle",
-	"Runs in": "Läuft in", "Operated by": "Betrieben von", "Connector": "Konnektor", "Credentials": "Nachweise", "Credential": "Nachweis", "party": "Partei", "Contracts": "Verträge",
+	"Runs in": "Läuft in", "Operated by": "Betrieben von", "Connector": "Konnektor", "Credentials": "Nachweise", "Credential": "Nachweis", "party": "Partei", "Where you are": "Wo Sie sind", "Contracts": "Verträge",
 	"Last heard": "Zuletzt gehört", "Log out": "Abmelden", "Log in": "Anmelden", "Skip to content": "Zum Inhalt springen",
 	"Healthy": "In Ordnung", "Pending": "Unterwegs", "Warning": "Hinweis", "Failed": "Gestört", "Unknown": "Unbekannt",
 	"There is no participant yet.": "Es gibt noch keinen Teilnehmer.",
