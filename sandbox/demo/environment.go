@@ -20,9 +20,6 @@ type environment []string
 // date would be a change.
 const attestationDate = "TF_VAR_attestation_completed_at"
 
-// stateCommands are the commands of a workspace that take the state's place.
-var stateCommands = []string{"plan", "apply", "destroy", "refresh", "import", "output", "state_list", "state_show"}
-
 func (d *demo) environment(clientSecret string) (environment, error) {
 	before, err := d.savedEnvironment()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -38,9 +35,7 @@ func (d *demo) environment(clientSecret string) (environment, error) {
 		"TF_CLI_CONFIG_FILE=" + d.path("terraformrc"), "TF_DATA_DIR=" + d.path("terraform"),
 		"TF_VAR_domain=" + d.Domain, attestationDate + "=" + completed,
 	}
-	for _, c := range stateCommands {
-		env = append(env, "TF_CLI_ARGS_"+c+"=-state="+d.path("pilot.tfstate"))
-	}
+	env = append(env, "TF_CLI_ARGS_init=-backend-config=path="+d.path("pilot.tfstate"))
 	if _, err := os.Stat(d.path("ca.crt")); err == nil {
 		env = append(env, "KAPHERA_CA_FILE="+d.path("ca.crt"))
 	}

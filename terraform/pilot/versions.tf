@@ -2,6 +2,10 @@
 
 terraform {
   required_version = ">= 1.8"
+
+  # Kept beside the workspace unless told otherwise: tofu init -backend-config=path=…
+  backend "local" {}
+
   required_providers {
     kaphera = {
       source  = "kaphera.dev/kaphera/kaphera"

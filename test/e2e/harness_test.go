@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -71,7 +72,7 @@ func loadEnv(file string) error {
 	return sc.Err()
 }
 
-func domain() string { return os.Getenv("TF_VAR_domain") }
+func caFile() string { return os.Getenv("KAPHERA_CA_FILE") }
 
 // cloud is a client of the Cloud API with the governance authority's and the platform operator's rights.
 func cloud(t *testing.T) *client.API {
@@ -92,7 +93,8 @@ func command(t *testing.T, name string, args ...string) (stdout, all string, cod
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // a fixed set of programs
-	var out, both bytes.Buffer
+	var out bytes.Buffer
+	var both lockedBuffer
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, &both), &both
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -100,6 +102,18 @@ func command(t *testing.T, name string, args ...string) (stdout, all string, cod
 		t.Fatalf("%s: %v", name, err)
 	}
 	return out.String(), both.String(), cmd.ProcessState.ExitCode()
+}
+
+// lockedBuffer takes what two streams write at once.
+type lockedBuffer struct {
+	sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.Lock()
+	defer b.Unlock()
+	return b.Buffer.Write(p)
 }
 
 // must runs a program that has to succeed.
