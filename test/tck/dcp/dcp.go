@@ -96,7 +96,7 @@ func start(ctx context.Context, settings dcp.Settings) (runs []runner.Run, stop 
 	}); err != nil {
 		return nil, nil, err
 	}
-	kitPort, err := runner.FreePort()
+	kitPort, err := runner.FreePort() //nolint:contextcheck // it takes none and waits for nothing
 	if err != nil {
 		return nil, nil, err
 	}
