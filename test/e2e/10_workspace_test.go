@@ -7,6 +7,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -86,7 +87,7 @@ func TestWhatIsChangedOutsideShowsInThePlan(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			c.change(t)
 			_, all, code := command(t, tofu(t), workspace(t, "plan", "-detailed-exitcode", "-input=false", "-no-color")...)
-			if code != 2 || !strings.Contains(all, "~ "+c.want) {
+			if code != 2 || !regexp.MustCompile(`[~+-] `+c.want).MatchString(all) {
 				t.Errorf("the change of %s does not show (exit code %d):\n%s", c.want, code, all)
 			}
 		})

@@ -146,7 +146,11 @@ func supplier(t *testing.T, api *client.API, name string, attestation map[string
 	if err != nil {
 		t.Fatal(err)
 	}
-	generation := written.JSON200.Generation
+	var object client.Participant // 200 or 201
+	if err := json.Unmarshal(written.Body, &object); err != nil {
+		t.Fatal(err)
+	}
+	generation := object.Generation
 	t.Cleanup(func() { removeParticipant(t, api, name) })
 	var did string
 	eventually(t, "participant "+name+" active", func(ctx context.Context) (bool, string) {

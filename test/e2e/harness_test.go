@@ -72,6 +72,8 @@ func loadEnv(file string) error {
 	return sc.Err()
 }
 
+func domain() string { return os.Getenv("TF_VAR_domain") }
+
 func caFile() string { return os.Getenv("KAPHERA_CA_FILE") }
 
 // cloud is a client of the Cloud API with the governance authority's and the platform operator's rights.
@@ -106,14 +108,20 @@ func command(t *testing.T, name string, args ...string) (stdout, all string, cod
 
 // lockedBuffer takes what two streams write at once.
 type lockedBuffer struct {
-	sync.Mutex
-	bytes.Buffer
+	mu  sync.Mutex
+	all bytes.Buffer
 }
 
 func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.Lock()
-	defer b.Unlock()
-	return b.Buffer.Write(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.String()
 }
 
 // must runs a program that has to succeed.
