@@ -350,6 +350,10 @@ func (r *run) delete(ctx context.Context) (done bool, err error) {
 		return true, nil
 	}
 	if users := r.users(); len(users) > 0 {
+		// It goes on working for them: their own deletion waits for the cell to take them down.
+		if err := r.provision(ctx); err != nil {
+			return false, err
+		}
 		return false, &stopped{cloud.ReasonInUse, "deletion waits until these no longer name the cell: " + strings.Join(users, ", ")}
 	}
 	if err := r.takeDown(ctx); err != nil {
