@@ -134,7 +134,7 @@ func TestEnvironmentCanBeSourcedAndKeepsTheAttestationsDate(t *testing.T) {
 	if err := os.WriteFile(d.path("env"), append(first.shell(), []byte("export "+attestationDate+"='2026-01-02T00:00:00Z'\n")...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), "sh", "-c", `. "$1"; echo "$KAPHERA_API $KAPHERA_CLIENT_SECRET"; case $PATH in "$2":*/*) echo path;; esac`, "sh", d.path("env"), d.path("bin")).CombinedOutput() //nolint:gosec // a fixed script
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", `. "$1"; echo "$KAPHERA_API $KAPHERA_CLIENT_SECRET"; case $PATH in "$2":*/*) echo path;; esac`, "sh", d.path("env"), d.path("bin")).CombinedOutput()
 	if err != nil || string(out) != "https://api.x.test s3cret\npath\n" {
 		t.Errorf("a shell sees %q, %v", out, err)
 	}

@@ -129,11 +129,11 @@ func (k *kube) applyOne(ctx context.Context, log *stage.Log, u *unstructured.Uns
 	return k.until(ctx, time.Minute, func(ctx context.Context) (string, error) {
 		resource, err := k.resource(u)
 		if err != nil {
-			return err.Error(), nil // its definition may be a moment old
+			return later(err) // its definition may be a moment old
 		}
 		_, err = resource.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 		if transient(err) {
-			return err.Error(), nil
+			return later(err)
 		}
 		if err == nil {
 			_, _ = fmt.Fprintf(log, "%s %s applied\n", strings.ToLower(u.GetKind()), u.GetName())
@@ -184,6 +184,9 @@ func (k *kube) until(ctx context.Context, limit time.Duration, check func(contex
 	}
 }
 
+// later says that an error is a reason to look again.
+func later(err error) (string, error) { return err.Error(), nil }
+
 // ready waits until the object's condition Ready is true for its newest
 // generation, showing the conditions that are not.
 func (k *kube) ready(ctx context.Context, log *stage.Log, u *unstructured.Unstructured, limit time.Duration) error {
@@ -191,11 +194,11 @@ func (k *kube) ready(ctx context.Context, log *stage.Log, u *unstructured.Unstru
 	err := k.until(ctx, limit, func(ctx context.Context) (string, error) {
 		resource, err := k.resource(u)
 		if err != nil {
-			return err.Error(), nil
+			return later(err)
 		}
 		now, err := resource.Get(ctx, u.GetName(), metav1.GetOptions{})
 		if err != nil {
-			return err.Error(), nil
+			return later(err)
 		}
 		reason := notReady(now)
 		if reason != shown && reason != "" {
@@ -249,7 +252,7 @@ func (k *kube) deployed(ctx context.Context, log *stage.Log, objects []*unstruct
 		err := k.until(ctx, limit, func(ctx context.Context) (string, error) {
 			d, err := k.typed.AppsV1().Deployments(u.GetNamespace()).Get(ctx, u.GetName(), metav1.GetOptions{})
 			if err != nil {
-				return err.Error(), nil
+				return later(err)
 			}
 			want, s := int32(1), d.Status
 			if d.Spec.Replicas != nil {

@@ -204,7 +204,7 @@ func (t existingTarget) down(_ context.Context, log *stage.Log) error {
 
 // copyFile replaces to by from's content in one step.
 func copyFile(from, to string, mode os.FileMode) error {
-	data, err := os.ReadFile(from) //nolint:gosec // a path the cluster gave
+	data, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func TestProgramImageRunsItsProgramAsNobodyElse(t *testing.T) {
 			}
 			if h.Name == "app" {
 				data, err := io.ReadAll(tr)
-				if err := errors.Join(err, os.WriteFile(app, data, 0o700)); err != nil { //nolint:gosec // a program must be executable
+				if err := errors.Join(err, os.WriteFile(app, data, 0o700)); err != nil {
 					return err
 				}
 			}

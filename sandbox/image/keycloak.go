@@ -115,7 +115,7 @@ func (r *rootfs) javaTrust() error {
 	}
 	var roots []*x509.Certificate
 	for _, f := range files {
-		data, err := os.ReadFile(f) //nolint:gosec // a file just unpacked
+		data, err := os.ReadFile(f)
 		if err != nil {
 			return err
 		}

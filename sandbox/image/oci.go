@@ -57,7 +57,7 @@ type layer struct {
 }
 
 func openLayer(path string) (*layer, error) {
-	l := &layer{open: func() (io.ReadCloser, error) { return os.Open(path) }} //nolint:gosec // a file of the cache
+	l := &layer{open: func() (io.ReadCloser, error) { return os.Open(path) }}
 	f, err := l.open()
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) { return l.open() }
 // path in one step, and returns its size in bytes.
 func writeArchive(path string, img v1.Image, names ...string) (int64, error) {
 	tmp := path + ".tmp"
-	f, err := os.Create(tmp) //nolint:gosec // a file of the cache
+	f, err := os.Create(tmp)
 	if err != nil {
 		return 0, err
 	}

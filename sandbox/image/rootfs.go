@@ -149,7 +149,7 @@ func (r *rootfs) writeTar(dest string, own map[string]int) error {
 	if err := r.root.Close(); err != nil {
 		return err
 	}
-	f, err := os.Create(dest) //nolint:gosec // a file of the cache
+	f, err := os.Create(dest)
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func addEntry(w *tar.Writer, p, name string, id int, d fs.DirEntry) error {
 		if err := w.WriteHeader(h); err != nil {
 			return err
 		}
-		f, err := os.Open(p) //nolint:gosec // a file below the folder being packed
+		f, err := os.Open(p)
 		if err != nil {
 			return err
 		}

@@ -133,6 +133,27 @@ func TestDependenciesAreReadFromAptRecords(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatIsNeededIsPicked(t *testing.T) {
+	known := map[string]pkg{
+		"server":  {name: "server", depends: []string{"libc", "installer", "tool"}},
+		"tool":    {name: "tool", depends: []string{"libc", "server"}}, // a circle
+		"libc":    {name: "libc"},
+		"perl":    {name: "perl"},
+		"unasked": {name: "unasked"},
+	}
+	picked, err := pick(known, []string{"server"}, []string{"installer"})
+	var names []string
+	for _, p := range picked {
+		names = append(names, p.name)
+	}
+	if want := []string{"libc", "server", "tool"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("picked %v, %v, want %v", names, err, want)
+	}
+	if _, err := pick(known, []string{"server"}, nil); err == nil || !strings.Contains(err.Error(), "installer") || !strings.Contains(err.Error(), "apt-get update") {
+		t.Errorf("a missing package gives %v", err)
+	}
+}
+
 func TestWrongDownloadIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dist.zip")
 	if err := os.WriteFile(path, []byte("something else"), 0o600); err != nil {

@@ -160,7 +160,7 @@ func moduleInputs(ctx context.Context, dir string) (string, error) {
 	}
 	inputs := version + buildFlags
 	for _, name := range []string{"go.mod", "go.sum"} {
-		data, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // a file of the repository
+		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return "", err
 		}

@@ -166,7 +166,7 @@ func newestFirst(dir string) ([]string, error) {
 
 // read returns the record's image if its archive is whole.
 func read(record string) (Built, error) {
-	data, err := os.ReadFile(record) //nolint:gosec // a file of the cache
+	data, err := os.ReadFile(record)
 	if err != nil {
 		return Built{}, err
 	}
@@ -205,7 +205,7 @@ func touch(path string) error {
 // lock holds path until the returned function is called; another process that
 // builds the same image waits for it.
 func lock(path string) (func(), error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // a file of the cache
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the image cache: %w", err)
 	}

@@ -23,7 +23,7 @@ func Root() (string, error) {
 		return "", fmt.Errorf("find the repository: %w", err)
 	}
 	for at := dir; ; at = filepath.Dir(at) {
-		data, err := os.ReadFile(filepath.Join(at, "go.mod")) //nolint:gosec // looks upwards from where it was started
+		data, err := os.ReadFile(filepath.Join(at, "go.mod"))
 		if err == nil && (bytes.HasPrefix(data, module) || bytes.Contains(data, append([]byte("\n"), module...))) {
 			return at, nil
 		}

@@ -54,7 +54,7 @@ func Headers(ctx context.Context, root string) ([]string, error) {
 			continue
 		}
 		want := licence(name)
-		data, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // a file of the repository
+		data, err := os.ReadFile(filepath.Join(root, name))
 		if os.IsNotExist(err) {
 			continue // deleted, not yet committed
 		}

@@ -22,9 +22,11 @@ var shipped = []string{"./cmd/...", "./examples/..."}
 
 // module is one Go module in the shipped programs.
 type module struct {
-	Path, Version, Dir string
-	Main               bool
-	Replace            *module
+	Path    string  `json:"Path"`
+	Version string  `json:"Version"`
+	Dir     string  `json:"Dir"`
+	Main    bool    `json:"Main"`
+	Replace *module `json:"Replace"`
 }
 
 // Notices returns the text of NoticesFile: every third-party module in the
@@ -67,7 +69,9 @@ func shippedModules(ctx context.Context, root string) ([]module, error) {
 	}
 	byPath := map[string]module{}
 	for d := json.NewDecoder(strings.NewReader(out)); ; {
-		var p struct{ Module *module }
+		var p struct {
+			Module *module `json:"Module"`
+		}
 		err := d.Decode(&p)
 		if errors.Is(err, io.EOF) {
 			break
@@ -102,7 +106,7 @@ func licenceText(dir string) (string, error) {
 		if e.IsDir() || strings.HasSuffix(name, ".GO") || !hasPrefix(name, "LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE", "MIT-LICENSE", "COPYRIGHT") {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(dir, e.Name())) //nolint:gosec // a file of the module cache
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return "", err
 		}
