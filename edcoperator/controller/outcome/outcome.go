@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,8 +20,14 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+const (
+	soon   = 3 * time.Second
+	moment = 2 * time.Minute
 )
 
 // StopError ends a reconcile before everything is there. It is returned as an error; any other error is transient.
@@ -72,6 +79,7 @@ type Settler struct {
 	Conditions []string
 	// Poll is when to look again although everything is there.
 	Poll time.Duration
+	Now  func() time.Time
 }
 
 // Settle turns the end of a reconcile of o, which was before at its start, into status, event and result.
@@ -85,7 +93,7 @@ func (s *Settler) Settle(ctx context.Context, before, o Object, err error) (ctrl
 	result, transient := s.conclude(o, err)
 	o.SetObservedGeneration(o.GetGeneration())
 	if !equality.Semantic.DeepEqual(before, o) {
-		s.record(before, o)
+		s.record(ctx, before, o)
 		if patchErr := s.Client.Status().Patch(ctx, o, client.MergeFrom(before)); client.IgnoreNotFound(patchErr) != nil {
 			return ctrl.Result{}, errors.Join(transient, fmt.Errorf("patch the status: %w", patchErr))
 		}
@@ -111,11 +119,20 @@ func (s *Settler) conclude(o Object, err error) (ctrl.Result, error) {
 	for _, c := range s.Conditions {
 		if found := meta.FindStatusCondition(*o.GetConditions(), c); found != nil && found.Status != metav1.ConditionTrue {
 			Set(o, v1alpha1.ConditionReady, metav1.ConditionFalse, found.Reason, found.Message)
-			return ctrl.Result{RequeueAfter: s.Poll}, nil
+			return ctrl.Result{RequeueAfter: s.again(found)}, nil
 		}
 	}
 	True(o, v1alpha1.ConditionReady, v1alpha1.ReasonReady, "everything asked for is there")
 	return ctrl.Result{RequeueAfter: s.Poll}, nil
+}
+
+// again looks sooner at what settles by itself within a moment: a route that is new, a credential just asked for.
+func (s *Settler) again(c *metav1.Condition) time.Duration {
+	settles := c.Reason == v1alpha1.ReasonNotPublished || c.Reason == v1alpha1.ReasonRequested
+	if settles && s.Now().Sub(c.LastTransitionTime.Time) < moment {
+		return min(soon, s.Poll)
+	}
+	return s.Poll
 }
 
 // fill names the conditions that were never reached, so that each is there from the first reconcile on.
@@ -127,17 +144,24 @@ func (s *Settler) fill(o Object, because string) {
 	}
 }
 
+// underWay are the reasons for which nobody has to do anything.
+var underWay = []string{
+	v1alpha1.ReasonMigrationRunning, v1alpha1.ReasonStarting, v1alpha1.ReasonConnectorNotReady, v1alpha1.ReasonRequested,
+	v1alpha1.ReasonInactive, v1alpha1.ReasonDeleting, v1alpha1.ReasonScaledToZero,
+}
+
 // record tells people of a change of the summary.
-func (s *Settler) record(before, o Object) {
+func (s *Settler) record(ctx context.Context, before, o Object) {
 	was := meta.FindStatusCondition(*before.GetConditions(), v1alpha1.ConditionReady)
 	is := meta.FindStatusCondition(*o.GetConditions(), v1alpha1.ConditionReady)
 	if is == nil || (was != nil && was.Status == is.Status && was.Reason == is.Reason) {
 		return
 	}
 	kind := corev1.EventTypeWarning
-	if is.Status == metav1.ConditionTrue {
+	if is.Status == metav1.ConditionTrue || slices.Contains(underWay, is.Reason) {
 		kind = corev1.EventTypeNormal
 	}
+	log.FromContext(ctx).Info("readiness changed", "ready", is.Status, "reason", is.Reason, "message", is.Message)
 	note := is.Message
 	if len(note) > 1000 {
 		note = note[:1000]

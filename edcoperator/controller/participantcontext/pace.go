@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	firstPause = 15 * time.Second
+	firstPause = 2 * time.Second
 	maxPause   = 5 * time.Minute
 )
 

@@ -57,11 +57,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := p.DeepCopy()
-	defer func() { result, err = r.Settler.Settle(ctx, before, &p, err) }()
+	defer func() {
+		if result, err = r.Settler.Settle(ctx, before, &p, err); err == nil && joining(&p, r.pace.now()) {
+			result.RequeueAfter = min(result.RequeueAfter, stage.RetrySoon)
+		}
+	}()
 	if !p.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, r.leave(ctx, &p)
 	}
 	return ctrl.Result{}, r.join(ctx, &p)
+}
+
+// joining reports whether p has been on its way to readiness for a short while only: a DID about to answer, an issuer about to learn
+// of it. Waiting for the next poll would then be most of the time that it takes.
+func joining(p *v1alpha1.ParticipantContext, now time.Time) bool {
+	const while = 2 * time.Minute
+	ready := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionReady)
+	return p.DeletionTimestamp.IsZero() && ready != nil && ready.Status != metav1.ConditionTrue && now.Sub(ready.LastTransitionTime.Time) < while
 }
 
 // tenancy is where a participant lives, and the clients of the roles that serve it.
