@@ -21,12 +21,12 @@ import (
 
 // object is an API object: {"name","spec","status"}.
 type object struct {
-	Name     string          `json:"name"`
-	Revision string          `json:"revision,omitempty"`
+	Name     string `json:"name"`
+	Revision string `json:"revision,omitempty"`
 	// Generation counts changes of the spec; a condition counts when it was observed at this generation.
-	Generation int64 `json:"generation,omitempty"`
-	Spec     json.RawMessage `json:"spec"`
-	Status   json.RawMessage `json:"status,omitempty"`
+	Generation int64           `json:"generation,omitempty"`
+	Spec       json.RawMessage `json:"spec"`
+	Status     json.RawMessage `json:"status,omitempty"`
 }
 
 // objectResource is what every resource here is: a model that turns into an API object's spec and back.
