@@ -15,7 +15,7 @@ import (
 // Start runs etcd and kube-apiserver with the CRDs of the given files or folders; the caller stops the environment. The programs
 // come from KUBEBUILDER_ASSETS or Kaphera's cache, where `make envtest` puts them.
 func Start(crds ...string) (*envtest.Environment, error) {
-	assets, err := assets()
+	assets, err := Assets()
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,8 @@ func Start(crds ...string) (*envtest.Environment, error) {
 	return env, nil
 }
 
-func assets() (string, error) {
+// Assets is the folder of etcd, kube-apiserver and kubectl.
+func Assets() (string, error) {
 	if dir := os.Getenv("KUBEBUILDER_ASSETS"); dir != "" {
 		return dir, nil
 	}

@@ -80,7 +80,7 @@ func (r *Reconciler) run(ctx context.Context, i *v1alpha1.CredentialIssuer) erro
 		return err
 	}
 	if problem := r.Stages.Published(ctx, i.Spec.Exposure, i.Spec.Trust, i.Spec.Context); problem != "" {
-		return outcome.Waiting(stage.RetryLate, v1alpha1.ConditionDIDPublished, v1alpha1.ReasonNotPublished, "%s", problem)
+		return outcome.Waiting(stage.RetrySoon, v1alpha1.ConditionDIDPublished, v1alpha1.ReasonNotPublished, "%s", problem)
 	}
 	outcome.True(i, v1alpha1.ConditionDIDPublished, v1alpha1.ReasonPublished, i.Status.DID+" answers at "+workload.DIDURL(i.Spec.Exposure, i.Spec.Context))
 	return nil

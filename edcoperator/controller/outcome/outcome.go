@@ -25,11 +25,6 @@ import (
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
-const (
-	soon   = 3 * time.Second
-	moment = 2 * time.Minute
-)
-
 // StopError ends a reconcile before everything is there. It is returned as an error; any other error is transient.
 type StopError struct {
 	// Condition that is not true because of it.
@@ -79,7 +74,6 @@ type Settler struct {
 	Conditions []string
 	// Poll is when to look again although everything is there.
 	Poll time.Duration
-	Now  func() time.Time
 }
 
 // Settle turns the end of a reconcile of o, which was before at its start, into status, event and result.
@@ -119,20 +113,11 @@ func (s *Settler) conclude(o Object, err error) (ctrl.Result, error) {
 	for _, c := range s.Conditions {
 		if found := meta.FindStatusCondition(*o.GetConditions(), c); found != nil && found.Status != metav1.ConditionTrue {
 			Set(o, v1alpha1.ConditionReady, metav1.ConditionFalse, found.Reason, found.Message)
-			return ctrl.Result{RequeueAfter: s.again(found)}, nil
+			return ctrl.Result{RequeueAfter: s.Poll}, nil
 		}
 	}
 	True(o, v1alpha1.ConditionReady, v1alpha1.ReasonReady, "everything asked for is there")
 	return ctrl.Result{RequeueAfter: s.Poll}, nil
-}
-
-// again looks sooner at what settles by itself within a moment: a route that is new, a credential just asked for.
-func (s *Settler) again(c *metav1.Condition) time.Duration {
-	settles := c.Reason == v1alpha1.ReasonNotPublished || c.Reason == v1alpha1.ReasonRequested
-	if settles && s.Now().Sub(c.LastTransitionTime.Time) < moment {
-		return min(soon, s.Poll)
-	}
-	return s.Poll
 }
 
 // fill names the conditions that were never reached, so that each is there from the first reconcile on.
