@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package postgres_test
+
+import (
+	"net/url"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/kaphera/kaphera/cloudoperator/postgres"
+	"github.com/kaphera/kaphera/connector/store/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func server(t *testing.T) postgres.Server {
+	t.Helper()
+	u, err := url.Parse(pgtest.NewDatabase(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return postgres.Server{Address: u.Host, User: u.User.Username()}
+}
+
+func admin(t *testing.T, s postgres.Server) *postgres.Admin {
+	t.Helper()
+	a, err := postgres.Connect(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(t.Context()) })
+	return a
+}
+
+func rows(t *testing.T, s postgres.Server, query string, args ...any) []string {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), "postgres://"+s.User+"@"+s.Address+"/postgres?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	r, err := c.Query(t.Context(), query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := pgx.CollectRows(r, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestEnsureIsIdempotentAndPutsRight(t *testing.T) {
+	t.Parallel()
+	s := server(t)
+	a := admin(t, s)
+	d := postgres.Database{
+		Name: `odd"name`, Owner: postgres.Role{Name: "ensure_owner", Password: "first"}, Roles: []postgres.Role{{Name: "ensure_role", Password: "it's"}},
+	}
+	const verifiers = "SELECT rolpassword FROM pg_authid WHERE rolname LIKE 'ensure_%' ORDER BY rolname"
+	var before []string
+	for range 2 {
+		if err := a.Ensure(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		got := rows(t, s, verifiers)
+		if len(got) != 2 || !postgres.Matches(got[0], "first") || !postgres.Matches(got[1], "it's") {
+			t.Fatalf("the passwords are not set: %d verifiers", len(got))
+		}
+		if before != nil && (before[0] != got[0] || before[1] != got[1]) {
+			t.Error("a second time sets a password that was right")
+		}
+		before = got
+	}
+	d.Owner.Password = "second"
+	if err := a.Ensure(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got := rows(t, s, verifiers); !postgres.Matches(got[0], "second") || got[1] != before[1] {
+		t.Error("a new password is not set, or another role's is")
+	}
+	if got := rows(t, s, "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1", d.Name); len(got) != 1 || got[0] != "ensure_owner" {
+		t.Errorf("owner is %v", got)
+	}
+	if got := rows(t, s, "SELECT 'public' FROM pg_database, aclexplode(datacl) x WHERE datname = $1 AND x.grantee = 0", d.Name); len(got) != 0 {
+		t.Error("everybody may connect")
+	}
+	for range 2 {
+		if err := a.Drop(t.Context(), d.Name, "ensure_owner", "ensure_role"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := rows(t, s, verifiers); len(got) != 0 {
+		t.Errorf("%d roles are left", len(got))
+	}
+}
+
+func TestRoleWithoutPasswordIsRefused(t *testing.T) {
+	t.Parallel()
+	a := admin(t, server(t))
+	if err := a.Ensure(t.Context(), postgres.Database{Name: "x", Owner: postgres.Role{Name: "nobody_else"}}); err == nil {
+		t.Error("a role without a password is made")
+	}
+}
+
+func TestUnreachableServerIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:1", "no-port", "127.0.0.1:high"} {
+		if a, err := postgres.Connect(t.Context(), postgres.Server{Address: address, User: "postgres"}); err == nil {
+			a.Close(t.Context())
+			t.Errorf("%s is reached", address)
+		}
+	}
+}
+
+func TestVerifier(t *testing.T) {
+	t.Parallel()
+	v, err := postgres.Verifier("secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !postgres.Matches(v, "secret") || postgres.Matches(v, "Secret") {
+		t.Error("a verifier does not fit its password, or fits another")
+	}
+	for _, bad := range []string{"", "md5abc", "SCRAM-SHA-256$x:y$z:w", "SCRAM-SHA-256$4096:!!$a:b", "SCRAM-SHA-256$0:$:"} {
+		if postgres.Matches(bad, "secret") {
+			t.Errorf("%q fits", bad)
+		}
+	}
+}
