@@ -91,7 +91,7 @@ func (a *api) calls(kind string) (getFunc, putFunc, deleteFunc) {
 
 func (a *api) get(ctx context.Context, kind, name string) (object, error) {
 	get, _, _ := a.calls(kind)
-	return answer(get(ctx, name))
+	return answer(get(ctx, name)) //nolint:bodyclose // answer closes it
 }
 
 func (a *api) put(ctx context.Context, kind, name string, spec any) (object, error) {
@@ -110,7 +110,7 @@ func (a *api) write(ctx context.Context, kind, name string, spec any, dryRun boo
 		return object{}, fmt.Errorf("encode %s %s: %w", kind, name, err)
 	}
 	_, put, _ := a.calls(kind)
-	return answer(put(ctx, name, dryRun, bytes.NewReader(body)))
+	return answer(put(ctx, name, dryRun, bytes.NewReader(body))) //nolint:bodyclose // answer closes it
 }
 
 // remove deletes an object and waits until it is gone; an object that is not there is removed already.
@@ -118,7 +118,7 @@ func (a *api) remove(ctx context.Context, kind, name string, patience time.Durat
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, _, remove := a.calls(kind)
-	if _, err := answer(remove(ctx, name)); errors.Is(err, errNotFound) {
+	if _, err := answer(remove(ctx, name)); errors.Is(err, errNotFound) { //nolint:bodyclose // answer closes it
 		return nil
 	} else if err != nil {
 		return err

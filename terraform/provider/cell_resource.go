@@ -3,8 +3,6 @@
 package provider
 
 import (
-	"context"
-
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -67,14 +65,14 @@ func cellSchema() schema.Schema {
 
 func (m *cellModel) objectName() string { return m.Name.ValueString() }
 
-func (m *cellModel) spec(context.Context) (any, diag.Diagnostics) {
+func (m *cellModel) spec() any {
 	return cellSpec{
 		Type: m.Type.ValueString(), Hostname: m.Hostname.ValueString(),
 		OperatingParty: m.OperatingParty.ValueString(), Replicas: m.Replicas.ValueInt64Pointer(),
-	}, nil
+	}
 }
 
-func (m *cellModel) read(_ context.Context, o object) diag.Diagnostics {
+func (m *cellModel) read(o object) diag.Diagnostics {
 	var s cellSpec
 	diags := decode(o.Spec, &s, "cell")
 	m.Name, m.Type, m.Hostname = types.StringValue(o.Name), types.StringValue(s.Type), types.StringValue(s.Hostname)

@@ -3,8 +3,6 @@
 package provider
 
 import (
-	"context"
-
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -164,7 +162,7 @@ func profileSchema() schema.Schema {
 
 func (m *profileModel) objectName() string { return m.Name.ValueString() }
 
-func (m *profileModel) spec(context.Context) (any, diag.Diagnostics) {
+func (m *profileModel) spec() any {
 	s := profileSpec{Protocol: m.Protocol.ValueString(), RequiredCredentials: m.RequiredCredentials, OnboardingChecks: m.OnboardingChecks}
 	for _, i := range m.Issuers {
 		is := issuerSpec{Name: i.Name.ValueString(), Cell: i.Cell.ValueString(), Hostname: i.Hostname.ValueString()}
@@ -184,7 +182,7 @@ func (m *profileModel) spec(context.Context) (any, diag.Diagnostics) {
 		os.Remedy = o.Remedy.spec()
 		s.Operands = append(s.Operands, os)
 	}
-	return s, nil
+	return s
 }
 
 func (t *translationModel) spec() *translationSpec {
@@ -201,7 +199,7 @@ func (t *translationSpec) model() *translationModel {
 	return &translationModel{EN: optional(t.EN), DE: optional(t.DE)}
 }
 
-func (m *profileModel) read(_ context.Context, o object) diag.Diagnostics {
+func (m *profileModel) read(o object) diag.Diagnostics {
 	var s profileSpec
 	diags := decode(o.Spec, &s, "dataspace profile")
 	m.Name, m.Protocol = types.StringValue(o.Name), types.StringValue(s.Protocol)

@@ -45,9 +45,9 @@ type modelOf[M any] interface {
 	*M
 	objectName() string
 	// spec returns the API's spec.
-	spec(ctx context.Context) (any, diag.Diagnostics)
+	spec() any
 	// read fills the model from the API's object, keeping what the configuration says where both mean the same.
-	read(ctx context.Context, o object) diag.Diagnostics
+	read(o object) diag.Diagnostics
 }
 
 // settleTimeout bounds how long an apply waits for an object to take effect: credentials have to be issued and a connector started.
@@ -84,12 +84,7 @@ func (r *objectResource[M, P]) ModifyPlan(ctx context.Context, req resource.Modi
 	if diags := req.Plan.Get(ctx, m); diags.HasError() {
 		return // unknown values inside typed fields: nothing to ask yet
 	}
-	spec, diags := m.spec(ctx)
-	if diags.HasError() {
-		resp.Diagnostics.Append(diags...)
-		return
-	}
-	if err := r.api.check(ctx, r.kind, m.objectName(), spec); err != nil {
+	if err := r.api.check(ctx, r.kind, m.objectName(), m.spec()); err != nil {
 		addProblem(&resp.Diagnostics, "Not acceptable: "+r.noun+" "+m.objectName(), err)
 	}
 }
@@ -118,7 +113,7 @@ func (r *objectResource[M, P]) Create(ctx context.Context, req resource.CreateRe
 		return
 	}
 	// What was written is in the state even when it does not settle in time, so that the next apply resumes there.
-	resp.Diagnostics.Append(m.read(ctx, *o)...)
+	resp.Diagnostics.Append(m.read(*o)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, m)...)
 	if err != nil {
 		addProblem(&resp.Diagnostics, "Written, but not in effect: "+r.noun+" "+m.objectName(), err)
@@ -135,7 +130,7 @@ func (r *objectResource[M, P]) Update(ctx context.Context, req resource.UpdateRe
 	if o == nil {
 		return
 	}
-	resp.Diagnostics.Append(m.read(ctx, *o)...)
+	resp.Diagnostics.Append(m.read(*o)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, m)...)
 	if err != nil {
 		addProblem(&resp.Diagnostics, "Written, but not in effect: "+r.noun+" "+m.objectName(), err)
@@ -145,12 +140,7 @@ func (r *objectResource[M, P]) Update(ctx context.Context, req resource.UpdateRe
 // write puts the object and waits until it has settled. It returns nil after a refused write (reported), and the object together
 // with an error when it did not settle.
 func (r *objectResource[M, P]) write(ctx context.Context, m P, diags *diag.Diagnostics) (*object, error) {
-	spec, d := m.spec(ctx)
-	diags.Append(d...)
-	if d.HasError() {
-		return nil, nil
-	}
-	o, err := r.api.put(ctx, r.kind, m.objectName(), spec)
+	o, err := r.api.put(ctx, r.kind, m.objectName(), m.spec())
 	if err != nil {
 		addProblem(diags, "Could not write "+r.noun+" "+m.objectName(), err)
 		return nil, nil
@@ -197,7 +187,7 @@ func (r *objectResource[M, P]) Read(ctx context.Context, req resource.ReadReques
 		addProblem(&resp.Diagnostics, "Could not read "+r.noun+" "+m.objectName(), err)
 		return
 	}
-	resp.Diagnostics.Append(m.read(ctx, o)...)
+	resp.Diagnostics.Append(m.read(o)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, m)...)
 }
 

@@ -3,8 +3,6 @@
 package provider
 
 import (
-	"context"
-
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
@@ -39,11 +37,11 @@ func organizationSchema() schema.Schema {
 
 func (m *organizationModel) objectName() string { return m.Name.ValueString() }
 
-func (m *organizationModel) spec(context.Context) (any, diag.Diagnostics) {
-	return organizationSpec{DisplayName: m.DisplayName.ValueString(), ContactEmail: m.ContactEmail.ValueString()}, nil
+func (m *organizationModel) spec() any {
+	return organizationSpec{DisplayName: m.DisplayName.ValueString(), ContactEmail: m.ContactEmail.ValueString()}
 }
 
-func (m *organizationModel) read(_ context.Context, o object) diag.Diagnostics {
+func (m *organizationModel) read(o object) diag.Diagnostics {
 	var s organizationSpec
 	diags := decode(o.Spec, &s, "organization")
 	m.Name, m.DisplayName, m.ContactEmail = types.StringValue(o.Name), types.StringValue(s.DisplayName), optional(s.ContactEmail)

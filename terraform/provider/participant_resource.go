@@ -3,7 +3,6 @@
 package provider
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -120,7 +119,7 @@ func participantSchema() schema.Schema {
 
 func (m *participantModel) objectName() string { return m.Name.ValueString() }
 
-func (m *participantModel) spec(context.Context) (any, diag.Diagnostics) {
+func (m *participantModel) spec() any {
 	s := participantSpec{
 		Organization: m.Organization.ValueString(),
 		Identity:     identitySpec{Context: m.Identity.Context.ValueString(), BPN: m.Identity.BPN.ValueString()},
@@ -135,10 +134,10 @@ func (m *participantModel) spec(context.Context) (any, diag.Diagnostics) {
 		s.Credentials = append(s.Credentials, credentialSpec{Type: t, Claims: claims})
 	}
 	slices.SortFunc(s.Credentials, func(a, b credentialSpec) int { return strings.Compare(a.Type, b.Type) })
-	return s, nil
+	return s
 }
 
-func (m *participantModel) read(_ context.Context, o object) diag.Diagnostics {
+func (m *participantModel) read(o object) diag.Diagnostics {
 	var (
 		s      participantSpec
 		status struct {

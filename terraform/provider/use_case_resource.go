@@ -3,7 +3,6 @@
 package provider
 
 import (
-	"context"
 	"encoding/json"
 
 	"github.com/hashicorp/terraform-plugin-framework-jsontypes/jsontypes"
@@ -62,7 +61,7 @@ func useCaseSchema() schema.Schema {
 
 func (m *useCaseModel) objectName() string { return m.Name.ValueString() }
 
-func (m *useCaseModel) spec(context.Context) (any, diag.Diagnostics) {
+func (m *useCaseModel) spec() any {
 	s := useCaseSpec{
 		Profile: m.Profile.ValueString(), Title: m.Title.ValueString(), Description: m.Description.ValueString(),
 		AssetType: m.AssetType.ValueString(), ContractPolicy: json.RawMessage(m.ContractPolicy.ValueString()),
@@ -70,10 +69,10 @@ func (m *useCaseModel) spec(context.Context) (any, diag.Diagnostics) {
 	if p := m.AccessPolicy.ValueString(); p != "" {
 		s.AccessPolicy = json.RawMessage(p)
 	}
-	return s, nil
+	return s
 }
 
-func (m *useCaseModel) read(_ context.Context, o object) diag.Diagnostics {
+func (m *useCaseModel) read(o object) diag.Diagnostics {
 	var s useCaseSpec
 	diags := decode(o.Spec, &s, "use case")
 	m.Name, m.Profile, m.Title = types.StringValue(o.Name), types.StringValue(s.Profile), types.StringValue(s.Title)
