@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package natstest runs a real NATS server in operator mode inside the test's process. It belongs to tests only.
+package natstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth"
+)
+
+// Server is a running server.
+type Server struct {
+	Operator natsauth.Operator
+	dir      string
+	server   *server.Server
+	port     int
+}
+
+// Start starts a server that keeps its data in dir.
+func Start(dir string) (*Server, error) {
+	op, err := natsauth.NewOperator()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Operator: op, dir: dir, port: server.RANDOM_PORT}
+	return s, s.Restart()
+}
+
+// URL of the server; the same after a restart.
+func (s *Server) URL() string { return s.server.ClientURL() }
+
+// Restart stops the server, when it runs, and starts it again on the same port with the same data.
+func (s *Server) Restart() error {
+	s.Stop()
+	auth, err := s.Operator.Server()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(s.dir, "nats.conf")
+	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\njetstream { store_dir: %q }\noperator: %q\nsystem_account: %q\nresolver { type: full, dir: %q, allow_delete: true }\nresolver_preload: { %s: %q }\n",
+		s.port, filepath.Join(s.dir, "js"), auth.OperatorJWT, auth.SystemAccount, filepath.Join(s.dir, "accounts"), auth.SystemAccount, auth.SystemJWT)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if s.server, err = Run(file); err != nil {
+		return err
+	}
+	if addr, ok := s.server.Addr().(*net.TCPAddr); ok {
+		s.port = addr.Port
+	}
+	return nil
+}
+
+// Run runs a server from a configuration file.
+func Run(file string) (*server.Server, error) {
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("nats configuration: %w", err)
+	}
+	opts.NoLog, opts.NoSigs = true, true
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("nats: %w", err)
+	}
+	go srv.Start()
+	if !srv.ReadyForConnections(30 * time.Second) {
+		return nil, errors.New("the nats server did not start")
+	}
+	return srv, nil
+}
+
+// Stop stops the server.
+func (s *Server) Stop() {
+	if s.server != nil {
+		s.server.Shutdown()
+		s.server.WaitForShutdown()
+	}
+}
+
+// Connect connects as a new user of an account.
+func (s *Server) Connect(seed []byte, p natsauth.Permissions) (*nats.Conn, error) {
+	creds, err := natsauth.Credentials(seed, "test", p)
+	if err != nil {
+		return nil, err
+	}
+	return cellrpc.Connect(s.URL(), "test", nil, func() ([]byte, error) { return creds, nil })
+}
+
+// System connects to the system account.
+func (s *Server) System() (*nats.Conn, error) {
+	return s.Connect(s.Operator.SystemSeed, natsauth.Permissions{})
+}
+
+// Cell makes the account of a cell with its streams and returns its seed.
+func (s *Server) Cell(ctx context.Context, name string) ([]byte, error) {
+	seed, err := natsauth.NewAccountSeed()
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.Operator.AccountJWT(natsauth.Account{Name: name, Seed: seed, Storage: celllink.Storage})
+	if err != nil {
+		return nil, err
+	}
+	nc, err := s.System()
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	if err := natsauth.Push(nc, token); err != nil {
+		return nil, err
+	}
+	cloud, err := s.Connect(seed, celllink.CloudPermissions)
+	if err != nil {
+		return nil, err
+	}
+	defer cloud.Close()
+	return seed, celllink.EnsureStreams(ctx, cloud)
+}
