@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package snapshot_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+	"github.com/kaphera/kaphera/connector/profile"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+var day = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+
+func meta(name string, age int) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: "kaphera-system", CreationTimestamp: metav1.NewTime(day.Add(-time.Duration(age) * time.Hour))}
+}
+
+func participant(name, cell, context string, age int, credentials ...string) cloud.Participant {
+	p := cloud.Participant{ObjectMeta: meta(name, age), Spec: cloud.ParticipantSpec{
+		Organization: "org", Cell: cell, Profile: "auto", SelfCheck: "Enforce",
+		Identity: cloud.Identity{Context: context, BusinessPartnerNumber: "BPNL000000000001"},
+	}}
+	for _, c := range credentials {
+		p.Spec.Credentials = append(p.Spec.Credentials, edc.HolderCredential{Type: c, Claims: &apiextensionsv1.JSON{Raw: []byte(`{"memberOf":"auto"}`)}})
+	}
+	return p
+}
+
+// world is two cells; the profile's issuers live in shared.
+func world() snapshot.Input {
+	active := participant("supplier", "shared", "supplier", 3, "MembershipCredential", "Attestation", "Unissued")
+	active.Status.Conditions = []metav1.Condition{{Type: cloud.ConditionOnboarded, Status: metav1.ConditionTrue}}
+	deleted := participant("former", "shared", "former", 9, "MembershipCredential")
+	now := metav1.NewTime(day)
+	deleted.DeletionTimestamp = &now
+	lost := participant("lost", "shared", "lost", 1)
+	lost.Spec.Profile = "nowhere"
+	shared := cloud.Cell{ObjectMeta: meta("shared", 20), Spec: cloud.CellSpec{Type: "shared", Hostname: "shared.example"}}
+	return snapshot.Input{
+		Cell:  shared,
+		Cells: []cloud.Cell{shared, {ObjectMeta: meta("other", 20), Spec: cloud.CellSpec{Type: "shared", Hostname: "other.example"}}},
+		Profiles: []cloud.DataspaceProfile{
+			{ObjectMeta: meta("auto", 15), Spec: cloud.DataspaceProfileSpec{
+				Protocol: "dataspace-protocol-http:2025-1", RequiredCredentials: []string{"MembershipCredential"},
+				Issuers: []cloud.Issuer{
+					{Name: "auditor", Cell: "shared", Hostname: "auditor.example", CredentialTypes: []edc.CredentialType{{Type: "Attestation", Validity: "P2Y"}}},
+					{Name: "authority", Cell: "shared", Hostname: "authority.example", CredentialTypes: []edc.CredentialType{{Type: "MembershipCredential", Validity: "P1Y"}}},
+				},
+				Operands: []profile.Operand{{
+					Name: "https://example.org/member", Subject: profile.SubjectConsumer, Credential: "MembershipCredential", Expression: "credential.subject.memberOf",
+					ValueType: profile.ValueString, Operators: []string{"eq"}, Phases: []profile.Phase{profile.PhaseNegotiation}, Sentence: profile.Translation{EN: "member of {right}"},
+				}},
+			}},
+			{ObjectMeta: meta("unused", 14), Spec: cloud.DataspaceProfileSpec{Issuers: []cloud.Issuer{{Name: "authority", Cell: "shared", Hostname: "later.example"}}}},
+		},
+		Participants: []cloud.Participant{
+			participant("usurper", "shared", "supplier", 1, "MembershipCredential"), active, deleted, lost, participant("oem", "other", "oem", 2, "MembershipCredential"),
+		},
+		Facts: snapshot.Facts{
+			DatabaseHost: "postgresql.kaphera-system.svc", DatabasePort: 5432, DatabaseCA: "internal", VaultAddress: "https://openbao.kaphera-system.svc:8200",
+			VaultCA: "internal", VaultMount: "kv", VaultAuth: "kubernetes", Image: "connector:1", Trust: edc.Trust{CABundle: "gateway", AllowPrivateNetworks: true},
+			Ingress: cloud.PlatformIngress{ClassName: "nginx", TLSSecretName: "wildcard"},
+		},
+	}
+}
+
+func render(t *testing.T, in snapshot.Input) []byte {
+	t.Helper()
+	objects, err := snapshot.Compile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	for _, o := range objects {
+		text, err := yaml.Marshal(o.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.WriteString("---\n")
+		out.Write(text)
+	}
+	return out.Bytes()
+}
+
+func TestCompile(t *testing.T) {
+	t.Parallel()
+	elsewhere := world()
+	elsewhere.Cell = elsewhere.Cells[1]
+	empty := world()
+	empty.Participants, empty.Profiles = nil, nil
+	for name, in := range map[string]snapshot.Input{"shared": world(), "other": elsewhere, "empty": empty} {
+		got, file := render(t, in), filepath.Join("testdata", name+".yaml")
+		if *update {
+			if err := os.WriteFile(file, got, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s is not as in %s (go test -update writes it):\n%s", name, file, got)
+		}
+	}
+}
+
+func TestCompileDoesNotDependOnTheOrder(t *testing.T) {
+	t.Parallel()
+	in := world()
+	want := render(t, in)
+	slices.Reverse(in.Participants)
+	slices.Reverse(in.Profiles)
+	slices.Reverse(in.Cells)
+	if got := render(t, in); !bytes.Equal(got, want) {
+		t.Error("another order of the same objects gives another snapshot")
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*snapshot.Input)
+		in     string
+	}{
+		"an invalid operand": {func(in *snapshot.Input) { in.Profiles[0].Spec.Operands[0].Expression = "nonsense(" }, "dataspace profile auto"},
+		"an issuer at the host of the connector": {func(in *snapshot.Input) {
+			in.Profiles[0].Spec.Issuers[0].Hostname = "shared.example"
+		}, "issuer auditor"},
+		"two issuers at one host": {func(in *snapshot.Input) { in.Profiles[0].Spec.Issuers[0].Hostname = "authority.example" }, "authority.example"},
+	} {
+		in := world()
+		c.change(&in)
+		if _, err := snapshot.Compile(in); err == nil || !strings.Contains(err.Error(), c.in) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestResourceNamesFitPostgreSQL(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("c", 32)
+	a, b := snapshot.IssuerResources(long, strings.Repeat("i", 31)+"a"), snapshot.IssuerResources(long, strings.Repeat("i", 31)+"b")
+	for _, name := range []string{a.Owner, a.Database, a.Roles[snapshot.IssuerRole], snapshot.ConnectorResources(long).Owner} {
+		if len(name) > 63 {
+			t.Errorf("%s has %d bytes", name, len(name))
+		}
+	}
+	if a.Database == b.Database {
+		t.Error("two issuers share a database")
+	}
+}
