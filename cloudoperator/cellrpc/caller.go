@@ -113,9 +113,9 @@ func (n *NATSCaller) conn(ctx context.Context, cell string) (*nats.Conn, error) 
 	if _, err := n.creds(ctx, cell); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
+	later := context.WithoutCancel(ctx) // a reconnect happens long after the call that opened the connection
 	nc, err := Connect(n.url, "kaphera cloud, cell "+cell, n.tls, func() ([]byte, error) {
-		// A reconnect happens long after the call that opened the connection.
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(later, 10*time.Second)
 		defer cancel()
 		return n.creds(ctx, cell)
 	})

@@ -3,6 +3,7 @@
 package natsauth_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -86,7 +87,10 @@ func TestAgentMayOnlyDoItsWork(t *testing.T) {
 			t.Fatal(err)
 		}
 		select {
-		case <-refused:
+		case err := <-refused:
+			if !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("the agent %s: %v", what, err)
+			}
 		case <-time.After(10 * time.Second):
 			t.Errorf("the agent %s and is not refused", what)
 		}

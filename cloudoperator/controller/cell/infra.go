@@ -283,7 +283,7 @@ func (r *run) agentDeployment(agentCredentials, ca []byte) []client.Object {
 	container := corev1.Container{
 		Name: "agent", Image: r.images.Agent, ImagePullPolicy: corev1.PullIfNotPresent,
 		Args: []string{
-			"agent", "--cell=" + r.cell.Name, "--namespace=" + r.ns, "--nats-url=" + natsURL(r.Access.Namespace),
+			"agent", "--cell=" + r.cell.Name, "--namespace=" + r.ns, "--nats-url=" + parts.URL("tls", parts.NATS, r.Access.Namespace, parts.PortNATS),
 			"--nats-ca=/etc/kaphera/ca/ca.crt", "--nats-credentials=/etc/kaphera/nats/" + credsKey,
 		},
 		Env:            []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "110MiB"}},
@@ -326,14 +326,10 @@ func (r *run) agentDeployment(agentCredentials, ca []byte) []client.Object {
 
 const programUser int64 = 65532
 
-func natsURL(namespace string) string {
-	return fmt.Sprintf("tls://%s:%d", parts.Host(parts.NATS, namespace), parts.PortNATS)
-}
-
 func (r *run) facts(p *cloud.Platform, ca []byte) snapshot.Facts {
 	f := snapshot.Facts{
 		DatabaseHost: parts.Host(parts.PostgreSQL, r.Access.Namespace), DatabasePort: parts.PortPostgreSQL, DatabaseCA: string(ca),
-		VaultAddress: fmt.Sprintf("https://%s:%d", parts.Host(parts.OpenBao, r.Access.Namespace), parts.PortOpenBao), VaultCA: string(ca),
+		VaultAddress: parts.URL("https", parts.OpenBao, r.Access.Namespace, parts.PortOpenBao), VaultCA: string(ca),
 		VaultMount: openbao.Mount, VaultAuth: openbao.AuthMount, Image: r.images.Connector, Ingress: p.Spec.Ingress,
 	}
 	f.Trust.CABundle, f.Trust.AllowPrivateNetworks = p.Spec.CABundle, p.Spec.AllowPrivateNetworks

@@ -263,7 +263,7 @@ func (r *run) deleteSecret(ctx context.Context, name string) error {
 
 // describe sets the conditions from what provision said and what the agent reported.
 func (r *run) describe(err error) {
-	connected, applied := r.connected(), kube.Condition{}
+	connected := r.connected()
 	ready := kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonFailed}
 	var stop *stopped
 	switch {
@@ -274,7 +274,7 @@ func (r *run) describe(err error) {
 	case err != nil:
 		ready.Message = err.Error()
 	}
-	applied = r.applied(err)
+	applied := r.applied(err)
 	if err == nil {
 		var missing []string
 		for _, c := range []kube.Condition{connected, applied, r.connector()} {

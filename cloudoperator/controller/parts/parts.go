@@ -9,7 +9,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -39,7 +41,7 @@ const (
 const (
 	SecretCA             = "internal-ca"      // tls.crt, tls.key of the internal authority
 	ConfigCA             = "internal-ca"      // ca.crt, for whoever connects to a part
-	SecretPostgreSQL     = "postgresql-admin" // password of the superuser
+	SecretPostgreSQL     = "postgresql-admin" // password of the superuser #nosec G101 -- a name
 	SecretUnseal         = "openbao-unseal"   // key with which OpenBao unseals itself
 	SecretNATS           = "nats-operator"    // operator.seed, system.seed, operator.jwt, system.jwt, system.creds
 	SecretKeycloak       = "keycloak-admin"   // client-secret of the operator's own client
@@ -96,7 +98,7 @@ func (a Access) Address(part string, port int) string {
 	if d := a.Dial[part]; d != "" {
 		return d
 	}
-	return fmt.Sprintf("%s:%d", Host(part, a.Namespace), port)
+	return net.JoinHostPort(Host(part, a.Namespace), strconv.Itoa(port))
 }
 
 // TLS trusts the internal authority and expects the part's name.
@@ -194,7 +196,12 @@ func (a Access) Operator(ctx context.Context) (natsauth.Operator, error) {
 	return natsauth.Operator{Seed: s[KeyOperatorSeed], SystemSeed: s[KeySystemSeed]}, nil
 }
 
-// NATSURL is the address of the message server for programs in the cluster.
+// URL of a part for programs in the cluster.
+func URL(scheme, part, namespace string, port int) string {
+	return scheme + "://" + net.JoinHostPort(Host(part, namespace), strconv.Itoa(port))
+}
+
+// NATSURL is where the operator itself reaches the message server.
 func (a Access) NATSURL() string { return "tls://" + a.Address(NATS, PortNATS) }
 
 // OpenNATS connects once, without reconnecting, with credentials.

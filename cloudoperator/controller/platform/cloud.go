@@ -32,7 +32,7 @@ func cloudConfig(p *cloud.Platform) config.Config {
 		Namespace: p.Namespace, APIURL: "https://" + apiHost(p), ConsoleURL: "https://" + consoleHost(p),
 		OIDC:    config.OIDC{Issuer: IssuerURL(p), Audience: Audience, CLIClientID: ClientCLI},
 		Console: config.Console{ClientID: ClientConsole, ClientSecretFile: "/etc/kaphera/oidc/" + ClientConsole},
-		NATS:    config.NATS{URL: fmt.Sprintf("tls://%s:%d", parts.Host(parts.NATS, p.Namespace), parts.PortNATS), CAFile: "/etc/kaphera/internal-ca/ca.crt"},
+		NATS:    config.NATS{URL: parts.URL("tls", parts.NATS, p.Namespace, parts.PortNATS), CAFile: "/etc/kaphera/internal-ca/ca.crt"},
 	}
 	if p.Spec.CABundle != "" {
 		c.OIDC.CAFile = "/etc/kaphera/config/gateway-ca.crt"

@@ -43,7 +43,9 @@ const postgresHBA = `# Only over TLS, only with a password.
 hostssl all all all scram-sha-256
 `
 
-// passwd names the user for images that do not know it; initdb refuses to run without a name.
+// passwd names the user for images that do not know it; initdb refuses to run without a name. It holds no password.
+//
+//nolint:gosec // see above
 const passwd = `root:x:0:0:root:/root:/sbin/nologin
 kaphera:x:10001:10001:kaphera:/tmp:/sbin/nologin
 `

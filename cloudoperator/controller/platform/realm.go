@@ -19,7 +19,7 @@ const (
 func realm(p *cloud.Platform, clients map[string][]byte) keycloak.Realm {
 	return keycloak.Realm{
 		Name: Realm,
-		Settings: keycloak.Rep{
+		Settings: keycloak.Rep{ //nolint:gosec // rules for passwords, none itself
 			"displayName": "Kaphera", "sslRequired": "external", "registrationAllowed": false, "resetPasswordAllowed": false,
 			"rememberMe": false, "loginWithEmailAllowed": false, "duplicateEmailsAllowed": false, "editUsernameAllowed": false,
 			"bruteForceProtected": true, "accessTokenLifespan": 300, "ssoSessionIdleTimeout": 3600, "ssoSessionMaxLifespan": 36000,

@@ -150,9 +150,9 @@ func secretVolume(name, secret string, keys ...string) corev1.Volume {
 	}}}
 }
 
-func configVolume(name, config string, keys ...string) corev1.Volume {
+func configVolume(name, config string) corev1.Volume {
 	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-		LocalObjectReference: corev1.LocalObjectReference{Name: config}, DefaultMode: ptr.To[int32](0o444), Items: items(keys),
+		LocalObjectReference: corev1.LocalObjectReference{Name: config}, DefaultMode: ptr.To[int32](0o444),
 	}}}
 }
 
