@@ -168,9 +168,9 @@ func (r Runtime) meta(name string, role Role) metav1.ObjectMeta {
 func (r Runtime) hash(role Role) string {
 	h := hmac.New(sha256.New, []byte(r.Internal[KeyToken]))
 	account := r.Accounts[role]
-	parts := []string{r.configFile(role), r.Trust.CABundle, r.Database.CABundle, r.Vault.CABundle, account.User, account.Password}
+	parts := []string{r.configFile(role), r.Database.CABundle, account.User, account.Password}
 	if role != Migrate {
-		parts = append(parts, r.VaultToken)
+		parts = append(parts, r.Trust.CABundle, r.Vault.CABundle, r.VaultToken)
 		for _, k := range slices.Sorted(maps.Keys(r.Internal)) {
 			parts = append(parts, r.Internal[k])
 		}

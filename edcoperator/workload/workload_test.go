@@ -86,8 +86,8 @@ func TestMigrationRunsAgainWhenItMatters(t *testing.T) {
 		return r.MigrateJob().Name
 	}
 	same := name(func(*workload.Runtime) {})
-	if got := name(func(r *workload.Runtime) { r.Vault.Prefix = "other" }); got != same {
-		t.Errorf("another Vault prefix migrates the database: %s", got)
+	if got := name(func(r *workload.Runtime) { r.Vault.Prefix, r.Vault.CABundle, r.Trust.CABundle = "other", "other", "other" }); got != same {
+		t.Errorf("what no migration reads starts one: %s", got)
 	}
 	if len(same) > 63 {
 		t.Errorf("name %s is too long", same)
