@@ -86,7 +86,9 @@ func TestMigrationRunsAgainWhenItMatters(t *testing.T) {
 		return r.MigrateJob().Name
 	}
 	same := name(func(*workload.Runtime) {})
-	if got := name(func(r *workload.Runtime) { r.Vault.Prefix, r.Vault.CABundle, r.Trust.CABundle = "other", "other", "other" }); got != same {
+	if got := name(func(r *workload.Runtime) {
+		r.Vault.Prefix, r.Vault.CABundle, r.Trust.CABundle = "other", "other", "other"
+	}); got != same {
 		t.Errorf("what no migration reads starts one: %s", got)
 	}
 	if len(same) > 63 {
