@@ -41,7 +41,7 @@ const (
 const (
 	SecretCA             = "internal-ca"      // tls.crt, tls.key of the internal authority
 	ConfigCA             = "internal-ca"      // ca.crt, for whoever connects to a part
-	SecretPostgreSQL     = "postgresql-admin" // password of the superuser #nosec G101 -- a name
+	SecretPostgreSQL     = "postgresql-admin" //nolint:gosec // name of the Secret with the superuser's password
 	SecretUnseal         = "openbao-unseal"   // key with which OpenBao unseals itself
 	SecretNATS           = "nats-operator"    // operator.seed, system.seed, operator.jwt, system.jwt, system.creds
 	SecretKeycloak       = "keycloak-admin"   // client-secret of the operator's own client
