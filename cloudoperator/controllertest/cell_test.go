@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package controllertest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloudoperator"
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/pki"
+	"github.com/kaphera/kaphera/cloudoperator/postgres"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: system, Name: name} }
+
+func create(t *testing.T, o client.Object) {
+	t.Helper()
+	if err := admin.Create(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPlatformCellParticipant follows one platform from nothing to a participant that takes part, and back to nothing.
+func TestPlatformCellParticipant(t *testing.T) { //nolint:tparallel // one story on one server
+	p := &cloud.Platform{ObjectMeta: named("kaphera"), Spec: cloud.PlatformSpec{Domain: "demo.example", CABundle: "", DataPolicy: "Delete"}}
+	cell := &cloud.Cell{ObjectMeta: named("shared"), Spec: cloud.CellSpec{Type: "shared", Hostname: "shared.demo.example", OperatingParty: "Kaphera"}}
+	create(t, cell)
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, cell, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonMissing)
+	})
+	create(t, p)
+	for _, c := range []struct{ part, condition string }{
+		{parts.PostgreSQL, cloud.ConditionPostgreSQLReady}, {parts.NATS, cloud.ConditionNATSReady}, {parts.OpenBao, cloud.ConditionVaultReady},
+	} {
+		if err := node.start(t.Context(), c.part); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func(ctx context.Context) error { return condition(ctx, p, c.condition, metav1.ConditionTrue, "") })
+	}
+	t.Run("the parts run restricted", restricted)
+	t.Run("a lost password is made anew", lostPassword)
+
+	world(t)
+	agentUp(t)
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, cell, cloud.ConditionApplied, metav1.ConditionTrue, "")
+	})
+	profile := &cloud.DataspaceProfile{ObjectMeta: named("auto")}
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, profile, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonWaiting)
+	})
+	supplier := &cloud.Participant{ObjectMeta: named("supplier")}
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, supplier, cloud.ConditionOnboarded, metav1.ConditionFalse, cloud.ReasonChecks)
+	})
+	t.Run("an inactive participant is not active in the cell", func(t *testing.T) {
+		if pc := participantContext(t); pc.Spec.Active || len(pc.Spec.Credentials) != 1 || pc.Spec.Credentials[0].Issuer != "did:web:authority.demo.example:issuer" {
+			t.Errorf("context is %+v", pc.Spec)
+		}
+	})
+	connectorUp(t)
+	didDocs.publish("shared.demo.example", "supplier")
+	report(t, "ParticipantContext", "supplier", `{"credentials":[{"type":"MembershipCredential","issuer":"did:web:authority.demo.example:issuer","state":"Valid"}]}`)
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, supplier, cloud.ConditionOnboarded, metav1.ConditionTrue, cloud.ReasonPassed)
+	})
+	eventually(t, func(ctx context.Context) error {
+		pc := participantContext(t)
+		if !pc.Spec.Active {
+			return errors.New("the cell does not make it active")
+		}
+		return ctx.Err()
+	})
+	for _, k := range []struct{ kind, name string }{{"Connector", "connector"}, {"CredentialIssuer", "authority"}} {
+		report(t, k.kind, k.name, `{"conditions":[{"type":"Ready","status":"True","reason":"Ready","message":"ok","lastTransitionTime":"2026-01-01T00:00:00Z"}]}`)
+	}
+	report(t, "ParticipantContext", "supplier", `{"credentials":[{"type":"MembershipCredential","issuer":"did:web:authority.demo.example:issuer","state":"Valid"}],
+		"conditions":[{"type":"Ready","status":"True","reason":"Ready","message":"ok","lastTransitionTime":"2026-01-01T00:00:00Z"},
+		{"type":"Active","status":"True","reason":"Active","message":"active","lastTransitionTime":"2026-01-01T00:00:00Z"}]}`)
+	for _, o := range []client.Object{cell, profile, supplier} {
+		eventually(t, func(ctx context.Context) error {
+			return condition(ctx, o, cloud.ConditionReady, metav1.ConditionTrue, "")
+		})
+	}
+	t.Run("a call reaches the connector", callsConnector)
+	t.Run("a participant that takes another's context is refused", taken)
+	t.Run("nothing changes without a reason", steady)
+	t.Run("rights end where they should", rights)
+	t.Run("what is in use is not deleted", inUse)
+	t.Run("everything goes", func(t *testing.T) { gone(t, p) })
+}
+
+func world(t *testing.T) {
+	t.Helper()
+	create(t, &cloud.Organization{ObjectMeta: named("supplier"), Spec: cloud.OrganizationSpec{DisplayName: "Supplier", ContactEmail: "data@supplier.example"}})
+	create(t, &cloud.DataspaceProfile{ObjectMeta: named("auto"), Spec: cloud.DataspaceProfileSpec{
+		Issuers:             []cloud.Issuer{{Name: "authority", Cell: "shared", Hostname: "authority.demo.example", CredentialTypes: []edc.CredentialType{{Type: "MembershipCredential"}}}},
+		RequiredCredentials: []string{"MembershipCredential"}, OnboardingChecks: []string{"DIDReachable", "CredentialsHeld", "ContactNamed"},
+	}})
+	create(t, &cloud.Participant{ObjectMeta: named("supplier"), Spec: cloud.ParticipantSpec{
+		Organization: "supplier", Identity: cloud.Identity{Context: "supplier", BusinessPartnerNumber: "BPNL000000000001"}, Cell: "shared", Profile: "auto",
+		Credentials: []edc.HolderCredential{{Type: "MembershipCredential", Claims: &apiextensionsv1.JSON{Raw: []byte(`{"memberOf":"auto"}`)}}},
+	}})
+}
+
+// agentUp runs the agent as its Deployment says: with the rights of its account and the credentials that the operator made.
+func agentUp(t *testing.T) {
+	t.Helper()
+	key := types.NamespacedName{Namespace: "cell-shared", Name: "kaphera-cell-agent"}
+	eventually(t, func(ctx context.Context) error { return admin.Get(ctx, key, &appsv1.Deployment{}) })
+	var creds corev1.Secret
+	var ca corev1.ConfigMap
+	if err := errors.Join(admin.Get(t.Context(), types.NamespacedName{Namespace: "cell-shared", Name: "cell-agent-nats"}, &creds), admin.Get(t.Context(), key, &ca)); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	credsFile, caFile := filepath.Join(dir, "agent.creds"), filepath.Join(dir, "ca.crt")
+	if err := errors.Join(os.WriteFile(credsFile, creds.Data["agent.creds"], 0o600), os.WriteFile(caFile, []byte(ca.Data["ca.crt"]), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() {
+		done <- cloudoperator.RunAgent(ctx, as("system:serviceaccount:cell-shared:kaphera-cell-agent"), cloudoperator.AgentOptions{
+			Cell: "shared", Namespace: "cell-shared", NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
+			HealthAddress: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler),
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func participantContext(t *testing.T) *edc.ParticipantContext {
+	t.Helper()
+	pc := &edc.ParticipantContext{}
+	eventually(t, func(ctx context.Context) error {
+		return admin.Get(ctx, types.NamespacedName{Namespace: "cell-shared", Name: "supplier"}, pc)
+	})
+	return pc
+}
+
+// report sets the status of an EDC object, as the EDC operator would.
+func report(t *testing.T, kind, name, status string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		o := &unstructured.Unstructured{}
+		o.SetGroupVersionKind(edc.GroupVersion.WithKind(kind))
+		o.SetNamespace("cell-shared")
+		o.SetName(name)
+		return admin.Status().Patch(ctx, o, client.RawPatch(types.MergePatchType, []byte(`{"status":`+status+`}`)))
+	})
+}
+
+// connectorUp plays a connector's internal API.
+func connectorUp(t *testing.T) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.URL.Path, r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(s.Close)
+	create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "cell-shared", Name: "connector-internal"}, StringData: map[string]string{"token": "internal"}})
+	report(t, "Connector", "connector", fmt.Sprintf(`{"internalURL":%q,"internalSecret":"connector-internal"}`, s.URL))
+}
+
+func callsConnector(t *testing.T) {
+	var ca corev1.ConfigMap
+	if err := admin.Get(t.Context(), types.NamespacedName{Namespace: system, Name: parts.ConfigCA}, &ca); err != nil {
+		t.Fatal(err)
+	}
+	tlsConfig, err := pki.ClientTLS([]byte(ca.Data["ca.crt"]), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The Cloud API's own rights suffice for the credentials.
+	cloudAPI, err := client.New(as("system:serviceaccount:kaphera-system:kaphera-cloud"), client.Options{Scheme: admin.Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller := cellrpc.NewCaller("tls://"+node.addresses()[parts.NATS], tlsConfig, cellrpc.SecretCredentials(cloudAPI, system))
+	defer caller.Close()
+	eventually(t, func(ctx context.Context) error {
+		resp, err := caller.Call(ctx, "shared", cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets"})
+		if err == nil && string(resp.Body) != "GET /api/supplier/v1/assets Bearer internal" {
+			err = fmt.Errorf("%d %s", resp.Status, resp.Body)
+		}
+		return err
+	})
+	resp, err := caller.Call(t.Context(), "shared", cellrpc.Request{Participant: "stranger", Method: "GET", Path: "/assets"})
+	if err != nil || resp.Status != http.StatusNotFound {
+		t.Errorf("a participant of no snapshot: %d %s, %v", resp.Status, resp.Body, err)
+	}
+}
+
+func taken(t *testing.T) {
+	other := &cloud.Participant{ObjectMeta: named("zz-usurper"), Spec: cloud.ParticipantSpec{
+		Organization: "supplier", Identity: cloud.Identity{Context: "supplier", BusinessPartnerNumber: "BPNL000000000002"}, Cell: "shared", Profile: "auto",
+	}}
+	create(t, other)
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, other, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonTaken)
+	})
+	if err := admin.Delete(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error { return absent(ctx, other) })
+	participantContext(t)
+}
+
+// steady restarts nothing and publishes nothing when the same is wanted: a reconcile that finds everything right writes nothing.
+func steady(t *testing.T) {
+	var before, after cloud.Cell
+	key := types.NamespacedName{Namespace: system, Name: "shared"}
+	if err := admin.Get(t.Context(), key, &before); err != nil {
+		t.Fatal(err)
+	}
+	versions := func() map[string]string {
+		out := map[string]string{}
+		for _, l := range []client.ObjectList{&corev1.SecretList{}, &corev1.ConfigMapList{}, &appsv1.StatefulSetList{}, &appsv1.DeploymentList{}} {
+			for _, ns := range []string{system, "cell-shared"} {
+				if err := admin.List(t.Context(), l, client.InNamespace(ns)); err != nil {
+					t.Fatal(err)
+				}
+				raw, err := json.Marshal(l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var items struct {
+					Items []metav1.PartialObjectMetadata
+				}
+				if err := json.Unmarshal(raw, &items); err != nil {
+					t.Fatal(err)
+				}
+				for _, i := range items.Items {
+					out[fmt.Sprintf("%T %s/%s", l, i.Namespace, i.Name)] = i.ResourceVersion
+				}
+			}
+		}
+		return out
+	}
+	was := versions()
+	// An annotation makes the platform and the cell reconciled.
+	for _, o := range []client.Object{&cloud.Platform{ObjectMeta: named("kaphera")}, &cloud.Cell{ObjectMeta: named("shared")}, &cloud.Organization{ObjectMeta: named("supplier")}} {
+		if err := admin.Patch(t.Context(), o, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"test/touched":"1"}}}`))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The agent's next report comes after the reconcile that the annotation caused.
+	eventually(t, func(ctx context.Context) error {
+		if err := admin.Get(ctx, key, &after); err != nil {
+			return err
+		}
+		if after.Status.LastHeard == nil || before.Status.LastHeard == nil || !after.Status.LastHeard.After(before.Status.LastHeard.Time) {
+			return errors.New("no later report is kept")
+		}
+		return nil
+	})
+	if after.Status.Revision != before.Status.Revision {
+		t.Errorf("revision went from %d to %d", before.Status.Revision, after.Status.Revision)
+	}
+	for name, v := range versions() {
+		if was[name] != v {
+			t.Errorf("%s was written", name)
+		}
+	}
+}
+
+func rights(t *testing.T) {
+	for _, c := range []struct {
+		account *rest.Config
+		do      func(context.Context, client.Client) error
+		what    string
+	}{
+		{as(operatorAccount), func(ctx context.Context, c client.Client) error {
+			return c.Get(ctx, types.NamespacedName{Namespace: "kube-system", Name: "x"}, &corev1.Secret{})
+		}, "the operator reads a Secret of another namespace"},
+		{as(operatorAccount), func(ctx context.Context, c client.Client) error {
+			return c.List(ctx, &edc.ConnectorList{}, client.InNamespace("cell-shared"))
+		}, "the operator reads EDC objects"},
+		{as("system:serviceaccount:cell-shared:kaphera-cell-agent"), func(ctx context.Context, c client.Client) error {
+			return c.Get(ctx, types.NamespacedName{Namespace: "cell-shared", Name: "connector-database-owner"}, &corev1.Secret{})
+		}, "the agent reads another Secret"},
+		{as("system:serviceaccount:cell-shared:kaphera-cell-agent"), func(ctx context.Context, c client.Client) error {
+			return c.List(ctx, &cloud.CellList{}, client.InNamespace(system))
+		}, "the agent reads the cloud's objects"},
+		{as("system:serviceaccount:kaphera-system:kaphera-cloud"), func(ctx context.Context, c client.Client) error {
+			return c.Get(ctx, types.NamespacedName{Namespace: system, Name: parts.SecretPeople}, &corev1.Secret{})
+		}, "the Cloud API reads passwords"},
+	} {
+		cl, err := client.New(c.account, client.Options{Scheme: admin.Scheme()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.do(t.Context(), cl); !apierrors.IsForbidden(err) {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
+}
+
+func absent(ctx context.Context, o client.Object) error {
+	err := admin.Get(ctx, client.ObjectKeyFromObject(o), o)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("%T %s is still there: %w", o, o.GetName(), err)
+}
+
+func inUse(t *testing.T) {
+	for _, o := range []client.Object{&cloud.Organization{ObjectMeta: named("supplier")}, &cloud.DataspaceProfile{ObjectMeta: named("auto")}, &cloud.Cell{ObjectMeta: named("shared")}, &cloud.Platform{ObjectMeta: named("kaphera")}} {
+		if err := admin.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func(ctx context.Context) error {
+			return condition(ctx, o, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonInUse)
+		})
+	}
+	cell := &cloud.Cell{ObjectMeta: named("shared")}
+	if err := admin.Get(t.Context(), client.ObjectKeyFromObject(cell), cell); err != nil {
+		t.Fatal(err)
+	}
+	if m := message(cell, cloud.ConditionReady); !strings.Contains(m, "participant supplier") || !strings.Contains(m, "issuer authority") {
+		t.Errorf("the cell does not say what it waits for: %s", m)
+	}
+}
+
+// gone deletes the participant; everything else, deleted before, follows by itself.
+func gone(t *testing.T, p *cloud.Platform) {
+	if err := admin.Delete(t.Context(), &cloud.Participant{ObjectMeta: named("supplier")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []client.Object{&cloud.Participant{ObjectMeta: named("supplier")}, &cloud.Organization{ObjectMeta: named("supplier")}, &cloud.DataspaceProfile{ObjectMeta: named("auto")}} {
+		eventually(t, func(ctx context.Context) error { return absent(ctx, o) })
+	}
+	// There is no namespace controller here: the test finishes the deletion that the operator asked for.
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "cell-shared"}}
+	eventually(t, func(ctx context.Context) error {
+		if err := admin.Get(ctx, client.ObjectKeyFromObject(ns), ns); err != nil {
+			return err
+		}
+		if ns.DeletionTimestamp.IsZero() {
+			return errors.New("the cell's namespace is not deleted")
+		}
+		return nil
+	})
+	names := databases(t)
+	ns.Spec.Finalizers = nil
+	if err := admin.SubResource("finalize").Update(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error { return absent(ctx, &cloud.Cell{ObjectMeta: named("shared")}) })
+	for _, n := range names {
+		if strings.HasPrefix(n, "cell_") {
+			t.Errorf("%s is left in PostgreSQL", n)
+		}
+	}
+	eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+	var secrets corev1.SecretList
+	if err := admin.List(t.Context(), &secrets, client.InNamespace(system)); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range secrets.Items {
+		t.Errorf("secret %s is left", s.Name)
+	}
+}
+
+func superuser(t *testing.T) postgres.Server {
+	t.Helper()
+	var s corev1.Secret
+	var ca corev1.ConfigMap
+	err := errors.Join(admin.Get(t.Context(), types.NamespacedName{Namespace: system, Name: parts.SecretPostgreSQL}, &s),
+		admin.Get(t.Context(), types.NamespacedName{Namespace: system, Name: parts.ConfigCA}, &ca))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsConfig, err := pki.ClientTLS([]byte(ca.Data["ca.crt"]), parts.Host(parts.PostgreSQL, system))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return postgres.Server{Address: node.addresses()[parts.PostgreSQL], User: parts.Superuser, Password: string(s.Data[parts.KeyPassword]), TLS: tlsConfig}
+}

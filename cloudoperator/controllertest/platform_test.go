@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package controllertest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/postgres"
+)
+
+// databases and roles of the server, as the superuser sees them over TLS.
+func databases(t *testing.T) []string {
+	t.Helper()
+	s := superuser(t)
+	cfg, err := pgx.ParseConfig("postgres://" + s.User + "@" + s.Address + "/postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Password, cfg.TLSConfig, cfg.Fallbacks = s.Password, s.TLS, nil
+	c, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	rows, err := c.Query(t.Context(), "SELECT datname::text FROM pg_database UNION SELECT rolname::text FROM pg_roles")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// restricted admits every pod of the platform in a namespace that enforces the restricted standard, and no connection without TLS or password.
+func restricted(t *testing.T) {
+	var templates []corev1.PodTemplateSpec
+	for _, name := range []string{parts.PostgreSQL, parts.OpenBao, parts.NATS} {
+		var s appsv1.StatefulSet
+		if err := admin.Get(t.Context(), types.NamespacedName{Namespace: system, Name: name}, &s); err != nil {
+			t.Fatal(err)
+		}
+		templates = append(templates, s.Spec.Template)
+	}
+	stateful := len(templates)
+	for _, name := range []string{parts.Keycloak, parts.Cloud} {
+		var d appsv1.Deployment
+		eventually(t, func(ctx context.Context) error {
+			return admin.Get(ctx, types.NamespacedName{Namespace: system, Name: name}, &d)
+		})
+		templates = append(templates, d.Spec.Template)
+	}
+	for i, template := range templates {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: fmt.Sprintf("pod-%d", i), Labels: template.Labels}, Spec: template.Spec}
+		if i < stateful { // made from the claim template
+			pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "data"})
+		}
+		if err := admin.Create(t.Context(), pod, client.DryRunAll); err != nil {
+			t.Errorf("pod of %s: %v", template.Labels["app.kubernetes.io/name"], err)
+		}
+	}
+	plain := superuser(t)
+	plain.TLS = nil
+	if a, err := postgres.Connect(t.Context(), plain); err == nil {
+		a.Close(t.Context())
+		t.Error("PostgreSQL takes a connection without TLS")
+	}
+	wrong := superuser(t)
+	wrong.Password = "wrong"
+	if a, err := postgres.Connect(t.Context(), wrong); err == nil {
+		a.Close(t.Context())
+		t.Error("PostgreSQL takes a wrong password")
+	}
+}
+
+// lostPassword deletes the Secret of a role: the operator makes another and sets it.
+func lostPassword(t *testing.T) {
+	key := types.NamespacedName{Namespace: system, Name: parts.DatabaseSecret("cloud")}
+	var before corev1.Secret
+	if err := admin.Get(t.Context(), key, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Delete(t.Context(), &before); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error {
+		var after corev1.Secret
+		if err := admin.Get(ctx, key, &after); err != nil {
+			return err
+		}
+		s := superuser(t)
+		s.User, s.Password = string(after.Data[parts.KeyUsername]), string(after.Data[parts.KeyPassword])
+		cfg, err := pgx.ParseConfig("postgres://" + s.User + "@" + s.Address + "/cloud")
+		if err != nil {
+			return err
+		}
+		cfg.Password, cfg.TLSConfig, cfg.Fallbacks = s.Password, s.TLS, nil
+		c, err := pgx.ConnectConfig(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		return c.Close(ctx)
+	})
+}
