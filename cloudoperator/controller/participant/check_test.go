@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package participant
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+var now = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+func TestFetchDID(t *testing.T) {
+	t.Parallel()
+	var host string
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/good/did.json":
+			_, _ = fmt.Fprintf(w, `{"id":"did:web:%s:good"}`, host)
+		case "/other/did.json":
+			_, _ = fmt.Fprintf(w, `{"id":"did:web:%s:good"}`, host)
+		case "/moved/did.json":
+			http.Redirect(w, r, "/good/did.json", http.StatusFound)
+		case "/page/did.json":
+			_, _ = w.Write([]byte("<html>"))
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(s.Close)
+	host = strings.TrimPrefix(s.URL, "https://")
+	c := s.Client()
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for ctx, want := range map[string]string{"good": "", "other": "is the document of", "moved": "answers 302", "page": "is no DID document", "absent": "answers 404"} {
+		err := fetchDID(t.Context(), c, host, ctx)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", ctx, err, want)
+		}
+	}
+	if err := FetchDID(t.Context(), nil, host, "good"); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("an authority that is not trusted: %v", err)
+	}
+	if err := FetchDID(t.Context(), []byte("nonsense"), host, "good"); err == nil || !strings.Contains(err.Error(), "caBundle") {
+		t.Errorf("a bundle without certificates: %v", err)
+	}
+}
+
+func TestChecksLatchAndCostNoWrites(t *testing.T) {
+	t.Parallel()
+	clock := now
+	r := &run{Reconciler: &Reconciler{Now: func() time.Time { return clock }}}
+	k := cloud.OnboardingCheck{Name: CheckContact}
+	r.apply(&k, result{StateFailed, "no address"})
+	if k.PassedAt != nil || k.CheckedAt.Time != now {
+		t.Fatalf("after a failure: %+v", k)
+	}
+	clock = clock.Add(time.Second)
+	r.apply(&k, result{StateFailed, "no address"})
+	if k.CheckedAt.Time != now {
+		t.Error("the same result a second later is a write")
+	}
+	r.apply(&k, result{state: StatePassed})
+	passed := k.PassedAt
+	if passed == nil || passed.Time != clock || k.Reason != "" {
+		t.Fatalf("after passing: %+v", k)
+	}
+	clock = clock.Add(time.Hour)
+	r.apply(&k, result{StateFailed, "gone"})
+	if k.State != StateFailed || k.PassedAt != passed {
+		t.Errorf("a later failure: %+v", k)
+	}
+	p := &cloud.Participant{Status: cloud.ParticipantStatus{Checks: []cloud.OnboardingCheck{k}}}
+	r.p, r.profile = p, &cloud.DataspaceProfile{}
+	if c := r.onboarded(okProblem()); !c.OK || !strings.Contains(c.Message, "gone") {
+		t.Errorf("a participant that passed once: %+v", c)
+	}
+	p.Status.Checks = append(p.Status.Checks, cloud.OnboardingCheck{Name: CheckDID, State: StatePending})
+	if c := r.onboarded(okProblem()); c.OK {
+		t.Error("a check that the profile added later is not waited for")
+	}
+}
+
+func TestRequiredCredentials(t *testing.T) {
+	t.Parallel()
+	profile := &cloud.DataspaceProfile{ObjectMeta: metav1.ObjectMeta{Name: "auto"}, Spec: cloud.DataspaceProfileSpec{
+		RequiredCredentials: []string{"Membership"},
+		Issuers:             []cloud.Issuer{{Name: "authority", Hostname: "authority.example", CredentialTypes: []edc.CredentialType{{Type: "Membership"}}}},
+	}}
+	const issuer = "did:web:authority.example:issuer"
+	for name, c := range map[string]struct {
+		granted bool
+		held    []edc.CredentialStatus
+		want    string
+	}{
+		"held":                         {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Valid"}}, StatePassed},
+		"held, soon to be renewed":     {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Expiring"}}, StatePassed},
+		"requested":                    {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Requested"}}, StatePending},
+		"revoked":                      {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Revoked"}}, StateFailed},
+		"of another issuer":            {true, []edc.CredentialStatus{{Type: "Membership", Issuer: "did:web:evil.example:issuer", State: "Valid"}}, StatePending},
+		"not granted, however held":    {false, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Valid"}}, StateFailed},
+		"nothing reported":             {true, nil, StatePending},
+		"of another type":              {true, []edc.CredentialStatus{{Type: "Other", Issuer: issuer, State: "Valid"}}, StatePending},
+		"in a state that is not known": {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Odd"}}, StateFailed},
+	} {
+		p := &cloud.Participant{Status: cloud.ParticipantStatus{Credentials: c.held}}
+		if c.granted {
+			p.Spec.Credentials = []edc.HolderCredential{{Type: "Membership"}}
+		}
+		r := &run{Reconciler: &Reconciler{}, p: p, profile: profile}
+		if got := r.credentials(); got.state != c.want || (got.state != StatePassed && got.reason == "") {
+			t.Errorf("%s: %+v, want %s", name, got, c.want)
+		}
+	}
+}
+
+func okProblem() kube.Condition { return kube.Condition{OK: true} }

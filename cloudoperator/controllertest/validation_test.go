@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package controllertest
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/connector/profile"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
+
+func goodProfile(name string) *cloud.DataspaceProfile {
+	return &cloud.DataspaceProfile{ObjectMeta: named(name), Spec: cloud.DataspaceProfileSpec{
+		Issuers:             []cloud.Issuer{{Name: "authority-" + name, Cell: "nowhere", Hostname: name + ".example", CredentialTypes: []edc.CredentialType{{Type: "MembershipCredential"}}}},
+		RequiredCredentials: []string{"MembershipCredential"},
+		Operands: []profile.Operand{{
+			Name: "https://example.org/member", Subject: profile.SubjectConsumer, Credential: "MembershipCredential", Expression: "credential.subject.memberOf",
+			ValueType: profile.ValueString, Operators: []string{"eq"}, Phases: []profile.Phase{profile.PhaseNegotiation}, Sentence: profile.Translation{EN: "The consumer is a member of {right}"},
+		}},
+	}}
+}
+
+func goodParticipant() *cloud.Participant {
+	return &cloud.Participant{ObjectMeta: named("valid"), Spec: cloud.ParticipantSpec{
+		Organization: "o", Cell: "c", Profile: "p", Identity: cloud.Identity{Context: "valid", BusinessPartnerNumber: "BPNL000000000001"},
+	}}
+}
+
+func goodCell() *cloud.Cell {
+	return &cloud.Cell{ObjectMeta: named("valid"), Spec: cloud.CellSpec{Type: "shared", Hostname: "valid.example", OperatingParty: "x"}}
+}
+
+// TestSchemaRefuses creates each object with one mistake, without keeping it; the message names the field or says what to do.
+func TestSchemaRefuses(t *testing.T) {
+	t.Parallel()
+	profileWith := func(change func(*cloud.DataspaceProfile)) client.Object {
+		p := goodProfile("valid")
+		change(p)
+		return p
+	}
+	participantWith := func(change func(*cloud.Participant)) client.Object {
+		p := goodParticipant()
+		change(p)
+		return p
+	}
+	cellWith := func(change func(*cloud.Cell)) client.Object {
+		c := goodCell()
+		change(c)
+		return c
+	}
+	for _, o := range []client.Object{goodProfile("valid"), goodParticipant(), goodCell()} {
+		if err := admin.Create(t.Context(), o, client.DryRunAll); err != nil {
+			t.Fatalf("a good %T: %v", o, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		o  client.Object
+		in string
+	}{
+		"a required credential that nobody issues": {profileWith(func(p *cloud.DataspaceProfile) { p.Spec.RequiredCredentials = []string{"Other"} }), "must be issued by one of issuers"},
+		"a profile without an issuer":              {profileWith(func(p *cloud.DataspaceProfile) { p.Spec.Issuers, p.Spec.RequiredCredentials = nil, []string{} }), "spec.issuers"},
+		"an issuer named as the connector":         {profileWith(func(p *cloud.DataspaceProfile) { p.Spec.Issuers[0].Name = "connector" }), "cannot start with connector"},
+		"an unknown onboarding check":              {profileWith(func(p *cloud.DataspaceProfile) { p.Spec.OnboardingChecks = []string{"Vibes"} }), "onboardingChecks"},
+		"a partner number of another kind":         {participantWith(func(p *cloud.Participant) { p.Spec.Identity.BusinessPartnerNumber = "BPNS1" }), "businessPartnerNumber"},
+		"a context that is no path segment":        {participantWith(func(p *cloud.Participant) { p.Spec.Identity.Context = "a/b" }), "context"},
+		"a cell type of a later release":           {cellWith(func(c *cloud.Cell) { c.Spec.Type = "on-premise" }), "spec.type"},
+		"a cell with a long name":                  {cellWith(func(c *cloud.Cell) { c.Name = strings.Repeat("c", 33) }), "at most 32"},
+		"a platform's part with an odd role": {&cloud.Platform{ObjectMeta: named("x"), Spec: cloud.PlatformSpec{
+			Domain: "x.example", People: []cloud.Person{{Username: "a", Roles: []string{"root"}}},
+		}}, "people"},
+	} {
+		if err := admin.Create(t.Context(), c.o, client.DryRunAll); err == nil || !strings.Contains(err.Error(), c.in) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestUseCaseIsJudgedByItsProfile(t *testing.T) {
+	t.Parallel()
+	policy := func(operand string) apiextensionsv1.JSON {
+		return apiextensionsv1.JSON{Raw: []byte(`{"@type":"Set","permission":[{"action":"use","constraint":[{"leftOperand":"` + operand + `","operator":"eq","rightOperand":"auto"}]}]}`)}
+	}
+	good := &cloud.UseCase{ObjectMeta: named("good"), Spec: cloud.UseCaseSpec{Profile: "judged", Title: "t", AssetType: "a", ContractPolicy: policy("https://example.org/member")}}
+	bad := &cloud.UseCase{ObjectMeta: named("bad"), Spec: cloud.UseCaseSpec{Profile: "judged", Title: "t", AssetType: "a", ContractPolicy: policy("https://example.org/colour")}}
+	create(t, good)
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, good, cloud.ConditionPolicyValid, metav1.ConditionFalse, cloud.ReasonMissing)
+	})
+	create(t, goodProfile("judged"))
+	create(t, bad)
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, good, cloud.ConditionPolicyValid, metav1.ConditionTrue, "")
+	})
+	if good.Status.PolicyHash == "" || len(good.Status.Sentences) == 0 || !strings.Contains(strings.Join(good.Status.Sentences, " "), "member of auto") {
+		t.Errorf("hash %q, sentences %q", good.Status.PolicyHash, good.Status.Sentences)
+	}
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, bad, cloud.ConditionPolicyValid, metav1.ConditionFalse, cloud.ReasonInvalid)
+	})
+	for _, c := range bad.Status.Conditions {
+		if !strings.Contains(c.Message, "$.spec.contractPolicy.permission[0].constraint[0]") || !strings.Contains(c.Message, "colour") {
+			t.Errorf("%s does not name the place and the operand: %s", c.Type, c.Message)
+		}
+	}
+	p := goodProfile("judged")
+	if err := admin.Get(t.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+		t.Fatal(err)
+	}
+	p.Spec.Operands[0].Expression = "nonsense("
+	if err := admin.Update(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, p, cloud.ConditionPolicyValid, metav1.ConditionFalse, cloud.ReasonInvalid)
+	})
+	for _, o := range []client.Object{good, bad, p} {
+		if err := admin.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func(ctx context.Context) error { return absent(ctx, o) })
+	}
+}
+
+func TestReferencesThatAreMissingAreNamed(t *testing.T) {
+	t.Parallel()
+	p := goodParticipant()
+	p.Name, p.Spec.Organization = "orphan", "nobody"
+	create(t, p)
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, p, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonMissing)
+	})
+	for _, c := range p.Status.Conditions {
+		if c.Type == cloud.ConditionReady && c.Message != `$.spec.organization: there is no organization "nobody"` {
+			t.Errorf("message is %q", c.Message)
+		}
+	}
+	if err := admin.Delete(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+}
