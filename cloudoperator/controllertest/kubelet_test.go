@@ -190,7 +190,8 @@ func (k *kubelet) start(ctx context.Context, name string) error {
 			return nil
 		}
 		var p cloud.Platform
-		return fmt.Errorf("%w; the platform: %v, %+v", err, admin.Get(ctx, types.NamespacedName{Namespace: system, Name: "kaphera"}, &p), p.Status.Conditions)
+		getErr := admin.Get(ctx, types.NamespacedName{Namespace: system, Name: "kaphera"}, &p)
+		return errors.Join(err, getErr, fmt.Errorf("the platform: %+v", p.Status.Conditions))
 	}); err != nil {
 		return err
 	}
