@@ -92,13 +92,13 @@ func (d *demo) stages() []stage.Stage {
 	return append(stages,
 		stage.Stage{Name: "commands", Group: stage.Build, Heavy: true, Run: d.buildCommands, Remedy: "fix what the compiler says"},
 		stage.Stage{Name: "opentofu", Group: stage.Build, Heavy: true, Run: d.getTofu, Remedy: "or put a tofu or terraform of your own on PATH"},
-		stage.Stage{Name: "cluster", Group: stage.Provision, Needs: []string{"packages", "kubernetes"}, Run: d.up, Remedy: "`make demo-down` removes what is half there; then run it again"},
+		stage.Stage{Name: "cluster", Group: stage.Provision, Needs: []string{"packages", "kubernetes"}, Run: d.up, Remedy: "`" + d.downCommand() + "` removes what is half there; then run it again"},
 		stage.Stage{Name: "load services", Group: stage.Provision, Needs: append([]string{"cluster"}, prefixed(image.Services)...), Run: d.load(image.Services), Remedy: "run it again"},
 		stage.Stage{Name: "load programs", Group: stage.Provision, Needs: append([]string{"cluster"}, prefixed(image.Programs())...), Run: d.load(image.Programs()), Remedy: "run it again"},
 		stage.Stage{Name: "operators", Group: stage.Provision, Needs: []string{"load programs"}, Run: d.installOperators, Remedy: "the log shows which pod does not run and its last lines"},
-		stage.Stage{Name: "platform", Group: stage.Provision, Needs: []string{"operators", "load services"}, Run: d.applyPlatform, Remedy: "`kubectl --kubeconfig .demo/kubeconfig -n kaphera-system describe platform kaphera` names the part that is missing"},
+		stage.Stage{Name: "platform", Group: stage.Provision, Needs: []string{"operators", "load services"}, Run: d.applyPlatform, Remedy: "`kubectl --kubeconfig " + d.path("kubeconfig") + " -n kaphera-system describe platform kaphera` names the part that is missing"},
 		stage.Stage{Name: "supplier backend", Group: stage.Provision, Needs: []string{"load programs"}, Run: d.applyBackend, Remedy: "the log shows which pod does not run and its last lines"},
-		stage.Stage{Name: "workspace", Group: stage.Provision, Needs: []string{"platform", "commands", "opentofu"}, Run: d.applyWorkspace, Remedy: "`source .demo/env && kaphera status` shows which participant waits for what"},
+		stage.Stage{Name: "workspace", Group: stage.Provision, Needs: []string{"platform", "commands", "opentofu"}, Run: d.applyWorkspace, Remedy: "`source " + d.path("env") + " && kaphera status` shows which participant waits for what"},
 	)
 }
 
@@ -248,9 +248,21 @@ authority  %[2]s
 log in as (also in %[3]s)
 %[4]s
 next       source %[5]s && kaphera status
-           make demo-down   removes everything
-`, d.Domain, d.path("ca.crt"), d.path("people.txt"), indent(string(people)), d.path("env"))
+           %[6]s   removes everything
+`, d.Domain, d.path("ca.crt"), d.path("people.txt"), indent(string(people)), d.path("env"), d.downCommand())
 	return err
+}
+
+// downCommand is what to type to remove this demo.
+func (d *demo) downCommand() string {
+	command := "make demo-down"
+	if d.Name != "demo" {
+		command += " NAME=" + d.Name
+	}
+	if d.Cluster != Sandbox {
+		command += " CLUSTER=" + d.Cluster
+	}
+	return command
 }
 
 func indent(s string) string {

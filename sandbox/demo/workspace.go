@@ -33,8 +33,10 @@ func (d *demo) buildCommands(ctx context.Context, log *stage.Log) error {
 		d.path("bin", "kaphera"): "./cmd/kaphera",
 		filepath.Join(mirror, "terraform-provider-kaphera_v"+providerVersion): "./cmd/terraform-provider-kaphera",
 	}
+	cached := true
 	for out, pkg := range builds {
 		log.Printf("%s", pkg)
+		before, _ := os.Stat(out) // absent the first time
 		err := proc.Run(ctx, proc.Cmd{
 			Name: "go", Args: []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, pkg},
 			Dir: d.root, Env: []string{"CGO_ENABLED=0"}, Log: log,
@@ -42,6 +44,14 @@ func (d *demo) buildCommands(ctx context.Context, log *stage.Log) error {
 		if err != nil {
 			return fmt.Errorf("build %s: %w", pkg, err)
 		}
+		after, err := os.Stat(out)
+		if err != nil {
+			return err
+		}
+		cached = cached && before != nil && before.ModTime().Equal(after.ModTime())
+	}
+	if cached {
+		log.Cached()
 	}
 	rc := fmt.Sprintf(`# The kaphera provider comes from a folder, as it would for anybody without a registry; all others as usual.
 provider_installation {

@@ -127,6 +127,10 @@ func (s *screen) table(r Report) {
 		}
 		s.printf("%6s %7s  %-10s %s%s\n", round(e.Began), round(e.Elapsed), e.Group, e.Name, remark)
 	}
+	if r.Groups[Build] == 0 || r.Groups[Provision] == 0 {
+		s.printf("%s in all\n", round(r.Wall))
+		return
+	}
 	s.printf("building %s, provisioning %s, %s in all (building and provisioning overlap)\n", round(r.Groups[Build]), round(r.Groups[Provision]), round(r.Wall))
 }
 
