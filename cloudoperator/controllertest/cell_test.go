@@ -44,7 +44,7 @@ func create(t *testing.T, o client.Object) {
 }
 
 // TestPlatformCellParticipant follows one platform from nothing to a participant that takes part, and back to nothing.
-func TestPlatformCellParticipant(t *testing.T) { //nolint:tparallel // one story on one server
+func TestPlatformCellParticipant(t *testing.T) {
 	p := &cloud.Platform{ObjectMeta: named("kaphera"), Spec: cloud.PlatformSpec{Domain: "demo.example", CABundle: "", DataPolicy: "Delete"}}
 	cell := &cloud.Cell{ObjectMeta: named("shared"), Spec: cloud.CellSpec{Type: "shared", Hostname: "shared.demo.example", OperatingParty: "Kaphera"}}
 	create(t, cell)
@@ -252,7 +252,7 @@ func steady(t *testing.T) {
 					t.Fatal(err)
 				}
 				var items struct {
-					Items []metav1.PartialObjectMetadata
+					Items []metav1.PartialObjectMetadata `json:"items"`
 				}
 				if err := json.Unmarshal(raw, &items); err != nil {
 					t.Fatal(err)
