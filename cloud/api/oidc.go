@@ -27,6 +27,8 @@ type claims struct {
 	ClientID     string   `json:"azp"`
 	Roles        []string `json:"roles"`
 	Organization string   `json:"organization"`
+	// Type is what Keycloak says a token is for: Bearer, or ID for the one that tells a client who has logged in.
+	Type string `json:"typ"`
 }
 
 // OIDC verifies access tokens of one realm. The identity provider may come up later than this program; until it has answered once,
@@ -140,6 +142,9 @@ func (o *OIDC) Authenticate(ctx context.Context, token string) (authz.Principal,
 	var c claims
 	if err := verified.Claims(&c); err != nil {
 		return authz.Principal{}, badToken(err, o.issuer, o.audience)
+	}
+	if c.Type != "" && c.Type != "Bearer" { // an ID token travels in addresses (id_token_hint), so it must open nothing
+		return authz.Principal{}, badToken(fmt.Errorf("its typ is %q, not Bearer", c.Type), o.issuer, o.audience)
 	}
 	p := authz.Principal{Subject: verified.Subject, Name: nonEmpty(c.Name, nonEmpty(c.Username, c.ClientID)), Organization: c.Organization}
 	for _, r := range c.Roles {

@@ -89,6 +89,7 @@ func TestTokensThatAreNoneOfOurs(t *testing.T) {
 		"of another issuer":    {with(map[string]any{"iss": "https://elsewhere.example"}), "is not one of " + b.issuer.URL},
 		"signed by a stranger": {other.Token(t, operator), "is not one of " + b.issuer.URL},
 		"no token at all":      {"abc", "is not one of " + b.issuer.URL},
+		"an ID token":          {with(map[string]any{"typ": "ID"}), "is not one of"},
 		"not valid yet":        {with(map[string]any{"nbf": time.Now().Add(time.Hour)}), "is not one of"},
 	} {
 		t.Run(name, func(t *testing.T) {

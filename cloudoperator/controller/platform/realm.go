@@ -43,15 +43,15 @@ func realm(p *cloud.Platform, clients map[string][]byte) keycloak.Realm {
 			"protocolMappers": []any{
 				mapper("roles", "oidc-usermodel-realm-role-mapper", keycloak.Rep{"claim.name": "roles", "multivalued": "true", "jsonType.label": "String"}),
 				mapper("organization", "oidc-usermodel-attribute-mapper", keycloak.Rep{"user.attribute": "organization", "claim.name": "organization", "jsonType.label": "String", "multivalued": "false"}),
-				mapper("audience", "oidc-audience-mapper", keycloak.Rep{"included.custom.audience": Audience}),
+				audience(),
 			},
 		},
 		Clients: []keycloak.ClientSpec{
 			{ID: ClientConsole, Secret: string(clients[ClientConsole]), Rep: keycloak.Rep{
 				"name": "Kaphera console", "publicClient": false, "clientAuthenticatorType": "client-secret",
 				"standardFlowEnabled": true, "implicitFlowEnabled": false, "directAccessGrantsEnabled": false, "serviceAccountsEnabled": false,
-				"redirectUris": []any{"https://" + consoleHost(p) + "/*"}, "webOrigins": []any{"https://" + consoleHost(p)},
-				"attributes": keycloak.Rep{"pkce.code.challenge.method": "S256", "post.logout.redirect.uris": "https://" + consoleHost(p) + "/*"},
+				"redirectUris": []any{"https://" + consoleHost(p) + "/callback"}, "webOrigins": []any{"https://" + consoleHost(p)},
+				"attributes": keycloak.Rep{"pkce.code.challenge.method": "S256", "post.logout.redirect.uris": "https://" + consoleHost(p) + "/"},
 			}},
 			{ID: ClientCLI, Rep: keycloak.Rep{
 				"name": "Kaphera command line", "publicClient": true,
@@ -64,6 +64,14 @@ func realm(p *cloud.Platform, clients map[string][]byte) keycloak.Realm {
 			}},
 		},
 	}
+}
+
+// audience puts the Cloud API into access tokens only: an ID token must open nothing.
+func audience() keycloak.Rep {
+	config := keycloak.Rep{"included.custom.audience": Audience}
+	m := mapper("audience", "oidc-audience-mapper", config)
+	config["id.token.claim"] = "false"
+	return m
 }
 
 func mapper(name, kind string, config keycloak.Rep) keycloak.Rep {
