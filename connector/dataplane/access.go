@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -130,8 +131,9 @@ func (s *server) target(r *http.Request, f flow, rest string) (target, error) {
 	if err := src.appendPath(rest); err != nil {
 		return invalid("%v", err)
 	}
+	fixed := maps.Clone(src.query) // of baseUrl and queryParams: they choose what the asset is
 	for k, v := range r.URL.Query() {
-		if src.query.Has(k) && f.Source["queryParams"] != "" {
+		if fixed.Has(k) {
 			return invalid("the query parameter %q is set by the asset itself", k)
 		}
 		src.query[k] = v

@@ -333,6 +333,28 @@ func TestPathAndQuery(t *testing.T) {
 	}
 }
 
+func TestWhatTheAssetFixesStays(t *testing.T) {
+	b := setup(t)
+	for id, change := range map[string]func(map[string]string){
+		"in-base-url":  func(s map[string]string) { s["baseUrl"] += "?tenant=7" },
+		"full-name":    func(s map[string]string) { s[edcNamespace+"queryParams"] = "tenant=7" },
+		"abbreviation": func(s map[string]string) { s["edc:queryParams"] = "tenant=7" },
+	} {
+		a := b.start(t, b.flow(func(f *dps.Flow) {
+			f.FlowID, f.Source["proxyQueryParams"] = id, "true"
+			change(f.Source)
+		}))
+		b.got.Store(nil)
+		token := a.Properties["authorization"]
+		if got := fetch(t, http.MethodGet, a.Endpoint+"?tenant=8", token); got.status != http.StatusBadRequest || b.got.Load() != nil {
+			t.Errorf("%s: another tenant: %+v", id, got)
+		}
+		if got := fetch(t, http.MethodGet, a.Endpoint+"?page=2", token); got.status != http.StatusOK || b.got.Load().URL.RawQuery != "page=2&tenant=7" {
+			t.Errorf("%s: a page: %+v", id, got)
+		}
+	}
+}
+
 func TestBackendFails(t *testing.T) {
 	b := setup(t, func(d *Deps) { d.HeaderTimeout = 50 * time.Millisecond })
 	a := b.start(t, b.flow())
