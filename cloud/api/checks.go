@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/cloud/authz"
@@ -70,6 +71,9 @@ func (f *findings) result(noun, name string) ([]string, error) {
 
 // exists reads the object into o; false when there is none.
 func (s *Service) exists(ctx context.Context, name string, o ctrl.Object) (bool, error) {
+	if len(content.IsPathSegmentName(name)) > 0 {
+		return false, nil
+	}
 	err := s.Client.Get(ctx, ctrl.ObjectKey{Namespace: s.Namespace, Name: name}, o)
 	if apierrors.IsNotFound(err) {
 		return false, nil

@@ -16,6 +16,7 @@ import (
 
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/odrl"
 )
@@ -37,6 +38,9 @@ func (s *Service) call(ctx context.Context, participant, method, path string, bo
 	if err != nil {
 		return cellrpc.Response{}, err
 	}
+	if err := s.holdsContext(ctx, p); err != nil {
+		return cellrpc.Response{}, err
+	}
 	r := cellrpc.Request{Participant: p.Spec.Identity.Context, Method: method, Path: path}
 	if body != nil {
 		if r.Body, err = json.Marshal(body); err != nil {
@@ -53,6 +57,23 @@ func (s *Service) call(ctx context.Context, participant, method, path string, bo
 		return resp, s.connectorProblem(p, resp)
 	}
 	return resp, nil
+}
+
+// holdsContext refuses a participant whose context is another's. Two written at the same moment pass each other's check; the cell runs the
+// first of them (snapshot.First), and only that one may reach it.
+func (s *Service) holdsContext(ctx context.Context, p *cloudv1.Participant) error {
+	var all cloudv1.ParticipantList
+	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
+		return participants.problem("", err)
+	}
+	for i := range all.Items {
+		o := &all.Items[i]
+		if o.Name != p.Name && o.Spec.Cell == p.Spec.Cell && o.Spec.Identity.Context == p.Spec.Identity.Context && snapshot.First(o, p) {
+			return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q has no connector: its context %q was taken before it was made", p.Name, p.Spec.Identity.Context),
+				"remove the participant and make it again with another identity.context")
+		}
+	}
+	return nil
 }
 
 // ask calls and decodes the answer into T.

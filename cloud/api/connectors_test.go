@@ -14,9 +14,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/client"
+	"github.com/kaphera/kaphera/cloud/internal/cloudtest"
 	"github.com/kaphera/kaphera/cloud/status"
+	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/connector/adminapi"
 )
@@ -114,6 +118,40 @@ func TestFailuresOnTheWayToAConnector(t *testing.T) {
 				t.Error("the cause is shown to the caller")
 			}
 		})
+	}
+}
+
+func TestAContextIsReachedByItsFirstParticipantOnly(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	b.connector.Answer("GET brandt/assets", http.StatusOK, []adminapi.Asset{})
+	// Past the API, whose check would refuse it: as if both had been written at the same moment.
+	var p cloudv1.Participant
+	if err := kube.Get(t.Context(), ctrl.ObjectKey{Namespace: b.namespace, Name: "supplier"}, &p); err != nil {
+		t.Fatal(err)
+	}
+	second := &cloudv1.Participant{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: "zz-second"}, Spec: p.Spec}
+	second.Spec.Organization = "rheintal-motoren"
+	if err := kube.Create(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	rheintal := cloudtest.Claims("renate", "rheintal-motoren", "organization-admin")
+	if a := b.call(rheintal, "GET", "/participants/zz-second/assets", nil); a.status != http.StatusConflict || !strings.Contains(a.problem.Detail, `context "brandt" was taken`) {
+		t.Errorf("the second reaches the first one's connector: %d %s", a.status, a.body)
+	}
+	b.want(http.StatusOK, b.call(brandt, "GET", "/participants/supplier/assets", nil))
+}
+
+func TestNamesThatCannotBeAreNotFound(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	for _, path := range []string{"/participants/a%2Fb", "/participants/a%25b/assets", "/cells/a%2F..%2Fb"} {
+		if a := b.call(operator, "GET", path, nil); a.status != http.StatusNotFound || a.problem.Code != CodeNotFound {
+			t.Errorf("%s: got %d %s", path, a.status, a.body)
+		}
+	}
+	if a := b.call(operator, "GET", "/participants/oem/catalog?counterparty=a%2Fb", nil); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("counterparty: got %d %s", a.status, a.body)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -100,6 +101,9 @@ func (k kind[S, T]) page(ctx context.Context, s *Service, opts PageOptions) (Lis
 
 // live reads the object as it is now; a *Problem 404 also when the caller may not see it.
 func (k kind[S, T]) live(ctx context.Context, s *Service, name string) (ctrl.Object, error) {
+	if len(content.IsPathSegmentName(name)) > 0 { // the client would fail on it
+		return nil, notFound(k.noun, name)
+	}
 	o := k.object()
 	if err := s.Client.Get(ctx, ctrl.ObjectKey{Namespace: s.Namespace, Name: name}, o); err != nil {
 		return nil, k.problem(name, err)

@@ -143,8 +143,8 @@ func Resolve(p cloud.DataspaceProfile) profile.Profile {
 // Compile computes the objects of a cell. An error names the object that makes it impossible; the snapshot before stays in force.
 func Compile(in Input) ([]*unstructured.Unstructured, error) {
 	c := compiler{Input: in, hosts: map[string]string{}, profiles: map[string]cloud.DataspaceProfile{}}
-	sort.Slice(c.Participants, func(i, j int) bool { return older(&c.Participants[i].ObjectMeta, &c.Participants[j].ObjectMeta) })
-	sort.Slice(c.Profiles, func(i, j int) bool { return older(&c.Profiles[i].ObjectMeta, &c.Profiles[j].ObjectMeta) })
+	sort.Slice(c.Participants, func(i, j int) bool { return First(&c.Participants[i].ObjectMeta, &c.Participants[j].ObjectMeta) })
+	sort.Slice(c.Profiles, func(i, j int) bool { return First(&c.Profiles[i].ObjectMeta, &c.Profiles[j].ObjectMeta) })
 	for _, cell := range in.Cells {
 		c.hosts[cell.Name] = cell.Spec.Hostname
 	}
@@ -170,11 +170,13 @@ func Compile(in Input) ([]*unstructured.Unstructured, error) {
 	return encode(objects)
 }
 
-func older(a, b *metav1.ObjectMeta) bool {
-	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+// First tells whether a comes before b where both want what only one can have, such as a context in a cell.
+func First(a, b metav1.Object) bool {
+	at, bt := a.GetCreationTimestamp(), b.GetCreationTimestamp()
+	if !at.Equal(&bt) {
+		return at.Before(&bt)
 	}
-	return a.Name < b.Name
+	return a.GetName() < b.GetName()
 }
 
 type compiler struct {
@@ -248,7 +250,7 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 // Issuers returns the issuers that run in a cell, each from the oldest profile that names it. Profiles are sorted by age.
 func Issuers(cell string, profiles []cloud.DataspaceProfile) []PlacedIssuer {
 	sorted := append([]cloud.DataspaceProfile(nil), profiles...)
-	sort.Slice(sorted, func(i, j int) bool { return older(&sorted[i].ObjectMeta, &sorted[j].ObjectMeta) })
+	sort.Slice(sorted, func(i, j int) bool { return First(&sorted[i].ObjectMeta, &sorted[j].ObjectMeta) })
 	seen := map[string]bool{}
 	var out []PlacedIssuer
 	for _, p := range sorted {
