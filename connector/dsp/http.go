@@ -97,8 +97,10 @@ func (e *Engine) serve(route, errorType string, handle protocolHandler) http.Han
 		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		var out answer
-		p, err := e.lookupParticipant(ctx, r.PathValue("ctx"))
-		if err == nil {
+		p, err := (*store.Participant)(nil), error(nil)
+		if strings.ContainsRune(r.URL.Path, 0) { // nothing with it is in the database, which would fail on it
+			err = refuse(http.StatusNotFound, "not-found", "not found")
+		} else if p, err = e.lookupParticipant(ctx, r.PathValue("ctx")); err == nil {
 			out, err = handle(ctx, p, r)
 		}
 		if err != nil {

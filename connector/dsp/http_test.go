@@ -152,6 +152,9 @@ func TestHostileBodies(t *testing.T) {
 			}
 		})
 	}
+	if status, body := s.send(http.MethodGet, "/negotiations/a%00b", s.as(buyer), ""); status != http.StatusNotFound {
+		t.Errorf("a NUL in the address answers %d %v, want 404", status, body)
+	}
 	if n, err := s.store.Negotiations(t.Context(), s.ctx, store.Page{}); err != nil || len(n) != 0 {
 		t.Errorf("left %d negotiations, %v", len(n), err)
 	}

@@ -184,6 +184,9 @@ func object(raw []byte) (map[string]json.RawMessage, error) {
 		if err != nil {
 			return nil, errorf("$", "not valid JSON: %v", err)
 		}
+		if s, ok := token.(string); ok && strings.ContainsRune(s, 0) {
+			return nil, errorf("$", "contains the character U+0000")
+		}
 		switch token {
 		case json.Delim('{'), json.Delim('['):
 			if depth++; depth > maxDepth {

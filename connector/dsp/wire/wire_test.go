@@ -53,6 +53,8 @@ func TestParseNamesWhatIsWrongAndWhere(t *testing.T) {
 		"two values":                    {`{} {}`, "$"},
 		"an array":                      {`[]`, "$"},
 		"too deep":                      {strings.Repeat("[", 10_000), "$"},
+		"a NUL in a text":               {head + offer + `,"callbackAddress":"x","consumerPid":"a\u0000b"}`, "$"},
+		"a NUL in a name":               {`{"a\u0000b":1}`, "$"},
 		"no context":                    {`{"@type":"ContractRequestMessage"}`, "$.@context"},
 		"a foreign context":             {`{"@context":"https://w3id.org/dspace/2024/1/context.json"}`, "$.@context"},
 		"another type":                  {`{` + ctx + `,"@type":"TransferStartMessage"}`, "$.@type"},
