@@ -96,8 +96,11 @@ func (e *Engine) serve(route, errorType string, handle protocolHandler) http.Han
 		_ = conn.SetReadDeadline(time.Now().Add(handleTimeout + 5*time.Second)) // a recorder in tests has no connection
 		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		var out answer
-		p, err := (*store.Participant)(nil), error(nil)
+		var (
+			out answer
+			p   *store.Participant
+			err error
+		)
 		if strings.ContainsRune(r.URL.Path, 0) { // nothing with it is in the database, which would fail on it
 			err = refuse(http.StatusNotFound, "not-found", "not found")
 		} else if p, err = e.lookupParticipant(ctx, r.PathValue("ctx")); err == nil {
