@@ -57,14 +57,14 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
 	}
 	if isUsage(err) {
 		err = usageError{err}
 	}
-	a.report(err)
+	a.report(err, cmd.CommandPath())
 	return exitCode(err)
 }
 
@@ -112,6 +112,9 @@ func (a *app) client() (*client.API, error) {
 		ClientID: a.env("KAPHERA_CLIENT_ID"), ClientSecret: a.env("KAPHERA_CLIENT_SECRET"), Manager: "cli", Wait: a.wait,
 	}
 	if cfg.ClientID == "" {
+		if stored.API != "" && strings.TrimSuffix(cfg.API, "/") != strings.TrimSuffix(stored.API, "/") { // a token goes nowhere but where it was obtained for
+			return nil, fail(ExitLogin, "kaphera login --api "+cfg.API, "nobody is logged in to %s; the log-in of context %s is for %s", cfg.API, stored.Name, stored.API)
+		}
 		cfg.Token = a.storedToken(stored, cfg)
 	}
 	return client.New(cfg)

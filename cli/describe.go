@@ -40,12 +40,25 @@ func (a *app) describe(ctx context.Context, participant string, args []string) e
 	t := table{columns: n.columns}
 	t.add(it.cells...)
 	a.printTable(t)
+	if n.describe == nil && n.ofParty {
+		return a.describeWhole(it.value)
+	}
 	if err := a.describeObject(it.value); err != nil {
 		return err
 	}
 	if n.describe != nil {
 		n.describe(a, it.value)
 	}
+	return nil
+}
+
+// describeWhole prints everything that the connector says about a thing, as YAML.
+func (a *app) describeWhole(v any) error {
+	raw, err := yaml.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	fprintf(a.out, "\n%s\n%s\n", a.style(a.out).bold("What is known:"), indent(strings.TrimSpace(string(raw)), "  "))
 	return nil
 }
 
@@ -82,7 +95,7 @@ func (a *app) describeObject(v any) error {
 		fprintf(a.out, "\n%s\n", s.bold("Onboarding:"))
 	}
 	for _, c := range o.Status.Checks {
-		fprintf(a.out, "  %s %s  %s\n", s.state(c.State), c.Name, c.Reason)
+		fprintln(a.out, strings.TrimRight("  "+s.state(c.State)+" "+c.Name+"  "+c.Reason, " "))
 	}
 	if len(o.Status.Conditions) > 0 {
 		fprintf(a.out, "\n%s\n", s.bold("What was observed:"))

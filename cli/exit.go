@@ -81,8 +81,8 @@ func exitCode(err error) int {
 	return ExitFailed
 }
 
-// report prints an error: what was wrong, the trace if a policy said no, what to do next.
-func (a *app) report(err error) {
+// report prints an error: what was wrong, the trace if a policy said no, what to do next. command is the one that was called.
+func (a *app) report(err error, command string) {
 	if errors.Is(err, context.Canceled) {
 		fprintln(a.err, "interrupted")
 		return
@@ -95,7 +95,7 @@ func (a *app) report(err error) {
 	case errors.As(err, &f):
 		next = f.next
 	case errors.As(err, &u):
-		next = "see: kaphera help"
+		next = "see: " + command + " --help"
 	case e != nil:
 		next = e.Next
 	}

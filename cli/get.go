@@ -67,7 +67,7 @@ func (a *app) nounAndClient(word, participant string) (noun, *client.API, error)
 		return n, nil, err
 	}
 	if n.ofParty && participant == "" {
-		return n, nil, usage("%s belong to a participant's connector: give --participant NAME", n.name)
+		return n, nil, usage("%s belong to a participant's connector: give --participant NAME (kaphera get participants lists them)", n.name)
 	}
 	if !n.ofParty && participant != "" {
 		return n, nil, usage("%s belong to no connector: leave --participant out", n.name)

@@ -35,6 +35,10 @@ func TestGetAndDescribe(t *testing.T) {
 	refused.Reason = client.Reason{Code: "policy-denied", By: "own", Message: "the attestation is 13 months old"}
 	b.answer("GET /api/v1/participants/oem/negotiations", client.NegotiationList{Items: []client.Negotiation{refused, negotiation("REQUESTED", "AGREED", "FINALIZED")}})
 	b.answer("GET /api/v1/participants/oem/negotiations/n1", refused)
+	b.answer("GET /api/v1/participants/oem/agreements/a1", client.Agreement{ID: "a1", AssetID: "pcf", Policy: json.RawMessage(`{"@type":"Agreement"}`)})
+	if r := b.run("describe", "agreement", "a1", "-p", "oem"); r.code != ExitOK || !strings.Contains(r.out, "'@type': Agreement") {
+		t.Errorf("an agreement without its policy: %s", r.out)
+	}
 	b.golden("get-participants", b.run("get", "participants"))
 	b.golden("get-one-yaml", b.run("get", "participant", "supplier", "-o", "yaml"))
 	b.golden("get-none", b.run("get", "use-cases"))

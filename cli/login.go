@@ -70,6 +70,9 @@ func (a *app) login(ctx context.Context, credentials bool) error {
 		return err
 	}
 	fprintf(a.out, "Logged in to %s (context %s). Next: kaphera status\n", cfg.API, stored.Name)
+	if id := a.env("KAPHERA_CLIENT_ID"); id != "" && !credentials {
+		fprintf(a.err, "KAPHERA_CLIENT_ID is set, so commands still act as %s. To act as yourself: unset KAPHERA_CLIENT_ID KAPHERA_CLIENT_SECRET\n", id)
+	}
 	return nil
 }
 

@@ -57,6 +57,9 @@ func TestLoggingInAndOut(t *testing.T) {
 	if r := b.run("status"); r.code != ExitOK {
 		t.Errorf("with the stored log-in: %d %s", r.code, r.err)
 	}
+	if r := b.run("status", "--api", "https://elsewhere.example"); r.code != ExitLogin || !strings.Contains(r.err, "nobody is logged in to https://elsewhere.example") {
+		t.Errorf("the log-in would go elsewhere: %d %s", r.code, r.err)
+	}
 	if r := b.run("logout"); r.code != ExitOK || len(b.called("POST /realm/revoke")) != 1 || !strings.Contains(b.called("POST /realm/revoke")[0], "token=r-token") {
 		t.Errorf("logging out: %d %s, %v", r.code, r.err, b.called("POST /realm/revoke"))
 	}
@@ -119,6 +122,14 @@ func TestLogInsThatFail(t *testing.T) {
 	b.answer("GET /realm/.well-known/openid-configuration", map[string]string{"issuer": "https://evil.example", "token_endpoint": "https://evil.example/token"})
 	if r := b.run("login", "--api", b.server.URL); r.code != ExitLogin || !strings.Contains(r.err, "evil.example") {
 		t.Errorf("an issuer that calls itself otherwise: %d %s", r.code, r.err)
+	}
+}
+
+func TestAPersonIsToldThatTheEnvironmentGoesFirst(t *testing.T) {
+	b := people(t)
+	b.env = map[string]string{"KAPHERA_CLIENT_ID": "ci", "KAPHERA_CLIENT_SECRET": "ci-secret"}
+	if r := b.run("login", "--api", b.server.URL); r.code != ExitOK || !strings.Contains(r.err, "still act as ci") || strings.Contains(r.err, "ci-secret") {
+		t.Errorf("%d %s", r.code, r.err)
 	}
 }
 

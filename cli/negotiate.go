@@ -113,7 +113,7 @@ func findOffer(ctx context.Context, c *client.API, o negotiateOptions) (client.C
 	}
 	switch len(found) {
 	case 0:
-		return client.CatalogItem{}, fail(ExitNotFound, "kaphera get offers --participant "+o.with+" shows what is withheld, and why", "%s shows %s no %s", o.with, o.participant, what)
+		return client.CatalogItem{}, fail(ExitNotFound, "check the name; if it is right, the provider sees what is withheld, and why: kaphera get offers --participant "+o.with, "%s shows %s no %s", o.with, o.participant, what)
 	case 1:
 		return found[0], nil
 	}

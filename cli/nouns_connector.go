@@ -100,7 +100,11 @@ func negotiationNoun() noun {
 				a.printEvent(e)
 			}
 			if n.Reason.Message != "" {
-				fprintf(a.out, "\nWhy it ended (%s, by %s): %s\n", n.Reason.Code, n.Reason.By, n.Reason.Message)
+				by := "the counterparty"
+				if n.Reason.By == "own" {
+					by = "the own connector"
+				}
+				fprintf(a.out, "\nWhy it ended (%s, by %s): %s\n", n.Reason.Code, by, n.Reason.Message)
 			}
 			if len(n.Traces) > 0 {
 				fprintln(a.out, "\nWhat was checked:")

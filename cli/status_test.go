@@ -116,7 +116,7 @@ func TestEachFailureHasItsExitCodeAndTheNextStep(t *testing.T) {
 		"an unknown kind":             {func(*bundle) {}, []string{"get", "frobnications"}, ExitUsage, "use one of participants"},
 		"a missing participant":       {func(*bundle) {}, []string{"get", "assets"}, ExitUsage, "--participant"},
 		"a participant too many":      {func(*bundle) {}, []string{"get", "cells", "-p", "oem"}, ExitUsage, "leave --participant out"},
-		"a missing argument":          {func(*bundle) {}, []string{"describe", "cell"}, ExitUsage, "accepts 2 arg"},
+		"a missing argument":          {func(*bundle) {}, []string{"describe", "cell"}, ExitUsage, "see: kaphera describe --help"},
 		"an unknown context":          {func(*bundle) {}, []string{"status", "--context", "mars"}, ExitLogin, `no context "mars"`},
 		"a CA file that is not there": {func(b *bundle) { b.env["KAPHERA_CA_FILE"] = "/absent/ca.crt" }, []string{"status"}, ExitFailed, "/absent/ca.crt"},
 	} {

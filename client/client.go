@@ -49,7 +49,7 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("no address of the Cloud API: set KAPHERA_API, or log in with kaphera login --api https://api.<domain>")
 	}
 	if !strings.HasPrefix(cfg.API, "https://") && !strings.HasPrefix(cfg.API, "http://127.0.0.1") {
-		return nil, fmt.Errorf("address of the Cloud API %q is not an https URL", cfg.API)
+		return nil, fmt.Errorf("address of the Cloud API %q is not an https URL like https://api.<domain>", cfg.API)
 	}
 	h, err := HTTPClient(cfg)
 	if err != nil {
@@ -84,7 +84,7 @@ func HTTPClient(cfg Config) (*http.Client, error) {
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA file %s has no PEM certificate", cfg.CAFile)
+			return nil, fmt.Errorf("CA file %s has no PEM certificate; give the PEM file of the gateway's authority with KAPHERA_CA_FILE", cfg.CAFile)
 		}
 		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
@@ -131,6 +131,13 @@ func IsNotFound(err error) bool {
 }
 
 func unreachable(where string, cause error) *Error {
+	var cert *tls.CertificateVerificationError
+	if errors.As(cause, &cert) {
+		return &Error{Problem{
+			Code: CodeUnreachable, Title: "Unreachable", Detail: fmt.Sprintf("the certificate of %s is not trusted: %s", where, cert.Err),
+			Next: "give the PEM file of the authority that signed it with KAPHERA_CA_FILE, and check the address (KAPHERA_API)",
+		}, cause}
+	}
 	return &Error{Problem{
 		Code: CodeUnreachable, Title: "Unreachable", Detail: fmt.Sprintf("%s does not answer: %s", where, cause),
 		Next: "check the address (KAPHERA_API), the authority (KAPHERA_CA_FILE) and the network, then try again",

@@ -26,7 +26,7 @@ func TestAddressesAndFilesAreCheckedFirst(t *testing.T) {
 	}
 	for want, cfg := range map[string]Config{
 		"KAPHERA_API":            {},
-		"is not an https URL":    {API: "http://api.example"},
+		"https://api.<domain>":   {API: "http://api.example"},
 		"KAPHERA_CA_FILE":        {API: "https://api.example", CAFile: "/absent/ca.crt"},
 		"has no PEM certificate": {API: "https://api.example", CAFile: empty},
 	} {

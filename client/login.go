@@ -94,7 +94,9 @@ func clientCredentials(cfg Config, h *http.Client) func(context.Context) (string
 		}
 		t, err := flow.Token(context.WithValue(ctx, oauth2.HTTPClient, h))
 		if err != nil {
-			return "", loginError(fmt.Sprintf("client %q could not log in: %s", cfg.ClientID, OAuthReason(err)), err)
+			refused := loginError(fmt.Sprintf("client %q could not log in: %s", cfg.ClientID, OAuthReason(err)), err)
+			refused.Next = "check KAPHERA_CLIENT_ID and KAPHERA_CLIENT_SECRET"
+			return "", refused
 		}
 		current = t
 		return t.AccessToken, nil
