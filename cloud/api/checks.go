@@ -64,7 +64,7 @@ func (f *findings) result(noun, name string) ([]string, error) {
 	if len(f.errors) == 0 {
 		return f.warnings, nil
 	}
-	p := problem(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("%s %q is not valid", noun, name), "correct the fields named under errors")
+	p := problem(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("%s %q is not valid", noun, name), "correct the fields listed")
 	p.Errors = f.errors
 	return nil, p
 }

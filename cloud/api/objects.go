@@ -264,10 +264,12 @@ func (k kind[S, T]) problem(name string, err error) error {
 	case apierrors.IsConflict(err):
 		return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("%s %q keeps changing", k.noun, name), "try again")
 	case apierrors.IsInvalid(err) && errors.As(err, &status):
-		p := problem(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("%s %q is not valid", k.noun, name), "correct the fields named under errors")
+		p := problem(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("%s %q is not valid", k.noun, name), "correct the fields listed")
 		if d := status.Status().Details; d != nil {
 			for _, c := range d.Causes {
-				p.Errors = append(p.Errors, FieldError{c.Field, c.Message})
+				if c.Field != "<nil>" { // that rules were left out because of the others
+					p.Errors = append(p.Errors, FieldError{c.Field, c.Message})
+				}
 			}
 		}
 		return p

@@ -135,13 +135,14 @@ func TestInvalidSpecsAreToldByField(t *testing.T) {
 		"an operator that it has not":     {"/use-cases/u", useCaseSpec(strings.Replace(contractPolicy, `"lt"`, `"gt"`, 1)), "spec.contractPolicy.permission[0].constraint[0]", "gt"},
 		"a policy that is none":           {"/use-cases/u", useCaseSpec(`{"@type":"Nonsense"}`), "spec.contractPolicy", ""},
 		"an expression that is none":      {"/dataspace-profiles/p", operand("timestamp(credential", "timestamp((credential"), "spec.operands[0].expression", "not a valid CEL expression"},
+		"an unknown onboarding check":     {"/dataspace-profiles/p", strings.Replace(profileSpec, "{", `{"onboardingChecks": ["Sympathy"], `, 1), "spec.onboardingChecks[0]", "Sympathy"},
 		"an untrusted credential type":    {"/dataspace-profiles/p", operand(`"credential": "AttestationCredential"`, `"credential": "OtherCredential"`), "spec.operands[0].credential", "no issuer is trusted"},
 		"a vocabulary that is in use":     {"/dataspace-profiles/automotive", operand("policy/AttestationAge", "policy/Renamed"), "spec.operands", `use case "carbon-footprint" would no longer be valid`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, path := range []string{c.path, c.path + "?dryRun=true"} {
 				a := b.call(both, "PUT", path, wrap(c.spec), "X-Kaphera-Manager", "terraform")
-				if a.status != http.StatusUnprocessableEntity || a.problem.Code != CodeInvalid || !a.has(c.location, c.words) {
+				if a.status != http.StatusUnprocessableEntity || a.problem.Code != CodeInvalid || !a.has(c.location, c.words) || strings.Contains(string(a.body), "nil") {
 					t.Errorf("PUT %s: got %d %s, want 422 with %s: %s", path, a.status, a.body, c.location, c.words)
 				}
 			}

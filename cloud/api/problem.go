@@ -106,7 +106,7 @@ func init() {
 			p = internalError(p.cause)
 		}
 		if len(p.Errors) > 0 {
-			p.Detail, p.Next = "the request is not valid", "correct the fields named under errors"
+			p.Detail, p.Next = "the request is not valid", "correct the fields listed"
 		}
 		return p
 	}

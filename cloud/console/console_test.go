@@ -404,6 +404,10 @@ func TestAPersonSeesTheOwnOrganizationOnly(t *testing.T) {
 	if p.Find(`a[href$="/catalog"]`).Length() != 0 {
 		t.Error("a viewer is shown how to start a negotiation")
 	}
+	b.connector.Answer("GET brandt-guss/catalog", http.StatusOK, []adminapi.CatalogEntry{{OfferID: "o1", AssetID: "pcf", Policy: json.RawMessage(`{"@type":"Offer"}`)}})
+	if p := b.get("/participants/supplier/catalog?counterparty=oem"); p.Find(`article[data-offer="o1"]`).Length() != 1 || p.Find("article form").Length() != 0 {
+		t.Errorf("a viewer's catalog: %s", p.Text())
+	}
 	if p := b.post("/participants/supplier/negotiations", url.Values{"offer": {"o1"}, "counterparty": {"oem"}}); p.status != http.StatusForbidden || !strings.Contains(p.Text(), "organization-admin") {
 		t.Errorf("starting one: %d %s", p.status, p.Text())
 	}

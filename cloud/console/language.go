@@ -52,6 +52,8 @@ var german = map[string]string{ //nolint:gosec // words, no credentials
 	"Details for developers": "Einzelheiten für Entwickler", "Why it ended": "Warum sie endete", "waits for": "wartet auf",
 	"catalog": "Katalog", "negotiation": "Verhandlung", "transfer": "Übertragung", "access": "Zugriff",
 	"Requested": "Angefragt", "Offered": "Angeboten", "Accepted": "Angenommen", "Agreed": "Vereinbart", "Verified": "Geprüft", "Concluded": "Abgeschlossen", "Ended without agreement": "Ohne Vereinbarung beendet",
+	"The DID document answers": "Das DID-Dokument ist erreichbar", "The credentials are held": "Die Nachweise liegen vor", "A contact is named": "Ein Ansprechpartner ist genannt",
+	"participant or DID": "Teilnehmer oder DID", "Valid": "Gültig", "Expiring": "Läuft ab", "Expired": "Abgelaufen", "Revoked": "Widerrufen", "Suspended": "Ausgesetzt", "Rejected": "Abgelehnt", "WrongIssuer": "Falscher Aussteller",
 	"Back to the status": "Zurück zum Status", "This did not work": "Das hat nicht geklappt", "no such page": "Diese Seite gibt es nicht.",
 	"The identity provider does not answer.": "Der Anmeldedienst antwortet nicht.", "Try again in a moment.": "Bitte gleich noch einmal versuchen.",
 	"Your session has ended.": "Ihre Sitzung ist zu Ende.", "Log in and repeat what you did.": "Melden Sie sich an und wiederholen Sie den letzten Schritt.",

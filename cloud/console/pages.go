@@ -145,6 +145,19 @@ func checkState(state string) string {
 	return state
 }
 
+// checkWords says an onboarding check of a profile in plain words.
+func checkWords(name string) string {
+	switch name {
+	case "DIDReachable":
+		return "The DID document answers"
+	case "CredentialsHeld":
+		return "The credentials are held"
+	case "ContactNamed":
+		return "A contact is named"
+	}
+	return name
+}
+
 func verdict(allowed bool) string {
 	if allowed {
 		return "granted"
