@@ -55,7 +55,7 @@ func (e *Engine) verify(ctx context.Context, p *store.Participant, r *http.Reque
 	}
 	if m := ev.Membership(agent); !m.Allowed {
 		m.By = p.DID
-		return agent, &RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(m), Trace: &m}, nil
+		return agent, &RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(m, ""), Trace: &m}, nil
 	}
 	return agent, nil, nil
 }
@@ -121,7 +121,7 @@ func (e *Engine) judge(ctx context.Context, in evaluation) (judgement, error) {
 	}
 	out := judgement{trace: ev.Evaluate(ctx, req)}
 	if !out.trace.Allowed {
-		out.denial = denied(odrl.Reason(out.trace))
+		out.denial = denied(odrl.Reason(out.trace, ""))
 	}
 	return out, nil
 }

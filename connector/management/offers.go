@@ -190,7 +190,7 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 		return nil, err
 	}
 	if trace != nil && !trace.Allowed {
-		return nil, &dsp.RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(*trace), Trace: trace}
+		return nil, &dsp.RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(*trace, ""), Trace: trace}
 	}
 	if err := s.Store.PutDefinition(r.Context(), d); err != nil {
 		return nil, err

@@ -142,7 +142,7 @@ func TestOperators(t *testing.T) {
 		}
 		got := e.Evaluate(t.Context(), request(t, permit(atom(left, c.op, c.right))))
 		if got.Allowed != c.want {
-			t.Errorf("%s %s %s: allowed %v, want %v: %s", c.left, c.op, c.right, got.Allowed, c.want, Reason(got))
+			t.Errorf("%s %s %s: allowed %v, want %v: %s", c.left, c.op, c.right, got.Allowed, c.want, Reason(got, ""))
 		}
 	}
 }
@@ -212,8 +212,8 @@ func TestDenials(t *testing.T) {
 				req.Phase = c.phase
 			}
 			got := evaluator(t).Evaluate(t.Context(), req)
-			if got.Allowed != c.want || !strings.Contains(Reason(got), c.reason) || (Reason(got) == "") != c.want {
-				t.Errorf("allowed %v, want %v; reason %q, want %q; %+v", got.Allowed, c.want, Reason(got), c.reason, got.Checks)
+			if got.Allowed != c.want || !strings.Contains(Reason(got, ""), c.reason) || (Reason(got, "") == "") != c.want {
+				t.Errorf("allowed %v, want %v; reason %q, want %q; %+v", got.Allowed, c.want, Reason(got, ""), c.reason, got.Checks)
 			}
 		})
 	}
@@ -256,13 +256,13 @@ func TestTrace(t *testing.T) {
 		c.Credential != "urn:uuid:a1" || string(c.RightOperand) != young || c.Operator != "lt" {
 		t.Errorf("check: %+v", c)
 	}
-	want := "The provider's attestation is younger than 12 months: seen 2024-11-05T00:00:00Z, which counted until 2025-11-05T00:00:00Z. Ask the auditor for a new attestation"
-	if Reason(got) != want {
-		t.Errorf("reason\n%s, want\n%s", Reason(got), want)
+	want := "not met: The provider's attestation is younger than 12 months: seen 2024-11-05T00:00:00Z, which counted until 2025-11-05T00:00:00Z. Ask the auditor for a new attestation"
+	if Reason(got, "") != want {
+		t.Errorf("reason\n%s, want\n%s", Reason(got, ""), want)
 	}
 	req.Lang = "de"
-	want = "die Prüfung des Anbieters ist jünger als 12 Monate: gesehen 2024-11-05T00:00:00Z, das galt bis 2025-11-05T00:00:00Z. Beim Prüfer eine neue Prüfung beantragen"
-	if got := Reason(evaluator(t).Evaluate(t.Context(), req)); got != want {
+	want = "nicht erfüllt: die Prüfung des Anbieters ist jünger als 12 Monate: gesehen 2024-11-05T00:00:00Z, das galt bis 2025-11-05T00:00:00Z. Beim Prüfer eine neue Prüfung beantragen"
+	if got := Reason(evaluator(t).Evaluate(t.Context(), req), "de"); got != want {
 		t.Errorf("reason\n%s, want\n%s", got, want)
 	}
 }
@@ -273,9 +273,9 @@ func TestMembership(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	got := e.Membership(identity.Agent{ID: buyer, Refused: []identity.Refusal{{Type: "MembershipCredential", Issuer: authority, Code: "expired"}}})
-	want := "holds a valid MembershipCredential: the MembershipCredential issued by " + authority + " has expired. Request a current MembershipCredential from " + authority
-	if got.Allowed || Reason(got) != want {
-		t.Errorf("allowed %v: %s", got.Allowed, Reason(got))
+	want := "not met: holds a valid MembershipCredential: the MembershipCredential issued by " + authority + " has expired. Request a current MembershipCredential from " + authority
+	if got.Allowed || Reason(got, "") != want {
+		t.Errorf("allowed %v: %s", got.Allowed, Reason(got, ""))
 	}
 }
 

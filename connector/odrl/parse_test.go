@@ -44,7 +44,7 @@ func TestSpellingsMeanTheSame(t *testing.T) {
 		}
 		// A list on the right (the expanded form has one everywhere) is another way to write the one value.
 		if got := evaluator(t).Evaluate(t.Context(), request(t, raw)); !got.Allowed {
-			t.Errorf("%s: %s", raw, Reason(got))
+			t.Errorf("%s: %s", raw, Reason(got, ""))
 		}
 		if Hash(p) != Hash(first) {
 			t.Errorf("hash differs: %s", raw)
@@ -146,8 +146,8 @@ func FuzzParse(f *testing.F) {
 		if got.Allowed && len(p.Permissions) == 0 {
 			t.Fatal("a policy without a permission allows")
 		}
-		if got.Allowed != (Reason(got) == "") {
-			t.Fatalf("allowed %v with reason %q", got.Allowed, Reason(got))
+		if got.Allowed != (Reason(got, "") == "") {
+			t.Fatalf("allowed %v with reason %q", got.Allowed, Reason(got, ""))
 		}
 	})
 }

@@ -58,8 +58,8 @@ func TestLogicAgreesWithTheModel(t *testing.T) {
 		if got.Allowed != n.holds {
 			rt.Fatalf("allowed %v, model says %v: %s", got.Allowed, n.holds, r.Policy.Raw)
 		}
-		if got.Allowed != (Reason(got) == "") {
-			rt.Fatalf("allowed %v, reason %q", got.Allowed, Reason(got))
+		if got.Allowed != (Reason(got, "") == "") {
+			rt.Fatalf("allowed %v, reason %q", got.Allowed, Reason(got, ""))
 		}
 		// The same as a prohibition allows exactly the contrary.
 		r.Policy = &Policy{Permissions: []Rule{{Actions: []string{"use"}}}, Prohibitions: []Rule{{Path: "$.prohibition[0]", Actions: []string{"use"}, Constraints: r.Policy.Permissions[0].Constraints}}}

@@ -203,17 +203,19 @@ func joined(sentences []string, word string) string {
 	return strings.Join(sentences, word)
 }
 
-// Reason sums a denial up for people: every check that stands in the way with what was seen and what to do. Empty when allowed.
-func Reason(t adminapi.Trace) string {
+// Reason sums a denial up for people, in the language of the trace: every check that stands in the way with what was seen and what to
+// do. Empty when allowed.
+func Reason(t adminapi.Trace, lang string) string {
 	if t.Allowed {
 		return ""
 	}
+	ev := &evaluation{Request: Request{Lang: lang}}
 	var out []string
 	for _, c := range t.Checks {
 		if c.Reason == "" {
 			continue
 		}
-		s := strings.TrimSuffix(c.Sentence, ".") + ": " + strings.TrimSuffix(c.Reason, ".")
+		s := ev.say("not met: ", "nicht erfüllt: ") + strings.TrimSuffix(c.Sentence, ".") + ": " + strings.TrimSuffix(c.Reason, ".")
 		if c.Remedy != "" {
 			s += ". " + strings.TrimSuffix(c.Remedy, ".")
 		}
