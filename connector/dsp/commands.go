@@ -147,8 +147,11 @@ func (e *Engine) RequestTransfer(ctx context.Context, participant string, req ad
 	if err != nil {
 		return nil, err
 	}
-	if a.Step != state.Finalized || a.Role != state.Consumer {
-		return nil, refuse(http.StatusConflict, "conflict", "agreement %s can't be used: its negotiation is %s and you are its %s", a.ID, a.Step, a.Role)
+	if a.Role != state.Consumer {
+		return nil, refuse(http.StatusConflict, "conflict", "agreement %s is used by its consumer; this participant is its %s", a.ID, a.Role)
+	}
+	if a.Step != state.Finalized {
+		return nil, refuse(http.StatusConflict, "conflict", "agreement %s is not in force: its negotiation is %s, not FINALIZED", a.ID, a.Step)
 	}
 	if req.Format == "" {
 		req.Format = dps.FormatHTTPPull

@@ -165,8 +165,11 @@ func TestTheConsumerRefusesWhatTheProviderOffersAllTheSame(t *testing.T) {
 	if p.Reason.Code != "policy-denied" || p.Reason.By != "counterparty" || p.Reason.Message != n.Reason.Message {
 		t.Errorf("the provider was told %+v", p.Reason)
 	}
-	if _, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, ""); err == nil {
-		t.Error("an agreement that was never verified can be used")
+	if _, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, ""); err == nil || !strings.Contains(err.Error(), "not in force") {
+		t.Errorf("an agreement that was never verified can be used: %v", err)
+	}
+	if _, err := provider.engine.RequestTransfer(t.Context(), provider.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, ""); err == nil || !strings.Contains(err.Error(), "is its provider") {
+		t.Errorf("the provider can use an agreement: %v", err)
 	}
 }
 
