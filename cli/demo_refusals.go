@@ -101,16 +101,18 @@ func (d *demo) join(ctx context.Context, like client.Participant, selfCheck stri
 		if err != nil {
 			return false, "", err
 		}
-		state := ""
+		// Active needs the profile's credentials only; the attestation that this scene is about has to have arrived too.
+		met, state := 0, ""
 		for _, c := range r.JSON200.Status.Conditions {
-			if c.Type == "Active" && c.Status == "True" {
-				return true, "", nil
-			}
-			if c.Type == "Active" || (c.Type == "Ready" && state == "") {
+			switch {
+			case c.Type != "Active" && c.Type != "CredentialsHeld":
+			case c.Status == "True":
+				met++
+			default:
 				state = c.Message
 			}
 		}
-		return false, state, nil
+		return met == 2, state, nil
 	})
 }
 

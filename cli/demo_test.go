@@ -186,9 +186,9 @@ func (s *stage) getLate(w http.ResponseWriter, _ *http.Request) {
 	}
 	s.lateSeen++
 	p := *s.late
-	p.Status.Conditions = []client.Condition{{Type: "Active", Status: "False", Message: "credentials are on their way"}}
+	p.Status.Conditions = []client.Condition{{Type: "Active", Status: "True"}, {Type: "CredentialsHeld", Status: "False", Message: "credentials are on their way"}}
 	if s.lateSeen > 2 {
-		p.Status.Conditions[0].Status = "True"
+		p.Status.Conditions[1].Status = "True"
 	}
 	if s.late.Deleting {
 		s.late = nil

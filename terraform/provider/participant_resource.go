@@ -64,7 +64,8 @@ type credentialSpec struct {
 func newParticipant() resource.Resource {
 	return &objectResource[participantModel, *participantModel]{
 		noun: "participant", kind: "participants", schema: participantSchema,
-		settled: func(o object) (bool, string) { return conditionsTrue(o, "Onboarded", "Active") },
+		// Onboarding needs the profile's credentials only; what else is granted has to have arrived too, or the participant could not offer yet.
+		settled: func(o object) (bool, string) { return conditionsTrue(o, "Onboarded", "Active", "CredentialsHeld") },
 	}
 }
 

@@ -96,6 +96,20 @@ func TestSettledNeedsConditionsOfThisGeneration(t *testing.T) {
 	}
 }
 
+func TestAParticipantIsNotSettledBeforeWhatItIsGrantedHasArrived(t *testing.T) {
+	t.Parallel()
+	r, ok := newParticipant().(*objectResource[participantModel, *participantModel])
+	if !ok {
+		t.Fatal("not an object resource")
+	}
+	for held, want := range map[string]bool{"False": false, "True": true} {
+		status := `{"conditions":[{"type":"Onboarded","status":"True"},{"type":"Active","status":"True"},{"type":"CredentialsHeld","status":"` + held + `"}]}`
+		if done, why := r.settled(object{Generation: 1, Status: json.RawMessage(status)}); done != want {
+			t.Errorf("CredentialsHeld %s: settled %v (%s)", held, done, why)
+		}
+	}
+}
+
 // cloudDouble answers as the Cloud API does where the provider's own behaviour is tested; the real one is used end to end.
 func cloudDouble(t *testing.T, h http.HandlerFunc) settings {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func TestAttestationsAreJudgedRightly(t *testing.T) {
 func judge(t *testing.T, c attestationCase) {
 	api := cloud(t)
 	name := "e2e-" + c.name
-	did := supplier(t, api, name, c.claims, "Enforce")
+	did := supplier(t, api, name, c.claims, "Enforce", "Active", "CredentialsHeld")
 	if c.afterwards != nil {
 		c.afterwards(t, did)
 	}
@@ -83,7 +84,7 @@ func judge(t *testing.T, c attestationCase) {
 			t.Fatalf("the offer must be refused with the attestation's reason (%q); got %v %+v", c.reason, err, e)
 		}
 		// A connector that does not check itself offers all the same.
-		supplier(t, api, name, c.claims, "Off")
+		supplier(t, api, name, c.claims, "Off", "Active") // a revoked credential is not held any more
 		eventually(t, "offer without self-check", func(ctx context.Context) (bool, string) {
 			_, err := api.CreateOfferWithResponse(ctx, name, offer)
 			if err != nil {
@@ -122,8 +123,8 @@ func denies(tr client.Trace, reason string) bool {
 	return false
 }
 
-// supplier creates or changes a participant and waits until it is active with all its credentials. It returns its DID.
-func supplier(t *testing.T, api *client.API, name string, attestation map[string]any, selfCheck string) string {
+// supplier creates or changes a participant and waits until conditions hold. It returns its DID.
+func supplier(t *testing.T, api *client.API, name string, attestation map[string]any, selfCheck string, conditions ...string) string {
 	t.Helper()
 	raw := func(v any) json.RawMessage {
 		b, err := json.Marshal(v)
@@ -153,18 +154,19 @@ func supplier(t *testing.T, api *client.API, name string, attestation map[string
 	generation := object.Generation
 	t.Cleanup(func() { removeParticipant(t, api, name) })
 	var did string
-	eventually(t, "participant "+name+" active", func(ctx context.Context) (bool, string) {
+	eventually(t, "participant "+name+": "+strings.Join(conditions, ", "), func(ctx context.Context) (bool, string) {
 		p, err := api.GetParticipantWithResponse(ctx, name)
 		if err != nil {
 			return false, err.Error()
 		}
 		did = p.JSON200.Status.DID
+		met := 0
 		for _, c := range p.JSON200.Status.Conditions {
-			if c.Type == "Active" && c.Status == "True" && c.ObservedGeneration >= generation {
-				return true, ""
+			if slices.Contains(conditions, c.Type) && c.Status == "True" && c.ObservedGeneration >= generation {
+				met++
 			}
 		}
-		return false, string(p.Body)
+		return met == len(conditions), string(p.Body)
 	})
 	return did
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,3 +124,16 @@ func TestRequiredCredentials(t *testing.T) {
 }
 
 func okProblem() kube.Condition { return kube.Condition{OK: true} }
+
+func TestWhatTheCellHasNotReportedYetIsUndelivered(t *testing.T) {
+	t.Parallel()
+	p := &cloud.Participant{Spec: cloud.ParticipantSpec{Credentials: []edc.HolderCredential{{Type: "A"}, {Type: "B"}}}}
+	p.Status.Credentials = []edc.CredentialStatus{{Type: "A", State: "Valid"}}
+	if got := (&run{p: p}).undelivered(); !slices.Equal(got, []string{"B"}) {
+		t.Errorf("undelivered: %v, want B: it was granted after the report", got)
+	}
+	p.Status.Credentials = append(p.Status.Credentials, edc.CredentialStatus{Type: "B", State: "Valid"})
+	if got := (&run{p: p}).undelivered(); got != nil {
+		t.Errorf("undelivered: %v, want none", got)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -304,6 +305,9 @@ func (r *run) describe(problem kube.Condition) {
 			c.to.OK, c.to.Reason, c.to.Message = from.Status == metav1.ConditionTrue, from.Reason, from.Message
 		}
 	}
+	if missing := r.undelivered(); held.OK && len(missing) > 0 { // the report is of a time before they were granted
+		held.OK, held.Reason, held.Message = false, cloud.ReasonWaiting, "granted and not delivered yet: "+strings.Join(missing, ", ")
+	}
 	if problem.OK && !onboarded.OK && !active.OK {
 		active.Reason, active.Message = cloud.ReasonChecks, "inactive until it is onboarded: "+onboarded.Message
 	}
@@ -323,6 +327,16 @@ func (r *run) describe(problem kube.Condition) {
 		}
 	}
 	kube.Set(&r.p.Status.Conditions, r.p.Generation, onboarded, active, held, ready)
+}
+
+// undelivered are the types that are granted and not in the cell's report at all.
+func (r *run) undelivered() (types []string) {
+	for _, granted := range r.p.Spec.Credentials {
+		if !slices.ContainsFunc(r.p.Status.Credentials, func(c edc.CredentialStatus) bool { return c.Type == granted.Type }) {
+			types = append(types, granted.Type)
+		}
+	}
+	return types
 }
 
 // reported says whether the cell is heard from and runs the participant.
