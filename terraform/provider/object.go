@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
@@ -108,16 +109,7 @@ func (r *objectResource[M, P]) Create(ctx context.Context, req resource.CreateRe
 		addProblem(&resp.Diagnostics, "Could not look up "+r.noun+" "+m.objectName(), err)
 		return
 	}
-	o, err := r.write(ctx, m, &resp.Diagnostics)
-	if o == nil {
-		return
-	}
-	// What was written is in the state even when it does not settle in time, so that the next apply resumes there.
-	resp.Diagnostics.Append(m.read(*o)...)
-	resp.Diagnostics.Append(resp.State.Set(ctx, m)...)
-	if err != nil {
-		addProblem(&resp.Diagnostics, "Written, but not in effect: "+r.noun+" "+m.objectName(), err)
-	}
+	r.store(ctx, m, &resp.State, &resp.Diagnostics)
 }
 
 func (r *objectResource[M, P]) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
@@ -126,14 +118,19 @@ func (r *objectResource[M, P]) Update(ctx context.Context, req resource.UpdateRe
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	o, err := r.write(ctx, m, &resp.Diagnostics)
+	r.store(ctx, m, &resp.State, &resp.Diagnostics)
+}
+
+// store writes the model's object and puts it into the state, also when it does not settle in time, so that the next apply resumes there.
+func (r *objectResource[M, P]) store(ctx context.Context, m P, state *tfsdk.State, diags *diag.Diagnostics) {
+	o, err := r.write(ctx, m, diags)
 	if o == nil {
 		return
 	}
-	resp.Diagnostics.Append(m.read(*o)...)
-	resp.Diagnostics.Append(resp.State.Set(ctx, m)...)
+	diags.Append(m.read(*o)...)
+	diags.Append(state.Set(ctx, m)...)
 	if err != nil {
-		addProblem(&resp.Diagnostics, "Written, but not in effect: "+r.noun+" "+m.objectName(), err)
+		addProblem(diags, "Written, but not in effect: "+r.noun+" "+m.objectName(), err)
 	}
 }
 
