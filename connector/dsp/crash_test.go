@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -19,9 +20,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dataplane"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
@@ -41,6 +44,8 @@ type childConfig struct {
 	DID       string            `json:"did"`
 	URL       string            `json:"url"`
 	Endpoints map[string]string `json:"endpoints"`
+	// DataPlane is the internal address of a provider's data plane; the data plane itself has its own here.
+	DataPlane string `json:"dataPlane"`
 	// KillAt ends the process with SIGKILL at this commit boundary, counted from 1: odd ones just before a commit, even ones just after.
 	KillAt int64 `json:"killAt"`
 }
@@ -58,26 +63,84 @@ func child() {
 			select {}
 		}
 	}
-	s, err := store.Open(context.Background(), pool, store.Options{Owner: cfg.Name, Hooks: store.Hooks{BeforeCommit: at, AfterCommit: at}})
-	must(err)
-	who := newPeople()
-	who.endpoints = cfg.Endpoints
-	e, err := dsp.New(dsp.Options{Store: s, Identity: who, DataPlane: &flows{state: map[string]string{}}, HTTP: &http.Client{Timeout: 10 * time.Second}, PublicURL: cfg.URL,
-		MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-	must(err)
-	started.Store(true)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	mux := http.NewServeMux()
-	mux.Handle("/", e.Handler())
-	mux.HandleFunc("POST /start/{id}", func(w http.ResponseWriter, r *http.Request) {
-		if _, err := e.Negotiate(r.Context(), cfg.Name, adminapi.NegotiationRequest{ID: r.PathValue("id"), Counterparty: supplier, OfferID: r.URL.Query().Get("offer")}); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		}
-	})
+	if cfg.DataPlane == cfg.URL {
+		pool.ConnConfig.Tracer = boundaries(at)
+		db, err := pgxpool.NewWithConfig(context.Background(), pool)
+		must(err)
+		public, internal, err := dataplane.New(dataplane.Deps{DB: db, Secrets: noSecrets{}, PublicURL: cfg.URL, InternalToken: internalToken, Log: log, AllowLoopback: true})
+		must(err)
+		mux.Handle("/supplier/data/", public)
+		mux.Handle("/dataflows/", internal)
+	} else {
+		s, err := store.Open(context.Background(), pool, store.Options{Owner: cfg.Name, Hooks: store.Hooks{BeforeCommit: at, AfterCommit: at}})
+		must(err)
+		who := newPeople()
+		who.endpoints = cfg.Endpoints
+		e, err := dsp.New(dsp.Options{Store: s, Identity: who, DataPlane: dps.NewClient(cfg.DataPlane, internalToken), HTTP: &http.Client{Timeout: 10 * time.Second},
+			PublicURL: cfg.URL, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Log: log})
+		must(err)
+		childRoutes(mux, e, cfg.Name)
+		go func() { must(e.Run(context.Background())) }()
+	}
+	started.Store(true)
 	listener, err := net.FileListener(os.NewFile(3, "listener"))
 	must(err)
-	go func() { must(e.Run(context.Background())) }()
 	must((&http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}).Serve(listener))
 }
+
+// childRoutes are the protocol's, and what a person may ask for.
+func childRoutes(mux *http.ServeMux, e *dsp.Engine, name string) {
+	mux.Handle("/", e.Handler())
+	person := func(pattern string, do func(r *http.Request, id string) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := do(r, r.PathValue("id")); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			}
+		})
+	}
+	person("POST /start/{id}", func(r *http.Request, id string) error {
+		_, err := e.Negotiate(r.Context(), name, adminapi.NegotiationRequest{ID: id, Counterparty: supplier, OfferID: r.URL.Query().Get("offer")})
+		return err
+	})
+	person("POST /transfer/{id}", func(r *http.Request, id string) error {
+		_, err := e.RequestTransfer(r.Context(), name, adminapi.TransferRequest{ID: id, AgreementID: r.URL.Query().Get("agreement")}, "")
+		return err
+	})
+	person("POST /transfer/{id}/{command}", func(r *http.Request, id string) error {
+		_, err := e.CommandTransfer(r.Context(), name, id, state.Trigger("command "+r.PathValue("command")), nil)
+		return err
+	})
+}
+
+const internalToken = "internal-token-of-the-test"
+
+type noSecrets struct{}
+
+func (noSecrets) Secret(context.Context, string, string) (string, error) {
+	return "", errors.New("no secrets here")
+}
+
+// boundaries calls itself around every writing statement of a data plane, each of which is a transaction of its own.
+type boundaries func()
+
+func (at boundaries) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	sql := strings.TrimSpace(q.SQL)
+	if !strings.HasPrefix(sql, "INSERT") && !strings.HasPrefix(sql, "UPDATE") {
+		return ctx
+	}
+	at()
+	return context.WithValue(ctx, boundaryKey{}, true)
+}
+
+func (at boundaries) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	if ctx.Value(boundaryKey{}) != nil {
+		at()
+	}
+}
+
+type boundaryKey struct{}
 
 func must(err error) {
 	if err != nil {
@@ -117,6 +180,14 @@ func newProcess(t *testing.T, name, did string) *process {
 	if err := p.store.PutParticipant(t.Context(), name, adminapi.Participant{DID: did, Profile: "pilot", Active: true}); err != nil {
 		t.Fatal(err)
 	}
+	p.listen()
+	return p
+}
+
+// listen opens the port that the process has in all of its lives.
+func (p *process) listen() {
+	t := p.t
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +198,6 @@ func newProcess(t *testing.T, name, did string) *process {
 	p.cfg.URL = "http://" + listener.Addr().String()
 	_ = listener.Close()
 	t.Cleanup(func() { _ = p.listener.Close() })
-	return p
 }
 
 func (p *process) base() string { return p.cfg.URL + "/" + p.cfg.Name + "/dsp/2025-1" }
