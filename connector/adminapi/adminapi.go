@@ -51,6 +51,14 @@ type Profile = profile.Profile
 type WalletParticipant struct {
 	DID            string                  `json:"did"`
 	TrustedIssuers []profile.TrustedIssuer `json:"trustedIssuers"`
+	Key            Key                     `json:"key,omitzero"`
+}
+
+// Key is a wish about the key that signs for a DID. An active key that is older than Generation or for another algorithm is replaced; the
+// replaced one stays published until nothing that it signed is valid any more. A key rotated otherwise may be newer than the wish.
+type Key struct {
+	Algorithm  string `json:"algorithm,omitempty"`  // ES256 or EdDSA (Ed25519); empty = as it is, ES256 for the first
+	Generation int    `json:"generation,omitempty"` // the number in the key's id, "key-2"; 0 = as it is
 }
 
 // WalletParticipantStatus is its answer, and GET's.
@@ -64,6 +72,8 @@ type WalletParticipantStatus struct {
 type CredentialRequest struct {
 	Issuer string `json:"issuer"` // DID
 	Type   string `json:"type"`
+	// Profile to ask for, "vc11-sl2021/jwt" or "vc20-bssl/jwt"; empty = what the issuer has, the first of them before the second.
+	Profile string `json:"profile,omitempty"`
 }
 
 // HeldCredential is one item of GET /admin/v1/participants/{ctx}/credentials: an object for every credential held or requested.
@@ -71,11 +81,13 @@ type HeldCredential struct {
 	ID        string          `json:"id,omitempty"`
 	Type      string          `json:"type"`
 	Issuer    string          `json:"issuer"`
+	Profile   string          `json:"profile,omitempty"`
 	State     CredentialState `json:"state"`
 	IssuedAt  *time.Time      `json:"issuedAt,omitempty"`
 	ExpiresAt *time.Time      `json:"expiresAt,omitempty"`
 	Claims    json.RawMessage `json:"claims,omitempty"` // credentialSubject
 	Detail    string          `json:"detail,omitempty"` // why it is not valid, for people
+	Remedy    string          `json:"remedy,omitempty"` // what to do, for people; empty when nothing is to be done
 }
 
 // CredentialState tells apart what monitoring needs.
@@ -115,6 +127,7 @@ type TokenResponse struct {
 type IssuerConfig struct {
 	DID   string           `json:"did"`
 	Types []CredentialType `json:"types"`
+	Key   Key              `json:"key,omitzero"`
 }
 
 // IssuerStatus is its answer, and GET's.
@@ -125,8 +138,9 @@ type IssuerStatus struct {
 
 // OfferCredentials is POST /admin/v1/issuers/{ctx}/offers: offers credentials to a holder, who then asks for them.
 type OfferCredentials struct {
-	Holder string   `json:"holder"` // DID
-	Types  []string `json:"types"`
+	Holder  string   `json:"holder"` // DID
+	Types   []string `json:"types"`
+	Profile string   `json:"profile,omitempty"` // default "vc11-sl2021/jwt"
 }
 
 // CredentialType is what an issuer can issue.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/lestrrat-go/jwx/v3/jwk"
+
+	"github.com/kaphera/kaphera/connector/jsondepth"
 )
 
 // Relationship is a verification relationship of a DID document.
@@ -110,7 +112,11 @@ func (s ServiceTypes) MarshalJSON() ([]byte, error) {
 // ParseDocument reads a DID document and checks that it is the one of did.
 func ParseDocument(raw []byte, did string) (*Document, error) {
 	var doc Document
-	if err := json.Unmarshal(raw, &doc); err != nil {
+	err := jsondepth.Check(raw)
+	if err == nil {
+		err = json.Unmarshal(raw, &doc)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the DID document of %s is not valid: %w", did, err)
 	}
 	if doc.ID != did {

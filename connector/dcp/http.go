@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/identity"
@@ -32,10 +33,19 @@ func Failuref(status int, code, format string, args ...any) error {
 	return &AnswerError{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// How long a caller may take to send its message, and to take the answer once the message has begun to come.
+const (
+	readTimeout  = 30 * time.Second
+	writeTimeout = 90 * time.Second
+)
+
 // Handler answers with what f returns as JSON; nil is 200 with an empty body. Errors: an AnswerError as it says, identity.ErrUnauthenticated as
-// 401, anything else is logged and answered 500 without its text.
+// 401, a counterparty that cannot be reached as 503, anything else is logged and answered 500 without its text.
 func Handler(log *slog.Logger, f func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The server sets both anew for the connection's next request. A recorder in tests has no connection.
+		conn, now := http.NewResponseController(w), time.Now()
+		_, _ = conn.SetReadDeadline(now.Add(readTimeout)), conn.SetWriteDeadline(now.Add(writeTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, MaxMessage)
 		out, err := f(r)
 		if err != nil {
@@ -77,6 +87,10 @@ func writeFailure(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 		failure = &AnswerError{Status: http.StatusRequestEntityTooLarge, Code: "too-long", Message: fmt.Sprintf("the body is longer than %d bytes", tooLong.Limit)}
 	case errors.Is(err, identity.ErrUnauthenticated):
 		failure = &AnswerError{Status: http.StatusUnauthorized, Code: "unauthenticated", Message: err.Error()}
+	case temporary(err):
+		log.WarnContext(r.Context(), "request not handled for now", "method", r.Method, "path", r.URL.Path, "error", err)
+		w.Header().Set("Retry-After", "5")
+		failure = &AnswerError{Status: http.StatusServiceUnavailable, Code: "counterparty-unreachable", Message: "what this needs from another party could not be reached; send it again later"}
 	default:
 		log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		failure = &AnswerError{Status: http.StatusInternalServerError, Code: "internal", Message: "something failed here; the log of this connector says what"}

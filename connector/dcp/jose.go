@@ -19,6 +19,8 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws"
+
+	"github.com/kaphera/kaphera/connector/jsondepth"
 )
 
 // Media types in the typ header.
@@ -115,6 +117,9 @@ func parseToken(raw string) (token, error) {
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
 		return token{}, errors.New("its payload is not base64url")
+	}
+	if err := jsondepth.Check(payload); err != nil {
+		return token{}, fmt.Errorf("its payload: %w", err)
 	}
 	typ := strings.TrimPrefix(strings.ToLower(h.Typ), "application/")
 	return token{raw: raw, alg: h.Alg, kid: h.Kid, typ: typ, payload: payload}, nil

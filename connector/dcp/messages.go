@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kaphera/kaphera/connector/jsondepth"
 )
 
 // Context is the JSON-LD context of every DCP 1.0 message.
@@ -120,6 +122,9 @@ type CredentialStatusMessage struct {
 
 // DecodeMessage reads a message of a type into a struct that embeds Head. The error names what is wrong, for the sender.
 func DecodeMessage(raw []byte, messageType string, into any) error {
+	if err := jsondepth.Check(raw); err != nil {
+		return fmt.Errorf("the message: %w", err)
+	}
 	var head struct {
 		Context []json.RawMessage `json:"@context"`
 		Type    string            `json:"type"`
@@ -184,12 +189,18 @@ var ErrNotSupported = errors.New("presentation definitions are not supported: qu
 
 // Check validates a query and parses its scopes.
 func (q PresentationQuery) Check() ([]Scope, error) {
-	definition := strings.TrimSpace(string(q.Definition))
+	var definition any
+	if q.Definition != nil {
+		if err := json.Unmarshal(q.Definition, &definition); err != nil {
+			return nil, fmt.Errorf("presentationDefinition: %w", err)
+		}
+	}
+	members, _ := definition.(map[string]any)
 	switch {
 	case q.Definition != nil && len(q.Scope) > 0:
 		return nil, errors.New("a query has either scope or presentationDefinition, not both")
-	case q.Definition != nil && (definition == "" || definition == "null" || definition == "{}"):
-		return nil, errors.New("presentationDefinition is empty")
+	case q.Definition != nil && len(members) == 0:
+		return nil, errors.New("presentationDefinition is empty or not an object")
 	case q.Definition != nil:
 		return nil, ErrNotSupported
 	case len(q.Scope) == 0:

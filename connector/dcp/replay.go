@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -37,17 +38,10 @@ func (p *PostgresReplay) Use(ctx context.Context, issuer, id string, until time.
 
 // Run removes tokens that have ended, every minute, until ctx ends.
 func (p *PostgresReplay) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		// A failure is not worth ending a role for: the next round removes what this one left.
-		_, _ = p.db.Exec(ctx, "DELETE FROM "+p.table+" WHERE expires_at < now() - interval '1 minute'")
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	return Every(ctx, time.Minute, nil, slog.Default(), "removing used tokens from "+p.table, func(ctx context.Context) error {
+		_, err := p.db.Exec(ctx, "DELETE FROM "+p.table+" WHERE expires_at < now() - interval '1 minute'")
+		return err
+	})
 }
 
 // MemoryReplay remembers used tokens in one process; for tests and for tools.

@@ -65,8 +65,11 @@ func (r *Resolver) resolve(ctx context.Context, did string, maxAge time.Duration
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.cache) >= maxCachedDocs {
-		clear(r.cache)
+	for other := range r.cache {
+		if len(r.cache) < maxCachedDocs {
+			break
+		}
+		delete(r.cache, other) // any: strangers' documents must not push out all others at once
 	}
 	r.cache[did] = cachedDoc{doc: doc, fetched: r.now()}
 	return doc, true, nil

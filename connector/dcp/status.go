@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/jsondepth"
 )
 
 // Status purposes.
@@ -27,7 +28,7 @@ const (
 const (
 	maxStatusBody   = 4 << 20  // of the answer
 	maxStatusBits   = 16 << 20 // bytes of a list after decompression: 128 million credentials
-	maxStatusCached = 200      // lists
+	maxStatusCached = 64 << 20 // bytes of all lists that are believed for a while
 )
 
 // statusList is a fetched list.
@@ -122,8 +123,12 @@ func (v *Verifier) statusList(ctx context.Context, url string) (*statusList, err
 	list.fetched = v.now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.lists) >= maxStatusCached {
+	if old := v.lists[url]; old != nil {
+		v.listBytes -= len(old.bits)
+	}
+	if v.listBytes += len(list.bits); v.listBytes > maxStatusCached {
 		clear(v.lists)
+		v.listBytes = len(list.bits)
 	}
 	v.lists[url] = list
 	return list, nil
@@ -135,6 +140,9 @@ func parseStatusList(raw []byte) (*statusList, *token, error) {
 	text := strings.TrimSpace(string(raw))
 	if !strings.HasPrefix(text, "{") {
 		return parseSignedStatusList(strings.Trim(text, `"`))
+	}
+	if err := jsondepth.Check(raw); err != nil {
+		return nil, nil, fmt.Errorf("the status list: %w", err)
 	}
 	var envelope struct {
 		Type stringList `json:"type"`

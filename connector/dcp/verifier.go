@@ -34,9 +34,10 @@ type Verifier struct {
 	now      func() time.Time
 	resolver *Resolver
 
-	mu      sync.Mutex
-	lists   map[string]*statusList
-	schemas map[string]cachedSchema
+	mu        sync.Mutex
+	lists     map[string]*statusList
+	listBytes int // of all of them
+	schemas   map[string]cachedSchema
 }
 
 // NewVerifier makes a verifier.
@@ -50,9 +51,9 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := cfg.Settings.withDefaults()
+	s, client := cfg.Settings.withDefaults(), gated(cfg.HTTP)
 	return &Verifier{
-		http: cfg.HTTP, settings: s, now: cfg.Now, resolver: newResolver(cfg.HTTP, cfg.DIDHTTP, s.DocumentCache, cfg.Now),
+		http: client, settings: s, now: cfg.Now, resolver: newResolver(client, cfg.DIDHTTP, s.DocumentCache, cfg.Now),
 		lists: map[string]*statusList{}, schemas: map[string]cachedSchema{},
 	}, nil
 }
@@ -99,7 +100,7 @@ func (v *Verifier) Presentation(ctx context.Context, item json.RawMessage, holde
 			refused = append(refused, *r)
 			continue
 		}
-		good = append(good, *c)
+		good = append(good, c...)
 	}
 	return good, refused, nil
 }
@@ -168,14 +169,14 @@ func (v *Verifier) readPresentation(t token, holder, audienceDID string) ([]json
 }
 
 // Credential verifies a credential about holder: issuer, signature, holder binding, dates, schema and status, in this order. A credential
-// whose check needs something that cannot be reached does not count.
-func (v *Verifier) Credential(ctx context.Context, raw, holder string, trust []profile.TrustedIssuer) (*identity.Credential, *identity.Refusal) {
+// whose check needs something that cannot be reached does not count. One of several types counts once for each that its issuer is trusted for.
+func (v *Verifier) Credential(ctx context.Context, raw, holder string, trust []profile.TrustedIssuer) ([]identity.Credential, *identity.Refusal) {
 	c, err := ParseCredential(raw)
 	if err != nil {
 		return nil, refuse(nil, codeMalformed, "a credential cannot be read: %v", err)
 	}
-	typ, ok := trustedType(c, trust)
-	if !ok {
+	types := trustedTypes(c, trust)
+	if len(types) == 0 {
 		return nil, refuse(c, codeWrongIssuer, "%s is not trusted to issue %s; trusted: %s", c.Issuer, strings.Join(c.Types, ", "), trustedFor(c.Types, trust))
 	}
 	if err := v.verifyToken(ctx, c.token, c.Issuer, AssertionMethod); err != nil {
@@ -199,22 +200,23 @@ func (v *Verifier) Credential(ctx context.Context, raw, holder string, trust []p
 	if code, reason := v.checkStatus(ctx, c); code != "" {
 		return nil, refuse(c, code, "%s", reason)
 	}
-	return &identity.Credential{ID: c.ID, Type: typ, Issuer: c.Issuer, Subject: c.Subjects[0], ValidFrom: c.ValidFrom, ValidUntil: c.ValidUntil}, nil
+	var out []identity.Credential
+	for _, typ := range types {
+		out = append(out, identity.Credential{ID: c.ID, Type: typ, Issuer: c.Issuer, Subject: c.Subjects[0], ValidFrom: c.ValidFrom, ValidUntil: c.ValidUntil})
+	}
+	return out, nil
 }
 
-// trustedType returns the first of a credential's types that its issuer is trusted for.
-func trustedType(c *Credential, trust []profile.TrustedIssuer) (string, bool) {
-	for _, ti := range trust {
-		if ti.DID != c.Issuer {
-			continue
-		}
-		for _, typ := range c.Types {
-			if slices.Contains(ti.Types, typ) {
-				return typ, true
-			}
+// trustedTypes returns those of a credential's types that its issuer is trusted for.
+func trustedTypes(c *Credential, trust []profile.TrustedIssuer) []string {
+	var out []string
+	for _, typ := range c.Types {
+		trusts := func(ti profile.TrustedIssuer) bool { return ti.DID == c.Issuer && slices.Contains(ti.Types, typ) }
+		if !slices.Contains(out, typ) && slices.ContainsFunc(trust, trusts) {
+			out = append(out, typ)
 		}
 	}
-	return "", false
+	return out
 }
 
 func trustedFor(types []string, trust []profile.TrustedIssuer) string {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/httpgzip"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -65,7 +66,7 @@ func (e *Engine) Handler() http.Handler {
 		mux.HandleFunc(method+" /{ctx}/dsp/2025-1/"+path, handle)
 		mux.HandleFunc(method+" /{ctx}/dsp/2025-1/"+path+"/{$}", handle)
 	}
-	return mux
+	return httpgzip.Handler(mux)
 }
 
 // versions is the version endpoint: unauthenticated and without JSON-LD context (DSP 2025-1 §5.1).

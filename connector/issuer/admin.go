@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dcp"
@@ -42,28 +41,12 @@ func (i *Issuer) putIssuer(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var kid string
-	err = pgx.BeginFunc(ctx, i.store.db, func(tx pgx.Tx) error {
-		var did string
-		err := tx.QueryRow(ctx, `INSERT INTO issuer.issuers (ctx, did, types, updated_at) VALUES ($1, $2, $3, $4)
+	keyID, err := i.ring.Own(ctx, ictx, body.DID, body.Key, func(tx pgx.Tx) (did string, err error) {
+		err = tx.QueryRow(ctx, `INSERT INTO issuer.issuers (ctx, did, types, updated_at) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (ctx) DO UPDATE SET types = excluded.types, updated_at = excluded.updated_at RETURNING did`, ictx, body.DID, types, i.now()).Scan(&did)
-		if err != nil {
-			return err
-		}
-		if did != body.DID { // what it issued names it for good
-			return dcp.Failuref(http.StatusConflict, "conflict", "issuer %s has the DID %s already; delete it first to give it %s", ictx, did, body.DID)
-		}
-		kid, err = i.ring.Ensure(ctx, tx, ictx)
-		return err
+		return did, err
 	})
-	var pe *pgconn.PgError
-	if errors.As(err, &pe) && pe.ConstraintName == "issuers_did_key" {
-		return nil, dcp.Failuref(http.StatusConflict, "conflict", "the DID %s belongs to another issuer here", body.DID)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return adminapi.IssuerStatus{DID: body.DID, KeyID: body.DID + "#" + kid}, nil
+	return adminapi.IssuerStatus{DID: body.DID, KeyID: keyID}, err
 }
 
 func (i *Issuer) checkConfig(ictx string, body adminapi.IssuerConfig) error {
@@ -262,7 +245,7 @@ func (i *Issuer) postAction(r *http.Request) (any, error) {
 		return nil, err
 	}
 	i.log.InfoContext(r.Context(), "credential changed", "action", action, "issuer", row.ctx, "credential", id, "holder", c.Holder)
-	i.poke()
+	dcp.Wake(i.wake)
 	return c.view(i.now()), nil
 }
 

@@ -16,20 +16,20 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dcp/keyring"
+	"github.com/kaphera/kaphera/connector/httpgzip"
 	"github.com/kaphera/kaphera/connector/vault"
 )
 
 // Deps is what an issuer needs.
 type Deps struct {
-	DB           *pgxpool.Pool // schema issuer, migrated
-	Vault        *vault.Store
-	Verifier     *dcp.Verifier
-	PublicURL    string           // base of everything public of this connector
-	KeyAlgorithm string           // of new keys: ES256 (default) or EdDSA
-	Poll         time.Duration    // between two looks for deliveries that are due; default 1 s
-	MinBackoff   time.Duration    // after the first delivery that failed, doubled each time up to 30 min; default 2 s
-	Now          func() time.Time // default time.Now
-	Log          *slog.Logger     // default slog.Default
+	DB         *pgxpool.Pool // schema issuer, migrated
+	Vault      *vault.Store
+	Verifier   *dcp.Verifier
+	PublicURL  string           // base of everything public of this connector
+	Poll       time.Duration    // between two looks for deliveries that are due; default 1 s
+	MinBackoff time.Duration    // after the first delivery that failed, doubled each time up to 30 min; default 2 s
+	Now        func() time.Time // default time.Now
+	Log        *slog.Logger     // default slog.Default
 }
 
 // Issuer is the issuer role. One process serves any number of issuers, each under its context name.
@@ -63,12 +63,8 @@ func New(d Deps) (*Issuer, error) {
 	if d.MinBackoff == 0 {
 		d.MinBackoff = 2 * time.Second
 	}
-	ring, err := keyring.New(d.DB, d.Vault, "issuer", d.KeyAlgorithm, d.Now)
-	if err != nil {
-		return nil, err
-	}
 	return &Issuer{
-		store: &store{db: d.DB}, ring: ring, v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "issuer"),
+		store: &store{db: d.DB}, ring: keyring.New(d.DB, d.Vault, "issuer", listLifetime+time.Hour, keyUsed, d.Now), v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "issuer"),
 		publicURL: strings.TrimSuffix(d.PublicURL, "/"), poll: d.Poll, backoff: d.MinBackoff, now: d.Now, log: d.Log.With("role", "issuer"), wake: make(chan struct{}, 1),
 	}, nil
 }
@@ -89,7 +85,7 @@ func (i *Issuer) Public() http.Handler {
 	mux.Handle("POST /{ctx}/issuance/credentials", i.handle(i.serveRequest))
 	mux.Handle("GET /{ctx}/issuance/requests/{id}", i.handle(i.serveRequestStatus))
 	mux.Handle("GET /{ctx}/status/{list}", i.handle(i.serveStatusList))
-	return mux
+	return httpgzip.Handler(mux)
 }
 
 // Internal serves the admin API; whoever mounts it checks the internal bearer token:
@@ -124,24 +120,6 @@ func (i *Issuer) handle(f func(*http.Request) (any, error)) http.Handler {
 // Run delivers what is due until ctx ends. Any number of replicas may run.
 func (i *Issuer) Run(ctx context.Context) error {
 	go func() { _ = i.replay.Run(ctx) }()
-	tick := time.NewTicker(i.poll)
-	defer tick.Stop()
-	for {
-		if err := i.work(ctx); err != nil && ctx.Err() == nil {
-			i.log.ErrorContext(ctx, "looking for deliveries failed; trying again", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-i.wake:
-		}
-	}
-}
-
-func (i *Issuer) poke() {
-	select {
-	case i.wake <- struct{}{}:
-	default:
-	}
+	go func() { _ = dcp.Every(ctx, time.Minute, nil, i.log, "removing old keys", i.ring.Prune) }()
+	return dcp.Every(ctx, i.poll, i.wake, i.log, "looking for deliveries", i.work)
 }

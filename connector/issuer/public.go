@@ -38,6 +38,16 @@ func (i *Issuer) serveDocument(r *http.Request) (any, error) {
 	return i.ring.Document(r.Context(), row.ctx, row.did, map[string]string{dcp.IssuerService: i.publicURL + "/" + row.ctx + "/issuance"})
 }
 
+// sender returns the issuer that the path names and who asks it for something.
+func (i *Issuer) sender(r *http.Request) (issuerRow, dcp.Claims, error) {
+	row, err := i.byPath(r)
+	if err != nil {
+		return row, dcp.Claims{}, err
+	}
+	claims, err := i.v.IDToken(r.Context(), r.Header.Get("Authorization"), row.did, i.replay)
+	return row, claims, err
+}
+
 // object is a credential type in a profile, as the metadata lists it.
 type object struct {
 	adminapi.CredentialType
@@ -98,11 +108,7 @@ func (i *Issuer) serveSchema(r *http.Request) (any, error) {
 // serveRequest decides about a request and commits that, with what is issued, before it answers. The outcome is delivered after.
 func (i *Issuer) serveRequest(r *http.Request) (any, error) {
 	ctx := r.Context()
-	row, err := i.byPath(r)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := i.v.IDToken(ctx, r.Header.Get("Authorization"), row.did, i.replay)
+	row, claims, err := i.sender(r)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +165,7 @@ func (i *Issuer) serveRequest(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("request %s of %s: %w", m.HolderPID, claims.Issuer, err)
 	}
 	i.log.InfoContext(ctx, "credential request", "issuer", row.ctx, "holder", req.Holder, "request", req.ID, "state", req.State, "reason", req.Reason)
-	i.poke()
+	dcp.Wake(i.wake)
 	return dcp.Created{Location: i.publicURL + "/" + row.ctx + "/issuance/requests/" + req.ID}, nil
 }
 
@@ -220,11 +226,7 @@ func (i *Issuer) issue(ctx context.Context, tx pgx.Tx, row issuerRow, key dcp.Si
 // serveRequestStatus tells only the requester.
 func (i *Issuer) serveRequestStatus(r *http.Request) (any, error) {
 	ctx := r.Context()
-	row, err := i.byPath(r)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := i.v.IDToken(ctx, r.Header.Get("Authorization"), row.did, i.replay)
+	row, claims, err := i.sender(r)
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +249,9 @@ func (i *Issuer) listURL(ictx, profile, purpose string, list int) string {
 	}
 	return fmt.Sprintf("%s/%s/status/%s-%s-%d", i.publicURL, ictx, short, purpose, list)
 }
+
+// listLifetime is how long a status list says it is valid; whoever checks one fetches it far more often.
+const listLifetime = 24 * time.Hour
 
 // serveStatusList makes a list from the rows: a JWT, or bare JSON for who accepts JSON and no JWT.
 func (i *Issuer) serveStatusList(r *http.Request) (any, error) {
@@ -274,7 +279,7 @@ func (i *Issuer) serveStatusList(r *http.Request) (any, error) {
 	now := i.now().UTC().Truncate(time.Second)
 	list := dcp.StatusList{
 		Profile: listProfiles[parts[0]], URL: i.listURL(row.ctx, listProfiles[parts[0]], parts[1], number), Issuer: row.did, Purpose: parts[1],
-		Bits: content, From: now, Until: now.Add(24 * time.Hour),
+		Bits: content, From: now, Until: now.Add(listLifetime),
 	}
 	accept := r.Header.Get("Accept")
 	if strings.Contains(accept, "json") && !strings.Contains(accept, "jwt") {

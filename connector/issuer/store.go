@@ -144,6 +144,11 @@ func (s *store) insertRequest(ctx context.Context, tx pgx.Tx, r request, objects
 	return err
 }
 
+// keyUsed says whether a credential that the replaced key k may have signed is valid. A request under way when the key was replaced ends
+// with the old one.
+const keyUsed = `EXISTS (SELECT FROM issuer.credentials c WHERE c.ctx = k.ctx AND c.expires_at > $1
+	AND c.issued_at BETWEEN k.created_at - interval '10 minutes' AND k.retired_at + interval '10 minutes')`
+
 type credential struct {
 	ID        string    `db:"id"`
 	Holder    string    `db:"holder"`

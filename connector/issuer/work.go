@@ -3,6 +3,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func (i *Issuer) work(ctx context.Context) error {
 	}
 	wg.Wait()
 	if len(due) == leaseSize {
-		i.poke()
+		dcp.Wake(i.wake)
 	}
 	return nil
 }
@@ -116,9 +117,13 @@ func (i *Issuer) postOffer(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	profile, ok := dcp.NormalizeFormat(cmp.Or(body.Profile, dcp.ProfileVC11))
+	if !ok {
+		return nil, unprocessable("profile %q: use %s or %s", body.Profile, dcp.ProfileVC11, dcp.ProfileVC20)
+	}
 	offer := dcp.CredentialOffer{Head: dcp.NewHead(dcp.TypeCredentialOffer), Issuer: row.did}
 	for id, o := range row.objects() {
-		if o.profile == dcp.ProfileVC11 && slices.Contains(body.Types, o.Type) {
+		if o.profile == profile && slices.Contains(body.Types, o.Type) {
 			offer.Credentials = append(offer.Credentials, dcp.CredentialObject{
 				ID: id, Type: dcp.TypeCredentialObject, CredentialType: o.Type, Profile: o.profile, BindingMethods: []string{"did:web"}, OfferReason: "reissue",
 			})

@@ -11,7 +11,6 @@ import (
 	"regexp"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dcp"
@@ -53,30 +52,13 @@ func (w *Wallet) putParticipant(r *http.Request) (any, error) {
 	if body.TrustedIssuers == nil {
 		trust = []byte("[]")
 	}
-	var kid string
-	err = pgx.BeginFunc(ctx, w.store.db, func(tx pgx.Tx) error {
-		// A DID is for good: credentials and agreements name it.
-		var did string
-		err := tx.QueryRow(ctx, `INSERT INTO wallet.participants (ctx, did, trusted_issuers, updated_at) VALUES ($1, $2, $3, $4)
+	keyID, err := w.ring.Own(ctx, pctx, body.DID, body.Key, func(tx pgx.Tx) (did string, err error) {
+		err = tx.QueryRow(ctx, `INSERT INTO wallet.participants (ctx, did, trusted_issuers, updated_at) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (ctx) DO UPDATE SET trusted_issuers = excluded.trusted_issuers, updated_at = excluded.updated_at RETURNING did`,
 			pctx, body.DID, trust, w.now()).Scan(&did)
-		if err != nil {
-			return err
-		}
-		if did != body.DID {
-			return dcp.Failuref(http.StatusConflict, "conflict", "participant %s has the DID %s already; delete it first to give it %s", pctx, did, body.DID)
-		}
-		kid, err = w.ring.Ensure(ctx, tx, pctx)
-		return err
+		return did, err
 	})
-	var pe *pgconn.PgError
-	if errors.As(err, &pe) && pe.ConstraintName == "participants_did_key" {
-		return nil, dcp.Failuref(http.StatusConflict, "conflict", "the DID %s belongs to another participant context of this wallet", body.DID)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return adminapi.WalletParticipantStatus{DID: body.DID, KeyID: body.DID + "#" + kid}, nil
+	return adminapi.WalletParticipantStatus{DID: body.DID, KeyID: keyID}, err
 }
 
 func (w *Wallet) getParticipant(r *http.Request) (any, error) {
@@ -129,6 +111,13 @@ func (w *Wallet) postRequest(r *http.Request) (any, error) {
 	if body.Type == "" {
 		return nil, dcp.Failuref(http.StatusUnprocessableEntity, "invalid", "type: missing")
 	}
+	profile := ""
+	if body.Profile != "" {
+		var ok bool
+		if profile, ok = dcp.NormalizeFormat(body.Profile); !ok {
+			return nil, dcp.Failuref(http.StatusUnprocessableEntity, "invalid", "profile %q: use %s or %s", body.Profile, dcp.ProfileVC11, dcp.ProfileVC20)
+		}
+	}
 	find := func() (adminapi.HeldCredential, error) {
 		list, err := w.list(ctx, p)
 		if err != nil {
@@ -146,14 +135,18 @@ func (w *Wallet) postRequest(r *http.Request) (any, error) {
 		return nil, err
 	}
 	switch current.State {
-	case adminapi.CredentialValid, adminapi.CredentialExpiring, adminapi.CredentialRequested, adminapi.CredentialNeverDelivered, adminapi.CredentialSuspended:
+	case adminapi.CredentialValid, adminapi.CredentialExpiring, adminapi.CredentialSuspended:
+		if profile == "" || profile == current.Profile {
+			return current, nil
+		}
+	case adminapi.CredentialRequested, adminapi.CredentialNeverDelivered:
 		return current, nil
 	default: // nothing yet, or nothing that counts
 	}
-	if err := w.store.openRequest(ctx, request{Ctx: p.ctx, Issuer: body.Issuer, Type: body.Type}, w.now()); err != nil {
+	if err := w.store.openRequest(ctx, request{Ctx: p.ctx, Issuer: body.Issuer, Type: body.Type, Profile: profile}, w.now()); err != nil {
 		return nil, err
 	}
-	w.poke()
+	dcp.Wake(w.wake)
 	return find()
 }
 

@@ -30,14 +30,29 @@ func (w *Wallet) serveDocument(r *http.Request) (any, error) {
 	return w.document(r.Context(), p)
 }
 
+// sender returns the participant that the path names and who sends it something.
+func (w *Wallet) sender(r *http.Request) (participant, dcp.Claims, error) {
+	p, err := w.byPath(r)
+	if err != nil {
+		return p, dcp.Claims{}, err
+	}
+	claims, err := w.v.IDToken(r.Context(), r.Header.Get("Authorization"), p.did, w.replay)
+	return p, claims, err
+}
+
+// receive also reads the message that is sent.
+func (w *Wallet) receive(r *http.Request, messageType string, into any) (participant, dcp.Claims, error) {
+	p, claims, err := w.sender(r)
+	if err == nil {
+		err = dcp.ReadMessage(r, messageType, into)
+	}
+	return p, claims, err
+}
+
 // serveQuery answers presentations of what the access token permits, the query asks for, and is neither expired nor revoked nor suspended.
 func (w *Wallet) serveQuery(r *http.Request) (any, error) {
 	ctx := r.Context()
-	p, err := w.byPath(r)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := w.v.IDToken(ctx, r.Header.Get("Authorization"), p.did, w.replay)
+	p, claims, err := w.sender(r)
 	if err != nil {
 		return nil, err
 	}
@@ -113,22 +128,17 @@ func (w *Wallet) choose(ctx context.Context, p participant, asked []dcp.Scope, p
 }
 
 func (h held) in(scopes []dcp.Scope) bool {
-	return slices.ContainsFunc(scopes, func(s dcp.Scope) bool { return (s.ByID && s.What == h.ID) || (!s.ByID && s.What == h.Type) })
+	return slices.ContainsFunc(scopes, func(s dcp.Scope) bool {
+		return (s.ByID && s.What == h.ID) || (!s.ByID && slices.Contains(h.Types, s.What))
+	})
 }
 
 // serveCredentials takes what an issuer delivers, as an answer to a request of ours to that issuer. The same delivery may come again.
 func (w *Wallet) serveCredentials(r *http.Request) (any, error) {
 	ctx := r.Context()
-	p, err := w.byPath(r)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := w.v.IDToken(ctx, r.Header.Get("Authorization"), p.did, w.replay)
-	if err != nil {
-		return nil, err
-	}
 	var m dcp.CredentialMessage
-	if err := dcp.ReadMessage(r, dcp.TypeCredentialMessage, &m); err != nil {
+	p, claims, err := w.receive(r, dcp.TypeCredentialMessage, &m)
+	if err != nil {
 		return nil, err
 	}
 	if m.HolderPID == "" || m.IssuerPID == "" {
@@ -160,14 +170,14 @@ func (w *Wallet) serveCredentials(r *http.Request) (any, error) {
 		return nil, err
 	}
 	w.log.InfoContext(ctx, "credentials received", "participant", p.ctx, "issuer", claims.Issuer, "count", len(credentials), "request", req.ID)
-	w.poke()
+	dcp.Wake(w.wake)
 	return nil, nil
 }
 
 // inspect refuses a delivery with anything in it that is not about p, not from the sender, not signed by it, or not readable.
 func (w *Wallet) inspect(ctx context.Context, p participant, issuer string, containers []dcp.CredentialContainer) ([]*dcp.Credential, error) {
-	if len(containers) == 0 {
-		return nil, dcp.Failuref(http.StatusBadRequest, "invalid", "credentials is empty")
+	if err := someCredentials(len(containers)); err != nil {
+		return nil, err
 	}
 	var out []*dcp.Credential
 	for i, container := range containers {
@@ -200,33 +210,41 @@ func (w *Wallet) inspect(ctx context.Context, p participant, issuer string, cont
 	return out, nil
 }
 
+const (
+	maxCredentials = 50   // in one delivery or offer
+	maxObjectID    = 1024 // bytes
+)
+
+func someCredentials(n int) error {
+	switch {
+	case n == 0:
+		return dcp.Failuref(http.StatusBadRequest, "invalid", "credentials is empty")
+	case n > maxCredentials:
+		return dcp.Failuref(http.StatusBadRequest, "invalid", "credentials has %d entries: at most %d are taken", n, maxCredentials)
+	}
+	return nil
+}
+
 // serveOffer takes an issuer's offer and asks it for what it offers, if this participant trusts it for that.
 func (w *Wallet) serveOffer(r *http.Request) (any, error) {
 	ctx := r.Context()
-	p, err := w.byPath(r)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := w.v.IDToken(ctx, r.Header.Get("Authorization"), p.did, w.replay)
-	if err != nil {
-		return nil, err
-	}
 	var offer dcp.CredentialOffer
-	if err := dcp.ReadMessage(r, dcp.TypeCredentialOffer, &offer); err != nil {
+	p, claims, err := w.receive(r, dcp.TypeCredentialOffer, &offer)
+	if err != nil {
 		return nil, err
 	}
 	if offer.Issuer != claims.Issuer {
 		return nil, dcp.Failuref(http.StatusBadRequest, "invalid", "issuer is %q, and %q sent the offer", offer.Issuer, claims.Issuer)
 	}
-	if len(offer.Credentials) == 0 {
-		return nil, dcp.Failuref(http.StatusBadRequest, "invalid", "credentials is empty")
+	if err := someCredentials(len(offer.Credentials)); err != nil {
+		return nil, err
 	}
 	if !slices.ContainsFunc(p.trust, trusts(claims.Issuer, "")) {
 		return nil, dcp.Failuref(http.StatusForbidden, "forbidden", "%s is not an issuer that %s trusts", claims.Issuer, p.did)
 	}
 	for i, o := range offer.Credentials {
-		if o.ID == "" {
-			return nil, dcp.Failuref(http.StatusBadRequest, "invalid", "credentials[%d].id is missing", i)
+		if o.ID == "" || len(o.ID) > maxObjectID {
+			return nil, dcp.Failuref(http.StatusBadRequest, "invalid", "credentials[%d].id is missing or longer than %d bytes", i, maxObjectID)
 		}
 	}
 	for _, o := range offer.Credentials {
@@ -241,6 +259,6 @@ func (w *Wallet) serveOffer(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	w.poke()
+	dcp.Wake(w.wake)
 	return nil, nil
 }

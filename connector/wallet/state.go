@@ -25,6 +25,24 @@ func (h held) renewalDue() time.Time {
 	return h.ValidUntil.Add(-h.ValidUntil.Sub(h.ValidFrom) / 3)
 }
 
+// stuckAfter says how long the renewal of a credential may take before somebody must know: half of the time that is left when it is due, if
+// that is less than what the settings say.
+func (h held) stuckAfter(t Timing) time.Duration {
+	return min(t.RenewalStuck, h.ValidUntil.Sub(h.ValidFrom)/6)
+}
+
+// remedies say what to do, by state.
+var remedies = map[adminapi.CredentialState]string{
+	adminapi.CredentialExpiring:       "Nothing: the wallet is renewing it by itself.",
+	adminapi.CredentialRenewalStuck:   "Clear up the reason with the issuer before the credential expires; the wallet goes on asking by itself.",
+	adminapi.CredentialExpired:        "Clear up with the issuer why no new one came; the wallet goes on asking by itself and takes it as soon as it comes.",
+	adminapi.CredentialRevoked:        "Ask the issuer why. It is not asked for a new one by itself; the wallet takes one that the issuer offers.",
+	adminapi.CredentialSuspended:      "Ask the issuer what it waits for; the credential counts again as soon as it is resumed.",
+	adminapi.CredentialWrongIssuer:    "Request it from an issuer that the dataspace profile trusts for it, or have this one added to the profile.",
+	adminapi.CredentialNeverDelivered: "See whether the issuer answers and can reach this wallet; it goes on being asked.",
+	adminapi.CredentialRejected:       "Have the issuer register what it says is missing; then request it again.",
+}
+
 // overview tells for each issuer and type what is held or under way. It is computed at reading, from the rows and the time alone.
 func overview(trust []profile.TrustedIssuer, credentials []held, requests []request, t Timing, now time.Time) []adminapi.HeldCredential {
 	type kind struct{ issuer, typ string }
@@ -49,6 +67,9 @@ func overview(trust []profile.TrustedIssuer, credentials []held, requests []requ
 			out = append(out, requestState(r, t, now))
 		}
 	}
+	for i := range out {
+		out[i].Remedy = remedies[out[i].State]
+	}
 	slices.SortFunc(out, func(a, b adminapi.HeldCredential) int {
 		if c := strings.Compare(a.Type, b.Type); c != 0 {
 			return c
@@ -60,7 +81,7 @@ func overview(trust []profile.TrustedIssuer, credentials []held, requests []requ
 
 func heldState(trust []profile.TrustedIssuer, h *held, r *request, t Timing, now time.Time) adminapi.HeldCredential {
 	from := h.ValidFrom.UTC()
-	out := adminapi.HeldCredential{ID: h.ID, Type: h.Type, Issuer: h.Issuer, IssuedAt: &from, Claims: h.Subject, State: adminapi.CredentialValid}
+	out := adminapi.HeldCredential{ID: h.ID, Type: h.Type, Issuer: h.Issuer, Profile: h.Profile, IssuedAt: &from, Claims: h.Subject, State: adminapi.CredentialValid}
 	if h.ValidUntil != nil {
 		until := h.ValidUntil.UTC()
 		out.ExpiresAt = &until
@@ -74,6 +95,8 @@ func heldState(trust []profile.TrustedIssuer, h *held, r *request, t Timing, now
 		renewal = fmt.Sprintf("a new one was requested on %s and has not come: %s", stamp(r.CreatedAt), r.Reason)
 	case r.open():
 		renewal = fmt.Sprintf("a new one was requested on %s", stamp(r.CreatedAt))
+	case r.Renewal && r.UpdatedAt.After(h.ValidFrom):
+		renewal = fmt.Sprintf("the issuer answered the renewal on %s with a credential that is no newer", stamp(r.UpdatedAt))
 	}
 	due := h.renewalDue()
 	switch {
@@ -89,8 +112,7 @@ func heldState(trust []profile.TrustedIssuer, h *held, r *request, t Timing, now
 		out.State, out.Detail = adminapi.CredentialRequested, "it is held, and valid from "+stamp(h.ValidFrom)
 	case !due.IsZero() && !due.After(now):
 		out.State, out.Detail = adminapi.CredentialExpiring, join("it expires on "+stamp(*h.ValidUntil), renewal)
-		stuck := r != nil && (r.State == rejected || (r.open() && now.Sub(r.CreatedAt) > t.RenewalStuck))
-		if stuck {
+		if r != nil && (r.State == rejected || (r.open() && now.Sub(r.CreatedAt) > h.stuckAfter(t)) || (r.State == issued && r.UpdatedAt.After(due))) {
 			out.State = adminapi.CredentialRenewalStuck
 		}
 	}

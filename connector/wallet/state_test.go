@@ -55,6 +55,7 @@ func TestOverview(t *testing.T) {
 		"expiring, renewal under way":       {[]held{left(30, "good")}, []request{asked(sent, time.Minute, "")}, adminapi.CredentialExpiring, "c", "was requested"},
 		"renewal stuck":                     {[]held{left(29, "good")}, []request{asked(sent, 2*time.Hour, "down")}, adminapi.CredentialRenewalStuck, "c", "down"},
 		"renewal rejected":                  {[]held{left(29, "good")}, []request{asked(rejected, time.Minute, "not a holder")}, adminapi.CredentialRenewalStuck, "c", "not a holder"},
+		"renewed with one that is no newer": {[]held{left(29, "good")}, []request{{Type: typ, Issuer: is, State: issued, Renewal: true, CreatedAt: now.Add(-time.Hour), UpdatedAt: now.Add(-time.Hour)}}, adminapi.CredentialRenewalStuck, "c", "no newer"},
 		"expired at the second":             {[]held{left(0, "good")}, nil, adminapi.CredentialExpired, "c", "expired on"},
 		"expired, renewal failing":          {[]held{left(-1, "good")}, []request{asked(requested, day, "down")}, adminapi.CredentialExpired, "c", "down"},
 		"revoked":                           {[]held{left(80, "revoked")}, nil, adminapi.CredentialRevoked, "c", "said so"},
@@ -67,6 +68,14 @@ func TestOverview(t *testing.T) {
 		got := overview(trust, tc.held, tc.asked, timing, now)
 		if len(got) != 1 || got[0].State != tc.state || got[0].ID != tc.id || !strings.Contains(got[0].Detail, tc.detail) || (tc.detail == "" && got[0].Detail != "") {
 			t.Errorf("%s: want %s %q, got %+v", name, tc.state, tc.detail, got)
+		}
+	}
+	// What lives for minutes is stuck after minutes.
+	until := now.Add(2 * time.Minute)
+	brief := held{ID: "c", Type: typ, Issuer: is, ValidFrom: until.Add(-12 * time.Minute), ValidUntil: &until, Status: "good"}
+	for ago, state := range map[time.Duration]adminapi.CredentialState{time.Minute: adminapi.CredentialExpiring, 3 * time.Minute: adminapi.CredentialRenewalStuck} {
+		if got := overview(trust, []held{brief}, []request{asked(sent, ago, "down")}, timing, now); got[0].State != state || got[0].Remedy == "" {
+			t.Errorf("%s after the renewal of a credential for 12 minutes was asked for: %+v", ago, got)
 		}
 	}
 	if got := overview(trust, []held{left(80, "good"), other}, nil, timing, now); len(got) != 2 || got[0].Issuer != is || got[1].State != adminapi.CredentialWrongIssuer {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,6 +60,7 @@ type request struct {
 	Issuer    string     `db:"issuer"`
 	Type      string     `db:"type"`
 	ObjectID  string     `db:"object_id"`
+	Profile   string     `db:"profile"`
 	Renewal   bool       `db:"renewal"`
 	State     string     `db:"state"`
 	Location  string     `db:"location"`
@@ -69,16 +71,16 @@ type request struct {
 	UpdatedAt time.Time  `db:"updated_at"`
 }
 
-const requestColumns = "id, ctx, issuer, type, object_id, renewal, state, location, reason, attempts, created_at, sent_at, updated_at"
+const requestColumns = "id, ctx, issuer, type, object_id, profile, renewal, state, location, reason, attempts, created_at, sent_at, updated_at"
 
 func (r request) open() bool { return r.State == requested || r.State == sent }
 
 // openRequest makes a request unless one for the same issuer and type is under way. It takes the place of those that were rejected.
 func (s *store) openRequest(ctx context.Context, r request, now time.Time) error {
 	_, err := s.db.Exec(ctx, `WITH gone AS (DELETE FROM wallet.requests WHERE ctx = $2 AND issuer = $3 AND type = $4 AND state = 'REJECTED')
-		INSERT INTO wallet.requests (id, ctx, issuer, type, object_id, renewal, state, next_attempt_at, created_at, updated_at)
+		INSERT INTO wallet.requests (id, ctx, issuer, type, object_id, profile, state, next_attempt_at, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, 'REQUESTED', $7, $7, $7) ON CONFLICT (ctx, issuer, type) WHERE state IN ('REQUESTED', 'SENT') DO NOTHING`,
-		uuid.NewString(), r.Ctx, r.Issuer, r.Type, r.ObjectID, r.Renewal, now)
+		uuid.NewString(), r.Ctx, r.Issuer, r.Type, r.ObjectID, r.Profile, now)
 	if err != nil {
 		return fmt.Errorf("store the request for %s of %s: %w", r.Type, r.Ctx, err)
 	}
@@ -140,6 +142,8 @@ type held struct {
 	Ctx          string          `db:"ctx"`
 	ID           string          `db:"id"`
 	Type         string          `db:"type"`
+	Types        []string        `db:"types"`
+	Profile      string          `db:"profile"`
 	Issuer       string          `db:"issuer"`
 	Raw          string          `db:"raw"`
 	Subject      json.RawMessage `db:"subject"`
@@ -149,7 +153,7 @@ type held struct {
 	StatusReason string          `db:"status_reason"`
 }
 
-const heldColumns = "digest, ctx, id, type, issuer, raw, subject, valid_from, valid_until, status, status_reason"
+const heldColumns = "digest, ctx, id, type, types, profile, issuer, raw, subject, valid_from, valid_until, status, status_reason"
 
 // deliver stores credentials and ends the request they answer, together. What is held already stays as it is.
 func (s *store) deliver(ctx context.Context, r request, credentials []*dcp.Credential, now time.Time) error {
@@ -167,10 +171,14 @@ func (s *store) deliver(ctx context.Context, r request, credentials []*dcp.Crede
 			if !c.ValidUntil.IsZero() {
 				until = &c.ValidUntil
 			}
+			typ := c.Types[0]
+			if slices.Contains(c.Types, r.Type) {
+				typ = r.Type
+			}
 			digest := sha256.Sum256([]byte(c.Raw))
-			_, err = tx.Exec(ctx, `INSERT INTO wallet.credentials (ctx, digest, id, type, issuer, raw, subject, valid_from, valid_until, received_at, status_checked_at)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'epoch') ON CONFLICT DO NOTHING`,
-				r.Ctx, digest[:], c.ID, c.Types[0], c.Issuer, c.Raw, subject, from, until, now)
+			_, err = tx.Exec(ctx, `INSERT INTO wallet.credentials (ctx, digest, id, type, types, profile, issuer, raw, subject, valid_from, valid_until, received_at, status_checked_at)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'epoch') ON CONFLICT DO NOTHING`,
+				r.Ctx, digest[:], c.ID, typ, c.Types, c.Profile, c.Issuer, c.Raw, subject, from, until, now)
 			if err != nil {
 				return fmt.Errorf("store credential %s: %w", c.ID, err)
 			}
@@ -209,16 +217,22 @@ func (s *store) setStatus(ctx context.Context, h held, status, reason string) er
 }
 
 // openRenewals makes a request for every credential that has less than a third of its life left and is the newest of its kind, unless one
-// is under way or was rejected a short while ago. Several replicas may do so at once.
+// is under way, or was answered a short while ago without a newer credential: retry, or a tenth of the credential's life if that is less.
+// A rejected one is taken up again. Several replicas may do so at once.
 func (s *store) openRenewals(ctx context.Context, now time.Time, retry time.Duration) (int64, error) {
-	tag, err := s.db.Exec(ctx, `INSERT INTO wallet.requests (id, ctx, issuer, type, renewal, state, next_attempt_at, created_at, updated_at)
-		SELECT gen_random_uuid()::text, c.ctx, c.issuer, c.type, true, 'REQUESTED', $1, $1, $1
-		FROM (SELECT DISTINCT ON (ctx, issuer, type) ctx, issuer, type, valid_from, valid_until, status
-			FROM wallet.credentials ORDER BY ctx, issuer, type, valid_from DESC, received_at DESC) c
-		WHERE c.valid_until IS NOT NULL AND c.status <> 'revoked' AND $1 >= c.valid_until - (c.valid_until - c.valid_from) / 3
-			AND NOT EXISTS (SELECT FROM wallet.requests r WHERE r.ctx = c.ctx AND r.issuer = c.issuer AND r.type = c.type
-				AND (r.state IN ('REQUESTED', 'SENT') OR (r.state = 'REJECTED' AND r.updated_at > $2)))
-		ON CONFLICT (ctx, issuer, type) WHERE state IN ('REQUESTED', 'SENT') DO NOTHING`, now, now.Add(-retry))
+	tag, err := s.db.Exec(ctx, `WITH due AS (SELECT * FROM (SELECT DISTINCT ON (ctx, issuer, type) ctx, issuer, type, profile, valid_from, valid_until, status
+				FROM wallet.credentials ORDER BY ctx, issuer, type, valid_from DESC, received_at DESC) c
+			WHERE valid_until IS NOT NULL AND status <> 'revoked' AND $1 >= valid_until - (valid_until - valid_from) / 3
+				AND NOT EXISTS (SELECT FROM wallet.requests r WHERE r.ctx = c.ctx AND r.issuer = c.issuer AND r.type = c.type
+					AND (r.state IN ('REQUESTED', 'SENT') OR r.updated_at > $1::timestamptz - least($2::interval, (valid_until - valid_from) / 10)))),
+		again AS (UPDATE wallet.requests r SET state = 'REQUESTED', attempts = 0, next_attempt_at = $1, updated_at = $1
+			FROM due WHERE r.state = 'REJECTED' AND r.id = (SELECT l.id FROM wallet.requests l
+				WHERE l.ctx = due.ctx AND l.issuer = due.issuer AND l.type = due.type ORDER BY l.created_at DESC LIMIT 1)
+			RETURNING r.ctx, r.issuer, r.type)
+		INSERT INTO wallet.requests (id, ctx, issuer, type, profile, renewal, state, next_attempt_at, created_at, updated_at)
+			SELECT gen_random_uuid()::text, ctx, issuer, type, profile, true, 'REQUESTED', $1, $1, $1
+			FROM due WHERE (ctx, issuer, type) NOT IN (SELECT ctx, issuer, type FROM again)
+		ON CONFLICT (ctx, issuer, type) WHERE state IN ('REQUESTED', 'SENT') DO NOTHING`, now, retry)
 	if err != nil {
 		return 0, fmt.Errorf("open renewals: %w", err)
 	}

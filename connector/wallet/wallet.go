@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dcp/keyring"
+	"github.com/kaphera/kaphera/connector/httpgzip"
 	"github.com/kaphera/kaphera/connector/vault"
 )
 
@@ -27,11 +28,9 @@ type Deps struct {
 	PublicURL string // base of everything public of this connector
 	// DataService returns the DSP address that a participant's DID document names; default <publicURL>/<ctx>/dsp/2025-1.
 	DataService func(participantContext string) string
-	// KeyAlgorithm of new keys: ES256 (default) or EdDSA.
-	KeyAlgorithm string
-	Timing       Timing
-	Now          func() time.Time // default time.Now
-	Log          *slog.Logger     // default slog.Default
+	Timing      Timing
+	Now         func() time.Time // default time.Now
+	Log         *slog.Logger     // default slog.Default
 }
 
 // Timing holds the waits of the wallet's work; zero values take the defaults.
@@ -91,12 +90,9 @@ func New(d Deps) (*Wallet, error) {
 	if d.DataService == nil {
 		d.DataService = func(pctx string) string { return publicURL + "/" + pctx + "/dsp/2025-1" }
 	}
-	ring, err := keyring.New(d.DB, d.Vault, "wallet", d.KeyAlgorithm, d.Now)
-	if err != nil {
-		return nil, err
-	}
 	return &Wallet{
-		store: &store{db: d.DB}, ring: ring, v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "wallet"), publicURL: publicURL,
+		store: &store{db: d.DB}, ring: keyring.New(d.DB, d.Vault, "wallet", time.Hour, "false", d.Now), // its tokens live for minutes
+		v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "wallet"), publicURL: publicURL,
 		dataService: d.DataService, timing: d.Timing.withDefaults(), now: d.Now, log: d.Log.With("role", "wallet"), wake: make(chan struct{}, 1),
 	}, nil
 }
@@ -113,7 +109,7 @@ func (w *Wallet) Public() http.Handler {
 	mux.Handle("POST /{ctx}/dcp/presentations/query", w.handle(w.serveQuery))
 	mux.Handle("POST /{ctx}/dcp/credentials", w.handle(w.serveCredentials))
 	mux.Handle("POST /{ctx}/dcp/offers", w.handle(w.serveOffer))
-	return mux
+	return httpgzip.Handler(mux)
 }
 
 // Internal serves the admin API and the tokens; whoever mounts it checks the internal bearer token:
@@ -142,24 +138,6 @@ func (w *Wallet) handle(f func(*http.Request) (any, error)) http.Handler {
 // Run does the work that is due (requests, renewals, statuses) until ctx ends. Any number of replicas may run.
 func (w *Wallet) Run(ctx context.Context) error {
 	go func() { _ = w.replay.Run(ctx) }()
-	tick := time.NewTicker(w.timing.Poll)
-	defer tick.Stop()
-	for {
-		if err := w.work(ctx); err != nil && ctx.Err() == nil {
-			w.log.ErrorContext(ctx, "looking for work failed; trying again", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-w.wake:
-		}
-	}
-}
-
-func (w *Wallet) poke() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	go func() { _ = dcp.Every(ctx, time.Minute, nil, w.log, "removing old keys", w.ring.Prune) }()
+	return dcp.Every(ctx, w.timing.Poll, w.wake, w.log, "looking for work", w.work)
 }

@@ -51,7 +51,7 @@ func (w *Wallet) work(ctx context.Context) error {
 		}
 	})
 	if len(due) == leaseSize || len(stale) == leaseSize {
-		w.poke()
+		dcp.Wake(w.wake)
 	}
 	return nil
 }
@@ -150,8 +150,8 @@ func (w *Wallet) issuerService(ctx context.Context, issuer string) (string, erro
 	return doc.ServiceEndpoint(dcp.IssuerService)
 }
 
-// object returns the id of what is to be requested in the issuer's metadata: the offered one, else the first of the type, vc11-sl2021/jwt
-// before vc20-bssl/jwt, since all deployed verifiers read that.
+// object returns the id of what is to be requested in the issuer's metadata: the offered one, else the first of the type, in the profile
+// asked for, else vc11-sl2021/jwt before vc20-bssl/jwt, since all deployed verifiers read that.
 func (w *Wallet) object(ctx context.Context, base string, r *request) (string, error) {
 	if r.ObjectID != "" {
 		return r.ObjectID, nil
@@ -168,8 +168,12 @@ func (w *Wallet) object(ctx context.Context, base string, r *request) (string, e
 	if err := dcp.DecodeMessage(raw, dcp.TypeIssuerMetadata, &metadata); err != nil {
 		return "", fmt.Errorf("metadata of %s: %w", r.Issuer, err)
 	}
+	profiles := []string{dcp.ProfileVC11, dcp.ProfileVC20}
+	if r.Profile != "" {
+		profiles = []string{r.Profile}
+	}
 	var types []string
-	for _, wanted := range []string{dcp.ProfileVC11, dcp.ProfileVC20} {
+	for _, wanted := range profiles {
 		for _, o := range metadata.Supported {
 			profile, ok := dcp.NormalizeFormat(o.Profile)
 			if o.CredentialType == r.Type && ok && profile == wanted {
@@ -180,7 +184,8 @@ func (w *Wallet) object(ctx context.Context, base string, r *request) (string, e
 			}
 		}
 	}
-	return "", fmt.Errorf("%s issues no %s in a profile that can be used here; it issues: %s", r.Issuer, r.Type, strings.Join(types, ", "))
+	return "", fmt.Errorf("%s issues no %s in a profile that can be used here (%s); it issues: %s", r.Issuer, r.Type, strings.Join(profiles, ", "),
+		strings.Join(types, ", "))
 }
 
 func (w *Wallet) authorization(ctx context.Context, r *request) (string, error) {

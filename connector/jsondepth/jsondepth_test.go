@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package jsondepth_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/kaphera/kaphera/connector/jsondepth"
+)
+
+func TestCheck(t *testing.T) {
+	for raw, ok := range map[string]bool{
+		"":                                     true,
+		`{"a":["b"]}`:                          true,
+		strings.Repeat("[", 64):                true,
+		strings.Repeat("[", 65):                false,
+		strings.Repeat(`{"`, 65):               true, // an open string holds no brackets
+		strings.Repeat("[]", 500):              true,
+		`"` + strings.Repeat("[", 500) + `"`:   true,
+		`"\"` + strings.Repeat("[", 500) + `"`: true,
+		strings.Repeat(`{"a":`, 65) + "1":      false,
+	} {
+		if err := jsondepth.Check([]byte(raw)); (err == nil) != ok {
+			t.Errorf("%.40s: %v", raw, err)
+		}
+	}
+}
+
+// It refuses exactly the documents that are deeper than Max, as the decoder counts.
+func FuzzCheck(f *testing.F) {
+	f.Add([]byte(`{"a":[{"b":"\"[["}]}`))
+	f.Add([]byte(strings.Repeat("[", 64) + strings.Repeat("]", 64)))
+	f.Add([]byte(strings.Repeat(`{"\\":`, 65) + "1" + strings.Repeat("}", 65)))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if !json.Valid(raw) {
+			return
+		}
+		if got, deepest := jsondepth.Check(raw) == nil, depth(t, raw); got != (deepest <= jsondepth.Max) {
+			t.Errorf("depth %d, passed: %t", deepest, got)
+		}
+	})
+}
+
+func depth(t *testing.T, raw []byte) int {
+	now, deepest := 0, 0
+	for dec := json.NewDecoder(bytes.NewReader(raw)); ; {
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return deepest
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			now++
+			deepest = max(deepest, now)
+		case json.Delim('}'), json.Delim(']'):
+			now--
+		}
+	}
+}
