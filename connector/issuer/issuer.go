@@ -120,6 +120,5 @@ func (i *Issuer) handle(f func(*http.Request) (any, error)) http.Handler {
 // Run delivers what is due until ctx ends. Any number of replicas may run.
 func (i *Issuer) Run(ctx context.Context) error {
 	go func() { _ = i.replay.Run(ctx) }()
-	go func() { _ = dcp.Every(ctx, time.Minute, nil, i.log, "removing old keys", i.ring.Prune) }()
 	return dcp.Every(ctx, i.poll, i.wake, i.log, "looking for deliveries", i.work)
 }

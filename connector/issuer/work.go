@@ -40,7 +40,7 @@ func (i *Issuer) work(ctx context.Context) error {
 	if len(due) == leaseSize {
 		dcp.Wake(i.wake)
 	}
-	return nil
+	return i.ring.Prune(ctx)
 }
 
 func (i *Issuer) deliver(ctx context.Context, r request) error {

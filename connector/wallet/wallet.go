@@ -138,6 +138,5 @@ func (w *Wallet) handle(f func(*http.Request) (any, error)) http.Handler {
 // Run does the work that is due (requests, renewals, statuses) until ctx ends. Any number of replicas may run.
 func (w *Wallet) Run(ctx context.Context) error {
 	go func() { _ = w.replay.Run(ctx) }()
-	go func() { _ = dcp.Every(ctx, time.Minute, nil, w.log, "removing old keys", w.ring.Prune) }()
 	return dcp.Every(ctx, w.timing.Poll, w.wake, w.log, "looking for work", w.work)
 }

@@ -53,7 +53,7 @@ func (w *Wallet) work(ctx context.Context) error {
 	if len(due) == leaseSize || len(stale) == leaseSize {
 		dcp.Wake(w.wake)
 	}
-	return nil
+	return w.ring.Prune(ctx)
 }
 
 func each[T any](items []T, f func(T)) {

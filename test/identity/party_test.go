@@ -54,7 +54,13 @@ func newParty(t *testing.T, name string) *party {
 	t.Cleanup(p.server.Close)
 	p.did = webDID(p.server.URL, name)
 	p.key, p.public = newKey(t, p.did)
-	p.page("/"+name+"/did.json", func(w http.ResponseWriter, _ *http.Request) {
+	p.document("/" + name + "/did.json")
+	return p
+}
+
+// document serves p's DID document at a path.
+func (p *party) document(path string) {
+	p.page(path, func(w http.ResponseWriter, _ *http.Request) {
 		doc := map[string]any{
 			"@context": []string{"https://www.w3.org/ns/did/v1"}, "id": p.did,
 			"verificationMethod": []any{map[string]any{"id": "#key", "type": "JsonWebKey2020", "controller": p.did, "publicKeyMultibase": nil, "publicKeyJwk": p.public}},
@@ -65,7 +71,6 @@ func newParty(t *testing.T, name string) *party {
 		}
 		_ = json.NewEncoder(w).Encode(doc)
 	})
-	return p
 }
 
 func newKey(t *testing.T, did string) (dcp.SigningKey, json.RawMessage) {

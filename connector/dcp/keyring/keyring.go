@@ -173,7 +173,7 @@ func (r *Ring) Prune(ctx context.Context) error {
 	keys, err := pgx.CollectRows(rows, pgx.RowToStructByPos[key])
 	for _, k := range keys {
 		if err := r.vault.DeleteKey(ctx, k.Ctx, k.Kid); err != nil {
-			return err
+			return fmt.Errorf("remove the old key %s of %s: %w", k.Kid, k.Ctx, err)
 		}
 		if _, err := r.db.Exec(ctx, "DELETE FROM "+r.table+" WHERE ctx = $1 AND kid = $2 AND NOT active", k.Ctx, k.Kid); err != nil {
 			return err
