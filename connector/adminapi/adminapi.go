@@ -207,6 +207,7 @@ type CatalogEntry struct {
 	Properties map[string]any  `json:"properties"`
 	Policy     json.RawMessage `json:"policy"` // the offer as received, verbatim
 	Sentences  []string        `json:"sentences"`
+	DE         []string        `json:"de,omitempty"` // the sentences in German
 	Formats    []string        `json:"formats"`
 }
 
@@ -235,6 +236,7 @@ type Negotiation struct {
 	AgreementID     string    `json:"agreementId,omitempty"`
 	Reason          *Reason   `json:"reason,omitempty"`
 	Waiting         string    `json:"waiting,omitempty"` // what it waits for, for people
+	Retry           *Retry    `json:"retry,omitempty"`
 	History         []Event   `json:"history"`
 	Traces          []Trace   `json:"traces,omitempty"`
 	CreatedAt       time.Time `json:"createdAt"`
@@ -252,6 +254,14 @@ type Reason struct {
 	Code    string `json:"code"` // e.g. policy-denied, counterparty-terminated, counterparty-unreachable, identity-refused
 	Message string `json:"message"`
 	By      string `json:"by"` // own, counterparty
+}
+
+// Retry is about an own message that the counterparty has not taken yet.
+type Retry struct {
+	Attempts int        `json:"attempts"` // so far
+	Error    string     `json:"error"`    // of the last one
+	Next     *time.Time `json:"next,omitempty"`
+	Until    *time.Time `json:"until,omitempty"` // when sending is given up
 }
 
 // Event is a transition.
@@ -291,6 +301,7 @@ type Transfer struct {
 	Endpoint     string    `json:"endpoint,omitempty"` // never the token
 	Reason       *Reason   `json:"reason,omitempty"`
 	Waiting      string    `json:"waiting,omitempty"` // what it waits for, for people
+	Retry        *Retry    `json:"retry,omitempty"`
 	History      []Event   `json:"history"`
 	Traces       []Trace   `json:"traces,omitempty"`
 	CreatedAt    time.Time `json:"createdAt"`
@@ -332,6 +343,15 @@ type Check struct {
 	Sentence       string `json:"sentence"`
 	Reason         string `json:"reason,omitempty"` // why not
 	Remedy         string `json:"remedy,omitempty"`
+	// DE has sentence, reason and remedy in German.
+	DE *CheckWords `json:"de,omitempty"`
+}
+
+// CheckWords is what a check says to people.
+type CheckWords struct {
+	Sentence string `json:"sentence"`
+	Reason   string `json:"reason,omitempty"`
+	Remedy   string `json:"remedy,omitempty"`
 }
 
 // --- health port ---

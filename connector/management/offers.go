@@ -247,7 +247,7 @@ func (s *server) catalog(r *http.Request, p *store.Participant) (any, error) {
 				continue
 			}
 			out = append(out, adminapi.CatalogEntry{OfferID: policy.ID, AssetID: d.ID, Properties: d.Properties, Policy: raw,
-				Sentences: append([]string{}, ev.Sentences(policy, "en")...), Formats: d.Formats})
+				Sentences: append([]string{}, ev.Sentences(policy, "en")...), DE: ev.Sentences(policy, "de"), Formats: d.Formats})
 		}
 	}
 	return out, nil

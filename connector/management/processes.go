@@ -40,14 +40,26 @@ func (s *server) processRoutes(mux *http.ServeMux) {
 }
 
 func negotiationView(n *store.Negotiation) adminapi.Negotiation {
-	return adminapi.Negotiation{ID: n.ID, Role: string(n.Role), State: n.State, Step: n.Step, Counterparty: n.Counterparty, CounterpartyPID: n.CounterpartyPID,
-		AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase, AgreementID: n.AgreementID, Reason: n.Reason, Waiting: n.Waiting,
+	out := adminapi.Negotiation{ID: n.ID, Role: string(n.Role), State: n.State, Step: n.Step, Counterparty: n.Counterparty, CounterpartyPID: n.CounterpartyPID,
+		AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase, AgreementID: n.AgreementID, Reason: n.Reason, Waiting: n.Waiting, Retry: retryView(&n.Process),
 		History: append([]adminapi.Event{}, n.History...), Traces: n.Traces, CreatedAt: n.CreatedAt.UTC(), UpdatedAt: n.UpdatedAt.UTC(), Revision: n.Version}
+	if n.Step == state.Terminating || n.Step == state.Terminated { // what was proposed is no agreement
+		out.AgreementID = ""
+	}
+	return out
+}
+
+// retryView tells of a message that is sent again; nil when none is.
+func retryView(p *store.Process) *adminapi.Retry {
+	if p.MessageID == "" || p.Attempts == 0 {
+		return nil
+	}
+	return &adminapi.Retry{Attempts: p.Attempts, Error: p.LastError, Next: p.NextAttemptAt, Until: p.SendUntil}
 }
 
 func (s *server) transferView(ctx context.Context, t *store.Transfer) (adminapi.Transfer, error) {
 	out := adminapi.Transfer{ID: t.ID, Role: string(t.Role), State: t.State, AgreementID: t.AgreementID, AssetID: t.AssetID, Counterparty: t.Counterparty,
-		Reason: t.Reason, Waiting: t.Waiting, History: append([]adminapi.Event{}, t.History...), Traces: t.Traces,
+		Reason: t.Reason, Waiting: t.Waiting, Retry: retryView(&t.Process), History: append([]adminapi.Event{}, t.History...), Traces: t.Traces,
 		CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(), Revision: t.Version}
 	address, err := s.Store.DataAddress(ctx, t.Ctx, t.ID)
 	if err == nil {

@@ -82,7 +82,7 @@ func checkRight(t profile.ValueType, op string, r Right) error {
 // convert brings what the expression yielded into the operand's value type.
 func convert(t profile.ValueType, v ref.Val) (seen, error) {
 	wrong := func() (seen, error) {
-		return seen{}, fmt.Errorf("the value seen is a %s, not a %s", v.Type().TypeName(), t)
+		return seen{}, &valueError{fmt.Sprintf("the value seen is a %s, not a %s", v.Type().TypeName(), t), fmt.Sprintf("der gesehene Wert ist %s und nicht %s", v.Type().TypeName(), t)}
 	}
 	switch t {
 	case profile.ValueString:
@@ -170,7 +170,7 @@ func compare(t profile.ValueType, op string, s seen, r Right, now time.Time) (bo
 			return false, err
 		}
 		if s.time.After(now.Add(futureTolerance)) {
-			return false, fmt.Errorf("%s lies in the future", s.text)
+			return false, &valueError{s.text + " lies in the future", s.text + " liegt in der Zukunft"}
 		}
 		// The age is less than d if and only if seen + d is still to come.
 		return ordered(op, now.Compare(d.After(s.time))), nil
@@ -226,7 +226,10 @@ func parseTime(s string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is not a date: write for example 2026-03-31 or 2026-03-31T12:00:00Z", s)
+	return time.Time{}, &valueError{
+		fmt.Sprintf("%q is not a date: write for example 2026-03-31 or 2026-03-31T12:00:00Z", s),
+		fmt.Sprintf("„%s“ ist kein Datum: richtig wäre zum Beispiel 2026-03-31 oder 2026-03-31T12:00:00Z", s),
+	}
 }
 
 func parseNumber(s string) (*big.Rat, error) {

@@ -26,7 +26,6 @@ type Request struct {
 	Agreement          map[string]any    // id, assetId, createdAt (time.Time); empty before there is one
 	Request            map[string]string // what the caller states, such as purpose
 	Now                time.Time         // zero means the present
-	Lang               string            // of sentences and reasons: "en" (default) or "de"
 }
 
 // verdict is a three-valued truth: what can't be evaluated is neither true nor false, and denies in either direction.
@@ -42,6 +41,7 @@ const (
 type evaluation struct {
 	*Evaluator
 	Request
+	lang   string // of what is said: "de", otherwise English
 	trace  adminapi.Trace
 	forced bool // inside an alternative: subjects are not filtered
 }
@@ -53,7 +53,21 @@ func (e *Evaluator) Evaluate(ctx context.Context, req Request) adminapi.Trace {
 	if req.Now.IsZero() {
 		req.Now = e.now()
 	}
-	ev := &evaluation{Evaluator: e, Request: req, trace: adminapi.Trace{Phase: req.Phase, At: req.Now.UTC(), By: req.By, Checks: []adminapi.Check{}}}
+	return inGerman(e.evaluate(ctx, req, ""), e.evaluate(ctx, req, "de"))
+}
+
+// inGerman adds the words of the same evaluation in German.
+func inGerman(t, german adminapi.Trace) adminapi.Trace {
+	for i := range min(len(t.Checks), len(german.Checks)) {
+		if de := german.Checks[i]; de.Path == t.Checks[i].Path {
+			t.Checks[i].DE = &adminapi.CheckWords{Sentence: de.Sentence, Reason: de.Reason, Remedy: de.Remedy}
+		}
+	}
+	return t
+}
+
+func (e *Evaluator) evaluate(ctx context.Context, req Request, lang string) adminapi.Trace {
+	ev := &evaluation{Evaluator: e, Request: req, lang: lang, trace: adminapi.Trace{Phase: req.Phase, At: req.Now.UTC(), By: req.By, Checks: []adminapi.Check{}}}
 	if req.Policy == nil {
 		ev.fail("$", "there is a policy", "es gibt eine Richtlinie", "no policy was given", "es wurde keine Richtlinie angegeben")
 		return ev.trace
@@ -251,16 +265,16 @@ func (ev *evaluation) atomic(ctx context.Context, c Constraint) verdict {
 	v := undecided
 	if err := ev.checkAtomic(c); err != nil {
 		check.Sentence = c.Left + " " + c.Operator + " " + join(c.Right.Values)
-		check.Reason = ev.say("the constraint can't be evaluated: ", "die Bedingung ist nicht prüfbar: ") + err.Error()
+		check.Reason = ev.sayError("the constraint can't be evaluated", "die Bedingung ist nicht prüfbar", err)
 	} else {
 		v = ev.judge(ctx, c, o, &check)
 	}
 	if o != nil {
 		check.Subject, check.CredentialType = o.Subject, o.Credential
-		check.Sentence = sentence(o.Operand, c, check.Value, ev.Lang)
+		check.Sentence = sentence(o.Operand, c, check.Value, ev.lang)
 	}
 	if check.Satisfied = v == yes; !check.Satisfied && o != nil && check.Remedy == "" {
-		check.Remedy = fill(translated(o.Remedy, ev.Lang), c, check.Value, o.ValueType, ev.Lang)
+		check.Remedy = fill(translated(o.Remedy, ev.lang), c, check.Value, o.ValueType, ev.lang)
 	}
 	ev.trace.Checks = append(ev.trace.Checks, check)
 	return v
@@ -299,14 +313,14 @@ func (ev *evaluation) judge(ctx context.Context, c Constraint, o *operand, check
 	}
 	s, err := convert(o.ValueType, val)
 	if err != nil {
-		check.Reason = ev.sayf("no usable value was seen: %v", "kein brauchbarer Wert: %v", err)
+		check.Reason = ev.sayError("no usable value was seen", "kein brauchbarer Wert", err)
 		return undecided
 	}
 	check.Value = s.text
 	ok, err := compare(o.ValueType, c.Operator, s, c.Right, ev.Now)
 	switch {
 	case err != nil:
-		check.Reason = err.Error()
+		check.Reason = ev.sayError("the value seen can't be compared", "der gesehene Wert ist nicht vergleichbar", err)
 		return undecided
 	case !ok:
 		check.Reason = ev.mismatch(o.ValueType, c, s)
@@ -326,7 +340,7 @@ func (e *Evaluator) counting(a identity.Agent, now time.Time) (good []identity.C
 		code := ""
 		switch {
 		case !slices.ContainsFunc(e.profile.TrustedIssuers, func(t profile.TrustedIssuer) bool { return t.DID == c.Issuer && slices.Contains(t.Types, c.Type) }):
-			code = "wrong-issuer"
+			code = codeWrongIssuer
 		case c.ValidFrom.After(now.Add(5 * time.Minute)): // clocks differ
 			code = "not-yet-valid"
 		case !c.ValidUntil.IsZero() && !c.ValidUntil.After(now):
@@ -378,11 +392,15 @@ func orEmpty[K comparable, V any](m map[K]V) map[K]V {
 // Membership tells whether a party holds the credentials that the profile requires of everybody. Each is one check of the trace.
 func (e *Evaluator) Membership(agent identity.Agent) adminapi.Trace {
 	now := e.now()
-	ev := &evaluation{Evaluator: e, Request: Request{Now: now}}
+	return inGerman(e.membership(agent, now, ""), e.membership(agent, now, "de"))
+}
+
+func (e *Evaluator) membership(agent identity.Agent, now time.Time, lang string) adminapi.Trace {
+	ev := &evaluation{Evaluator: e, Request: Request{Now: now}, lang: lang}
 	good, refused := e.counting(agent, now)
 	t := adminapi.Trace{At: now.UTC(), Allowed: true, Checks: []adminapi.Check{}}
 	for i, ct := range e.profile.RequiredCredentials {
-		c := adminapi.Check{Path: fmt.Sprintf("$.requiredCredentials[%d]", i), LeftOperand: ct, CredentialType: ct, Party: agent.ID, Sentence: "holds a valid " + ct}
+		c := adminapi.Check{Path: fmt.Sprintf("$.requiredCredentials[%d]", i), LeftOperand: ct, CredentialType: ct, Party: agent.ID, Sentence: ev.sayf("holds a valid %s", "hat einen gültigen Nachweis %s", ct)}
 		if cred := newest(good, ct); cred != nil {
 			c.Satisfied, c.Credential, c.Value = true, cred.ID, cred.ID
 		} else {

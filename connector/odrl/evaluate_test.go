@@ -58,6 +58,9 @@ func TestAge(t *testing.T) {
 			if got.Allowed != c.want || len(got.Checks) != 1 {
 				t.Fatalf("allowed %v, want %v: %+v", got.Allowed, c.want, got.Checks)
 			}
+			if de := got.Checks[0].DE; de == nil || (de.Reason == "") != c.want || !c.want && de.Reason == got.Checks[0].Reason {
+				t.Errorf("in German: %+v", de)
+			}
 			if r := got.Checks[0].Reason; !strings.Contains(r, c.reason) || (r == "") != c.want {
 				t.Errorf("reason %q, want it to contain %q", r, c.reason)
 			}
@@ -73,7 +76,7 @@ func TestCredentialThatDoesNotCount(t *testing.T) {
 		reason string
 	}{
 		{"missing", func(a *identity.Agent) { a.Credentials = a.Credentials[:1] }, supplier + " presented no QualityAttestationCredential"},
-		{"self-issued", func(a *identity.Agent) { a.Credentials[1].Issuer = supplier }, "was issued by " + supplier + ", which the dataspace profile does not trust"},
+		{"self-issued", func(a *identity.Agent) { a.Credentials[1].Issuer = supplier }, "was issued by " + supplier + ", which the dataspace profile does not trust for it; trusted: " + auditor},
 		{"issuer trusted for another type", func(a *identity.Agent) { a.Credentials[1].Issuer = authority }, "which the dataspace profile does not trust"},
 		{"expired meanwhile", func(a *identity.Agent) { a.Credentials[1].ValidUntil = now }, "has expired"},
 		{"not valid yet", func(a *identity.Agent) { a.Credentials[1].ValidFrom = now.AddDate(0, 0, 1) }, "is not valid yet"},
@@ -97,6 +100,9 @@ func TestCredentialThatDoesNotCount(t *testing.T) {
 			got := e.Evaluate(t.Context(), req)
 			if got.Allowed {
 				t.Fatalf("allowed: %+v", got)
+			}
+			if de := got.Checks[0].DE; de == nil || de.Reason == "" || de.Reason == got.Checks[0].Reason || de.Remedy != "Beim Prüfer eine neue Prüfung beantragen." {
+				t.Errorf("in German: %+v", de)
 			}
 			if check := got.Checks[0]; !strings.Contains(check.Reason, c.reason) || check.Remedy != "Ask the auditor for a new attestation." {
 				t.Errorf("reason %q, want %q; remedy %q", check.Reason, c.reason, check.Remedy)
@@ -260,7 +266,6 @@ func TestTrace(t *testing.T) {
 	if Reason(got, "") != want {
 		t.Errorf("reason\n%s, want\n%s", Reason(got, ""), want)
 	}
-	req.Lang = "de"
 	want = "nicht erfüllt: die Prüfung des Anbieters ist jünger als 12 Monate: gesehen 2024-11-05T00:00:00Z, das galt bis 2025-11-05T00:00:00Z. Beim Prüfer eine neue Prüfung beantragen"
 	if got := Reason(evaluator(t).Evaluate(t.Context(), req), "de"); got != want {
 		t.Errorf("reason\n%s, want\n%s", got, want)

@@ -3,7 +3,9 @@
 package odrl
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,23 +15,42 @@ import (
 )
 
 func (ev *evaluation) say(en, de string) string {
-	if ev.Lang == "de" {
+	if ev.lang == "de" {
 		return de
 	}
 	return en
+}
+
+// valueError says in both languages why a value can't be compared.
+type valueError struct{ en, de string }
+
+func (e *valueError) Error() string { return e.en }
+
+// sayError says an error in words; one that has none in German is left out there.
+func (ev *evaluation) sayError(en, de string, err error) string {
+	var v *valueError
+	if ev.lang != "de" {
+		return en + ": " + err.Error()
+	}
+	if errors.As(err, &v) {
+		return de + ": " + v.de
+	}
+	return de
 }
 
 func (ev *evaluation) sayf(en, de string, args ...any) string {
 	return fmt.Sprintf(ev.say(en, de), args...)
 }
 
-// refusals are the plain words for identity.Refusal codes: %[1]s type, %[2]s issuer.
+const codeWrongIssuer = "wrong-issuer"
+
+// refusals are the plain words for identity.Refusal codes: %[1]s type, %[2]s issuer, %[3]s who is trusted for the type.
 var refusals = map[string][2]string{
 	"expired":            {"the %[1]s issued by %[2]s has expired", "%[1]s von %[2]s ist abgelaufen"},
 	"not-yet-valid":      {"the %[1]s issued by %[2]s is not valid yet", "%[1]s von %[2]s ist noch nicht gültig"},
 	"revoked":            {"the %[1]s has been revoked by its issuer %[2]s", "%[1]s wurde vom Aussteller %[2]s widerrufen"},
 	"suspended":          {"the %[1]s has been suspended by its issuer %[2]s", "%[1]s wurde vom Aussteller %[2]s ausgesetzt"},
-	"wrong-issuer":       {"the %[1]s was issued by %[2]s, which the dataspace profile does not trust for it", "%[1]s stammt von %[2]s, dem das Datenraumprofil dafür nicht vertraut"},
+	codeWrongIssuer:      {"the %[1]s was issued by %[2]s, which the dataspace profile does not trust for it; trusted: %[3]s", "%[1]s stammt von %[2]s, dem das Datenraumprofil dafür nicht vertraut; vertraut wird: %[3]s"},
 	"bad-signature":      {"the signature of the %[1]s by %[2]s is not valid", "die Signatur von %[1]s durch %[2]s ist ungültig"},
 	"holder-mismatch":    {"the %[1]s by %[2]s was issued to somebody else", "%[1]s von %[2]s wurde für jemand anderen ausgestellt"},
 	"schema":             {"the %[1]s by %[2]s does not follow its schema", "%[1]s von %[2]s entspricht nicht seinem Schema"},
@@ -44,12 +65,13 @@ func (ev *evaluation) missing(credentialType, party string, refused []identity.R
 		}
 		out := r.Reason
 		if words, ok := refusals[r.Code]; ok {
-			out = ev.sayf(words[0], words[1], r.Type, r.Issuer)
-			if r.Reason != "" {
+			out = fmt.Sprintf(ev.say(words[0], words[1]), r.Type, r.Issuer, strings.Join(ev.trusted(credentialType), ", "))
+			// What the verifier found out is English, and says no more than the words about an issuer.
+			if r.Reason != "" && ev.lang != "de" && r.Code != codeWrongIssuer {
 				out += " (" + r.Reason + ")"
 			}
 		}
-		if out == "" {
+		if out == "" || ev.lang == "de" && out == r.Reason {
 			out = ev.sayf("the %s of %s does not count (%s)", "%s von %s zählt nicht (%s)", r.Type, r.Issuer, r.Code)
 		}
 		return out
@@ -59,15 +81,18 @@ func (ev *evaluation) missing(credentialType, party string, refused []identity.R
 
 // obtain says what to do about a credential that is missing.
 func (ev *evaluation) obtain(credentialType string) string {
+	return ev.sayf("Request a current %s from %s", "Ein aktuelles %s bei %s anfordern", credentialType, strings.Join(ev.trusted(credentialType), " / "))
+}
+
+// trusted names the issuers that the profile trusts for a type.
+func (ev *evaluation) trusted(credentialType string) []string {
 	var issuers []string
 	for _, t := range ev.profile.TrustedIssuers {
-		for _, ct := range t.Types {
-			if ct == credentialType {
-				issuers = append(issuers, t.DID)
-			}
+		if slices.Contains(t.Types, credentialType) {
+			issuers = append(issuers, t.DID)
 		}
 	}
-	return ev.sayf("Request a current %s from %s", "Ein aktuelles %s bei %s anfordern", credentialType, strings.Join(issuers, " / "))
+	return issuers
 }
 
 // unseen says why an expression yielded nothing.
@@ -78,7 +103,7 @@ func (ev *evaluation) unseen(err error, credentialType string) string {
 		}
 		return ev.sayf("%s was not stated", "%s wurde nicht angegeben", key)
 	}
-	return ev.sayf("the value could not be evaluated: %v", "der Wert war nicht auswertbar: %v", err)
+	return ev.sayError("the value could not be evaluated", "der Wert war nicht auswertbar", err)
 }
 
 func (ev *evaluation) mismatch(t profile.ValueType, c Constraint, s seen) string {
@@ -95,7 +120,7 @@ func (ev *evaluation) mismatch(t profile.ValueType, c Constraint, s seen) string
 	if shown == "" {
 		shown = ev.say("nothing", "nichts")
 	}
-	return ev.sayf("seen %s, needed %s %s", "gesehen %s, nötig: %s %s", shown, operatorWords(c.Operator, ev.Lang), strings.Join(c.Right.Values, ", "))
+	return ev.sayf("seen %s, needed %s %s", "gesehen %s, nötig: %s %s", shown, operatorWords(c.Operator, ev.lang), strings.Join(c.Right.Values, ", "))
 }
 
 func operatorWords(op, lang string) string {
@@ -137,7 +162,7 @@ func sentence(o profile.Operand, c Constraint, value, lang string) string {
 
 // Sentences says a policy in plain words, one sentence for each thing that has to hold. lang is "en" or "de".
 func (e *Evaluator) Sentences(p *Policy, lang string) []string {
-	ev := &evaluation{Evaluator: e, Request: Request{Lang: lang}}
+	ev := &evaluation{Evaluator: e, lang: lang}
 	var out []string
 	for i, r := range p.Permissions {
 		if i > 0 {
@@ -180,10 +205,10 @@ func (ev *evaluation) sentences(cs []Constraint) []string {
 		switch c.Logical {
 		case "":
 			if o := ev.lookup(c.Left); o != nil {
-				out = append(out, sentence(o.Operand, c, "", ev.Lang))
+				out = append(out, sentence(o.Operand, c, "", ev.lang))
 				continue
 			}
-			out = append(out, fmt.Sprintf("%s: %s %s", c.Left, operatorWords(c.Operator, ev.Lang), strings.Join(c.Right.Values, ", ")))
+			out = append(out, fmt.Sprintf("%s: %s %s", c.Left, operatorWords(c.Operator, ev.lang), strings.Join(c.Right.Values, ", ")))
 		case "or":
 			out = append(out, joined(ev.sentences(c.Of), ev.say(" or ", " oder ")))
 		case "xone":
@@ -203,21 +228,25 @@ func joined(sentences []string, word string) string {
 	return strings.Join(sentences, word)
 }
 
-// Reason sums a denial up for people, in the language of the trace: every check that stands in the way with what was seen and what to
-// do. Empty when allowed.
+// Reason sums a denial up for people, in English or in German (lang "de"): every check that stands in the way with what was seen and what
+// to do. Empty when allowed.
 func Reason(t adminapi.Trace, lang string) string {
 	if t.Allowed {
 		return ""
 	}
-	ev := &evaluation{Request: Request{Lang: lang}}
+	ev := &evaluation{lang: lang}
 	var out []string
 	for _, c := range t.Checks {
-		if c.Reason == "" {
+		w := adminapi.CheckWords{Sentence: c.Sentence, Reason: c.Reason, Remedy: c.Remedy}
+		if lang == "de" && c.DE != nil {
+			w = *c.DE
+		}
+		if w.Reason == "" {
 			continue
 		}
-		s := ev.say("not met: ", "nicht erfüllt: ") + strings.TrimSuffix(c.Sentence, ".") + ": " + strings.TrimSuffix(c.Reason, ".")
-		if c.Remedy != "" {
-			s += ". " + strings.TrimSuffix(c.Remedy, ".")
+		s := ev.say("not met: ", "nicht erfüllt: ") + strings.TrimSuffix(w.Sentence, ".") + ": " + strings.TrimSuffix(w.Reason, ".")
+		if w.Remedy != "" {
+			s += ". " + strings.TrimSuffix(w.Remedy, ".")
 		}
 		out = append(out, s)
 	}

@@ -55,7 +55,7 @@ resource "kaphera_dataspace_profile" "automotive" {
       aliases    = ["DataQualityAttestationAge"]
       subject    = "provider"
       credential = "DataQualityAttestationCredential"
-      expression = "timestamp(credential.subject.completedAt)"
+      expression = "credential.subject.completedAt" # a date or a time (ISO 8601); anything else is denied, and said with the value
       value_type = "age"
       operators  = ["lt", "lteq"]
       phases     = ["catalog", "negotiation", "transfer"]

@@ -6,11 +6,11 @@ variable "domain" {
 }
 
 variable "attestation_completed_at" {
-  description = "When the third party completed the supplier's data-quality attestation (RFC 3339). It must be younger than twelve months for the supplier to offer."
+  description = "When the third party completed the supplier's data-quality attestation (a date, or a time as in RFC 3339). It must be younger than twelve months for the supplier to offer."
   type        = string
 
   validation {
-    condition     = can(formatdate("YYYY", var.attestation_completed_at))
-    error_message = "attestation_completed_at must be a time like 2026-08-14T09:00:00Z."
+    condition     = can(formatdate("YYYY", var.attestation_completed_at)) || can(formatdate("YYYY", "${var.attestation_completed_at}T00:00:00Z"))
+    error_message = "attestation_completed_at must be a date like 2026-08-14 or a time like 2026-08-14T09:00:00Z."
   }
 }

@@ -98,7 +98,7 @@ func TestWhatIsChangedOutsideShowsInThePlan(t *testing.T) {
 
 func TestMistakesShowAtPlanTime(t *testing.T) {
 	_, all, code := command(t, tofu(t), workspace(t, "plan", "-input=false", "-no-color", "-var", "attestation_completed_at=yesterday")...)
-	if code == 0 || !strings.Contains(all, "attestation_completed_at must be a time like") {
+	if code == 0 || !strings.Contains(all, "attestation_completed_at must be a date like") {
 		t.Errorf("a malformed date was not refused (exit code %d):\n%s", code, all)
 	}
 }

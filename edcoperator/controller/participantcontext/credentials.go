@@ -112,7 +112,7 @@ func statusOf(h adminapi.HeldCredential, want v1alpha1.RequestedCredential) v1al
 // setHeld sums the wanted credentials up; the first reason of the list that applies to one of them is the condition's.
 func setHeld(p *v1alpha1.ParticipantContext) {
 	if len(p.Spec.Credentials) == 0 {
-		outcome.True(p, v1alpha1.ConditionCredentialsHeld, v1alpha1.ReasonNoneAsked, "spec.credentials asks for none")
+		outcome.True(p, v1alpha1.ConditionCredentialsHeld, v1alpha1.ReasonNoneAsked, "no credential is asked for")
 		return
 	}
 	var missing []string
@@ -130,7 +130,7 @@ func setHeld(p *v1alpha1.ParticipantContext) {
 		reasons[reasonOf(s.State)] = true
 	}
 	if len(missing) == 0 {
-		outcome.True(p, v1alpha1.ConditionCredentialsHeld, v1alpha1.ReasonHeld, "every credential of spec.credentials is held and valid")
+		outcome.True(p, v1alpha1.ConditionCredentialsHeld, v1alpha1.ReasonHeld, "every credential asked for is held and valid")
 		return
 	}
 	for _, reason := range []string{v1alpha1.ReasonRevoked, v1alpha1.ReasonRejected, v1alpha1.ReasonExpired, v1alpha1.ReasonIncomplete, v1alpha1.ReasonRequested} {
