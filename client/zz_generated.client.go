@@ -139,6 +139,7 @@ type AssetList struct {
 // CatalogItem defines model for CatalogItem.
 type CatalogItem struct {
 	AssetID string   `json:"assetId"`
+	De      []string `json:"de,omitempty,omitzero"`
 	Formats []string `json:"formats"`
 	OfferID string   `json:"offerId"`
 
@@ -208,14 +209,15 @@ type CellStatus struct {
 
 // Check defines model for Check.
 type Check struct {
-	Credential     string `json:"credential,omitempty,omitzero"`
-	CredentialType string `json:"credentialType,omitempty,omitzero"`
-	LeftOperand    string `json:"leftOperand"`
-	Operator       string `json:"operator"`
-	Party          string `json:"party"`
-	Path           string `json:"path"`
-	Reason         string `json:"reason,omitempty,omitzero"`
-	Remedy         string `json:"remedy,omitempty,omitzero"`
+	Credential     string     `json:"credential,omitempty,omitzero"`
+	CredentialType string     `json:"credentialType,omitempty,omitzero"`
+	De             CheckWords `json:"de,omitempty,omitzero"`
+	LeftOperand    string     `json:"leftOperand"`
+	Operator       string     `json:"operator"`
+	Party          string     `json:"party"`
+	Path           string     `json:"path"`
+	Reason         string     `json:"reason,omitempty,omitzero"`
+	Remedy         string     `json:"remedy,omitempty,omitzero"`
 
 	// RightOperand Any JSON, kept as it is
 	RightOperand json.RawMessage `json:"rightOperand"`
@@ -223,6 +225,13 @@ type Check struct {
 	Sentence     string          `json:"sentence"`
 	Subject      string          `json:"subject"`
 	Value        string          `json:"value"`
+}
+
+// CheckWords defines model for CheckWords.
+type CheckWords struct {
+	Reason   string `json:"reason,omitempty,omitzero"`
+	Remedy   string `json:"remedy,omitempty,omitzero"`
+	Sentence string `json:"sentence"`
 }
 
 // Condition defines model for Condition.
@@ -372,6 +381,7 @@ type Negotiation struct {
 	ID              string    `json:"id"`
 	OfferID         string    `json:"offerId"`
 	Reason          Reason    `json:"reason,omitempty,omitzero"`
+	Retry           Retry     `json:"retry,omitempty,omitzero"`
 	Revision        int64     `json:"revision"`
 	Role            string    `json:"role"`
 	State           string    `json:"state"`
@@ -551,6 +561,23 @@ type ParticipantStatus struct {
 	ProtocolURL        string             `json:"protocolURL,omitempty,omitzero"`
 }
 
+// Partner defines model for Partner.
+type Partner struct {
+	DID  string `json:"did"`
+	Name string `json:"name"`
+
+	// Organization The company, as people call it
+	Organization string `json:"organization"`
+}
+
+// PartnerList defines model for PartnerList.
+type PartnerList struct {
+	Items []Partner `json:"items"`
+
+	// Next Pass as 'after' (objects) or 'before' (a connector's records) to get the next page
+	Next string `json:"next,omitempty,omitzero"`
+}
+
 // Person defines model for Person.
 type Person struct {
 	Email        string   `json:"email,omitempty,omitzero"`
@@ -669,6 +696,14 @@ type Reason struct {
 	Message string `json:"message"`
 }
 
+// Retry defines model for Retry.
+type Retry struct {
+	Attempts int64     `json:"attempts"`
+	Error    string    `json:"error"`
+	Next     time.Time `json:"next,omitempty,omitzero"`
+	Until    time.Time `json:"until,omitempty,omitzero"`
+}
+
 // Secret defines model for Secret.
 type Secret struct {
 	Value string `json:"value"`
@@ -676,7 +711,10 @@ type Secret struct {
 
 // StatusContracts defines model for StatusContracts.
 type StatusContracts struct {
-	Active  int32                `json:"active"`
+	Active int32 `json:"active"`
+
+	// De The reason in German, without what only the cell's own messages say
+	De      string               `json:"de,omitempty,omitzero"`
 	Failed  int32                `json:"failed"`
 	Reason  string               `json:"reason,omitempty,omitzero"`
 	State   StatusContractsState `json:"state"`
@@ -688,6 +726,8 @@ type StatusContractsState string
 
 // StatusCredentials defines model for StatusCredentials.
 type StatusCredentials struct {
+	// De The reason in German, without what only the cell's own messages say
+	De     string                 `json:"de,omitempty,omitzero"`
 	Items  []CredentialStatus     `json:"items"`
 	Reason string                 `json:"reason,omitempty,omitzero"`
 	State  StatusCredentialsState `json:"state"`
@@ -698,6 +738,8 @@ type StatusCredentialsState string
 
 // StatusHealth defines model for StatusHealth.
 type StatusHealth struct {
+	// De The reason in German, without what only the cell's own messages say
+	De     string            `json:"de,omitempty,omitzero"`
 	Reason string            `json:"reason,omitempty,omitzero"`
 	State  StatusHealthState `json:"state"`
 }
@@ -749,6 +791,7 @@ type Transfer struct {
 	History      []Event   `json:"history"`
 	ID           string    `json:"id"`
 	Reason       Reason    `json:"reason,omitempty,omitzero"`
+	Retry        Retry     `json:"retry,omitempty,omitzero"`
 	Revision     int64     `json:"revision"`
 	Role         string    `json:"role"`
 	State        string    `json:"state"`
@@ -1116,6 +1159,9 @@ type PutSecretJSONRequestBody = Secret
 // StartTransferJSONRequestBody defines body for StartTransfer for application/json ContentType.
 type StartTransferJSONRequestBody = TransferStart
 
+// TerminateTransferJSONRequestBody defines body for TerminateTransfer for application/json ContentType.
+type TerminateTransferJSONRequestBody = TerminationReason
+
 // PutUseCaseJSONRequestBody defines body for PutUseCase for application/json ContentType.
 type PutUseCaseJSONRequestBody = UseCase
 
@@ -1430,6 +1476,11 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/participants/{participant}/offers/{id} (the `GetOffer` operationId).
 	GetOffer(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListPartners List the participants of the dataspace, this one included
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/partners (the `ListPartners` operationId).
+	ListPartners(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PutSecretWithBody Put a secret into the participant's Vault path; it can't be read back
 	//
 	// Takes any type of body and a specified content type.
@@ -1472,6 +1523,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/transfers/{id}/data (the `GetTransferData` operationId).
 	GetTransferData(ctx context.Context, participant string, id string, params *GetTransferDataParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TerminateTransferWithBody End a transfer, and access to the data, with a reason
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/terminate (the `TerminateTransfer` operationId).
+	TerminateTransferWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TerminateTransfer End a transfer, and access to the data, with a reason
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/terminate (the `TerminateTransfer` operationId).
+	TerminateTransfer(ctx context.Context, participant string, id string, body TerminateTransferJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPlatforms List platforms, ordered by name
 	//
@@ -2165,6 +2230,21 @@ func (c *Client) GetOffer(ctx context.Context, participant string, id string, re
 	return c.Client.Do(req)
 }
 
+// ListPartners List the participants of the dataspace, this one included
+//
+// Corresponds with GET /api/v1/participants/{participant}/partners (the `ListPartners` operationId).
+func (c *Client) ListPartners(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPartnersRequest(c.Server, participant)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PutSecretWithBody Put a secret into the participant's Vault path; it can't be read back
 //
 // Takes any type of body and a specified content type.
@@ -2268,6 +2348,40 @@ func (c *Client) GetTransfer(ctx context.Context, participant string, id string,
 // Corresponds with GET /api/v1/participants/{participant}/transfers/{id}/data (the `GetTransferData` operationId).
 func (c *Client) GetTransferData(ctx context.Context, participant string, id string, params *GetTransferDataParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetTransferDataRequest(c.Server, participant, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TerminateTransferWithBody End a transfer, and access to the data, with a reason
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/terminate (the `TerminateTransfer` operationId).
+func (c *Client) TerminateTransferWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTerminateTransferRequestWithBody(c.Server, participant, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TerminateTransfer End a transfer, and access to the data, with a reason
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/terminate (the `TerminateTransfer` operationId).
+func (c *Client) TerminateTransfer(ctx context.Context, participant string, id string, body TerminateTransferJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTerminateTransferRequest(c.Server, participant, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4310,6 +4424,40 @@ func NewGetOfferRequest(server string, participant string, id string) (*http.Req
 	return req, nil
 }
 
+// NewListPartnersRequest constructs an http.Request for the ListPartners method
+func NewListPartnersRequest(server string, participant string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/partners", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPutSecretRequest calls the generic PutSecret builder with application/json body
 func NewPutSecretRequest(server string, participant string, id string, body PutSecretJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -4546,6 +4694,60 @@ func NewGetTransferDataRequest(server string, participant string, id string, par
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewTerminateTransferRequest calls the generic TerminateTransfer builder with application/json body
+func NewTerminateTransferRequest(server string, participant string, id string, body TerminateTransferJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewTerminateTransferRequestWithBody(server, participant, id, "application/json", bodyReader)
+}
+
+// NewTerminateTransferRequestWithBody constructs an http.Request for the TerminateTransfer method, with any body, and a specified content type
+func NewTerminateTransferRequestWithBody(server string, participant string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/transfers/%s/terminate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -5288,6 +5490,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/participants/{participant}/offers/{id} (the `GetOffer` operationId).
 	GetOfferWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*GetOfferResponse, error)
 
+	// ListPartnersWithResponse List the participants of the dataspace, this one included
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/partners (the `ListPartners` operationId).
+	ListPartnersWithResponse(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*ListPartnersResponse, error)
+
 	// PutSecretWithBodyWithResponse Put a secret into the participant's Vault path; it can't be read back
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -5336,6 +5545,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/transfers/{id}/data (the `GetTransferData` operationId).
 	GetTransferDataWithResponse(ctx context.Context, participant string, id string, params *GetTransferDataParams, reqEditors ...RequestEditorFn) (*GetTransferDataResponse, error)
+
+	// TerminateTransferWithBodyWithResponse End a transfer, and access to the data, with a reason
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/terminate (the `TerminateTransfer` operationId).
+	TerminateTransferWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*TerminateTransferResponse, error)
+
+	// TerminateTransferWithResponse End a transfer, and access to the data, with a reason
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/terminate (the `TerminateTransfer` operationId).
+	TerminateTransferWithResponse(ctx context.Context, participant string, id string, body TerminateTransferJSONRequestBody, reqEditors ...RequestEditorFn) (*TerminateTransferResponse, error)
 
 	// ListPlatformsWithResponse List platforms, ordered by name
 	//
@@ -7006,6 +7229,54 @@ func (r GetOfferResponse) ContentType() string {
 	return ""
 }
 
+type ListPartnersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PartnerList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPartnersResponse) GetJSON200() *PartnerList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListPartnersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPartnersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPartnersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPartnersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPartnersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PutSecretResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7233,6 +7504,47 @@ func (r GetTransferDataResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetTransferDataResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type TerminateTransferResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r TerminateTransferResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r TerminateTransferResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r TerminateTransferResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r TerminateTransferResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r TerminateTransferResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8129,6 +8441,19 @@ func (c *ClientWithResponses) GetOfferWithResponse(ctx context.Context, particip
 	return ParseGetOfferResponse(rsp)
 }
 
+// ListPartnersWithResponse List the participants of the dataspace, this one included
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/participants/{participant}/partners (the `ListPartners` operationId).
+func (c *ClientWithResponses) ListPartnersWithResponse(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*ListPartnersResponse, error) {
+	rsp, err := c.ListPartners(ctx, participant, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPartnersResponse(rsp)
+}
+
 // PutSecretWithBodyWithResponse Put a secret into the participant's Vault path; it can't be read back
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -8218,6 +8543,32 @@ func (c *ClientWithResponses) GetTransferDataWithResponse(ctx context.Context, p
 		return nil, err
 	}
 	return ParseGetTransferDataResponse(rsp)
+}
+
+// TerminateTransferWithBodyWithResponse End a transfer, and access to the data, with a reason
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/terminate (the `TerminateTransfer` operationId).
+func (c *ClientWithResponses) TerminateTransferWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*TerminateTransferResponse, error) {
+	rsp, err := c.TerminateTransferWithBody(ctx, participant, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTerminateTransferResponse(rsp)
+}
+
+// TerminateTransferWithResponse End a transfer, and access to the data, with a reason
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/terminate (the `TerminateTransfer` operationId).
+func (c *ClientWithResponses) TerminateTransferWithResponse(ctx context.Context, participant string, id string, body TerminateTransferJSONRequestBody, reqEditors ...RequestEditorFn) (*TerminateTransferResponse, error) {
+	rsp, err := c.TerminateTransfer(ctx, participant, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTerminateTransferResponse(rsp)
 }
 
 // ListPlatformsWithResponse List platforms, ordered by name
@@ -9510,6 +9861,39 @@ func ParseGetOfferResponse(rsp *http.Response) (*GetOfferResponse, error) {
 	return response, nil
 }
 
+// ParseListPartnersResponse parses an HTTP response from a ListPartnersWithResponse call
+func ParseListPartnersResponse(rsp *http.Response) (*ListPartnersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPartnersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PartnerList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePutSecretResponse parses an HTTP response from a PutSecretWithResponse call
 func ParsePutSecretResponse(rsp *http.Response) (*PutSecretResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9672,6 +10056,35 @@ func ParseGetTransferDataResponse(rsp *http.Response) (*GetTransferDataResponse,
 			headers.ContentType = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseTerminateTransferResponse parses an HTTP response from a TerminateTransferWithResponse call
+func ParseTerminateTransferResponse(rsp *http.Response) (*TerminateTransferResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &TerminateTransferResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

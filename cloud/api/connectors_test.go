@@ -262,6 +262,36 @@ func TestAWatchThatBreaksSaysWhy(t *testing.T) {
 	}
 }
 
+func TestPartnersHaveNamesThatPeopleKnow(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	got := decodeTo[List[Partner]](t, b.want(http.StatusOK, b.call(viewer, "GET", "/participants/supplier/partners", nil)))
+	if len(got.Items) != 2 || got.Items[0].Name != "oem" || got.Items[1].DID != "did:web:shared.example:brandt" || got.Items[1].Organization == "" {
+		t.Errorf("partners %+v", got.Items)
+	}
+	if a := b.call(viewer, "GET", "/participants/oem/partners", nil); a.status != http.StatusNotFound {
+		t.Errorf("through another's participant: %d", a.status)
+	}
+}
+
+func TestEndingATransferReachesTheConnector(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	b.connector.On("POST rheintal/transfers/t1/terminate", func(r *http.Request) (int, any) {
+		var got adminapi.ReasonRequest
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || got.Reason != "enough" {
+			t.Errorf("the connector was told %+v, %v", got, err)
+		}
+		return http.StatusOK, adminapi.Transfer{ID: "t1", State: "TERMINATED"}
+	})
+	if _, err := b.client(operator).TerminateTransferWithResponse(t.Context(), "oem", "t1", client.TerminationReason{Reason: "enough"}); err != nil {
+		t.Error(err)
+	}
+	if a := b.call(viewer, "POST", "/participants/supplier/transfers/t1/terminate", map[string]string{"reason": "x"}); a.status != http.StatusForbidden {
+		t.Errorf("by a viewer: %d", a.status)
+	}
+}
+
 func TestDataPassesAsItIs(t *testing.T) {
 	b := setup(t)
 	b.pilot()

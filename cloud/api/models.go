@@ -51,6 +51,13 @@ type OfferCreate struct {
 	UseCase string `json:"useCase" minLength:"1"`
 }
 
+// Partner is a participant of a dataspace as the others know it.
+type Partner struct {
+	Name         string `json:"name"`
+	Organization string `json:"organization" doc:"The company, as people call it"`
+	DID          string `json:"did"`
+}
+
 // CatalogItem is an offer of a counterparty. UseCase is set when its policy is the one of a use case known here.
 type CatalogItem struct {
 	adminapi.CatalogEntry

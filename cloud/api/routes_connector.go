@@ -41,6 +41,15 @@ type withIDAndBody[B any] struct {
 
 const ofP = "/participants/{participant}"
 
+// terminates adds the end of a process by a person.
+func terminates(api huma.API, s *Service, op, path, summary string) {
+	huma.Register(api, operation(op, http.MethodPost, ofP+path+"/{id}/terminate", summary),
+		func(ctx context.Context, in *withIDAndBody[TerminationReason]) (*none, error) {
+			_, err := s.call(ctx, in.Participant, http.MethodPost, path+"/"+url.PathEscape(in.ID)+"/terminate", in.Body)
+			return nil, err
+		})
+}
+
 // registerConnector adds the participants' view of their connectors.
 func registerConnector(api huma.API, s *Service) {
 	registerOffering(api, s)
@@ -96,6 +105,11 @@ func registerOffering(api huma.API, s *Service) {
 	})
 	removes(api, s, authz.OpDeleteOffer, "/offers", "Withdraw an offer; agreements that came from it stay")
 
+	huma.Register(api, operation(authz.OpListPartners, http.MethodGet, ofP+"/partners", "List the participants of the dataspace, this one included"),
+		func(ctx context.Context, in *OfParticipant) (*output[List[Partner]], error) {
+			all, err := s.Partners(ctx, in.Participant)
+			return &output[List[Partner]]{List[Partner]{Items: all}}, err
+		})
 	type catalogInput struct {
 		OfParticipant
 		Counterparty string `query:"counterparty" required:"true" minLength:"1" doc:"Name of a participant, or a DID"`
@@ -132,11 +146,7 @@ func registerNegotiations(api huma.API, s *Service) {
 		n, err := s.StartNegotiation(ctx, in.Participant, in.Body)
 		return &output[adminapi.Negotiation]{n}, err
 	})
-	huma.Register(api, operation(authz.OpTerminateNegotiation, http.MethodPost, path+"/{id}/terminate", "End a negotiation with a reason"),
-		func(ctx context.Context, in *withIDAndBody[TerminationReason]) (*none, error) {
-			_, err := s.call(ctx, in.Participant, http.MethodPost, "/negotiations/"+url.PathEscape(in.ID)+"/terminate", in.Body)
-			return nil, err
-		})
+	terminates(api, s, authz.OpTerminateNegotiation, "/negotiations", "End a negotiation with a reason")
 	watch := operation(authz.OpWatchNegotiation, http.MethodGet, path+"/{id}/events",
 		"Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended")
 	watch.Responses = map[string]*huma.Response{"200": {Description: "Server-sent events", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}, "default": problemResponse(api)}
@@ -165,6 +175,7 @@ func registerTransfers(api huma.API, s *Service) {
 		t, err := s.StartTransfer(ctx, in.Participant, in.Body)
 		return &output[adminapi.Transfer]{t}, err
 	})
+	terminates(api, s, authz.OpTerminateTransfer, "/transfers", "End a transfer, and access to the data, with a reason")
 	type dataInput struct {
 		WithID
 		Path string `query:"path" doc:"Path and query below the asset, e.g. /items?year=2026" maxLength:"2000"`

@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"slices"
+	"strings"
 
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -35,8 +36,9 @@ func (s *Service) Status(ctx context.Context) (status.Report, error) {
 	return status.Assemble(seen, where.Items, s.Now()), nil
 }
 
-// Partners names the other participants of a participant's dataspace. Names and DIDs are no secret among them.
-func (s *Service) Partners(ctx context.Context, participant string) ([]string, error) {
+// Partners lists the participants of a participant's dataspace that have an identity, itself included, by name. Names, companies and DIDs
+// are no secret among them.
+func (s *Service) Partners(ctx context.Context, participant string) ([]Partner, error) {
 	p, err := s.participant(ctx, participant)
 	if err != nil {
 		return nil, err
@@ -45,13 +47,21 @@ func (s *Service) Partners(ctx context.Context, participant string) ([]string, e
 	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
 		return nil, participants.problem("", err)
 	}
-	var out []string
+	var companies cloudv1.OrganizationList
+	if err := s.Cached.List(ctx, &companies, ctrl.InNamespace(s.Namespace)); err != nil {
+		return nil, organizations.problem("", err)
+	}
+	displayName := map[string]string{}
+	for i := range companies.Items {
+		displayName[companies.Items[i].Name] = companies.Items[i].Spec.DisplayName
+	}
+	out := []Partner{}
 	for i := range all.Items {
-		if o := &all.Items[i]; o.Name != participant && o.Spec.Profile == p.Spec.Profile {
-			out = append(out, o.Name)
+		if o := &all.Items[i]; o.Spec.Profile == p.Spec.Profile && o.Status.DID != "" {
+			out = append(out, Partner{o.Name, nonEmpty(displayName[o.Spec.Organization], o.Spec.Organization), o.Status.DID})
 		}
 	}
-	slices.Sort(out)
+	slices.SortFunc(out, func(a, b Partner) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

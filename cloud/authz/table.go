@@ -47,7 +47,8 @@ const (
 	OpCreateOffer = "create-offer"
 	OpDeleteOffer = "delete-offer"
 
-	OpGetCatalog = "get-catalog"
+	OpListPartners = "list-partners"
+	OpGetCatalog   = "get-catalog"
 
 	OpListNegotiations     = "list-negotiations"
 	OpGetNegotiation       = "get-negotiation"
@@ -58,10 +59,11 @@ const (
 	OpListAgreements = "list-agreements"
 	OpGetAgreement   = "get-agreement"
 
-	OpListTransfers   = "list-transfers"
-	OpGetTransfer     = "get-transfer"
-	OpStartTransfer   = "start-transfer"
-	OpGetTransferData = "get-transfer-data"
+	OpListTransfers     = "list-transfers"
+	OpGetTransfer       = "get-transfer"
+	OpStartTransfer     = "start-transfer"
+	OpTerminateTransfer = "terminate-transfer"
+	OpGetTransferData   = "get-transfer-data"
 )
 
 type row map[Role]Scope
@@ -121,7 +123,8 @@ var table = map[string]row{
 	OpCreateOffer: operated,
 	OpDeleteOffer: operated,
 
-	OpGetCatalog: operatedReads,
+	OpListPartners: concerned,
+	OpGetCatalog:   operatedReads,
 
 	OpListNegotiations:     concerned,
 	OpGetNegotiation:       concerned,
@@ -132,10 +135,11 @@ var table = map[string]row{
 	OpListAgreements: concerned,
 	OpGetAgreement:   concerned,
 
-	OpListTransfers:   concerned,
-	OpGetTransfer:     concerned,
-	OpStartTransfer:   operated,
-	OpGetTransferData: operated,
+	OpListTransfers:     concerned,
+	OpGetTransfer:       concerned,
+	OpStartTransfer:     operated,
+	OpTerminateTransfer: operated,
+	OpGetTransferData:   operated,
 }
 
 // Known says whether the operation has a row.

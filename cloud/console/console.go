@@ -112,6 +112,18 @@ type view struct {
 	who  authz.Principal
 	// may says whether the person may call the operation at all, to hide what would be refused.
 	may func(operation string) bool
+	// partners are the participants of the dataspace that the page is about.
+	partners []api.Partner
+}
+
+// party is what people call the participant with a DID; the DID itself when it is of elsewhere.
+func (v view) party(did string) string {
+	for _, p := range v.partners {
+		if p.DID == did {
+			return p.Organization
+		}
+	}
+	return did
 }
 
 func (v view) t(text string) string { return v.lang.t(text) }

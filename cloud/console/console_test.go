@@ -12,6 +12,9 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,6 +78,7 @@ func objects(now time.Time) []ctrl.Object {
 	return []ctrl.Object{
 		&cloudv1.Cell{ObjectMeta: meta("shared"), Spec: cloudv1.CellSpec{Type: "shared", OperatingParty: "Kaphera Cloud"}, Status: cloudv1.CellStatus{LastHeard: &heard}},
 		&cloudv1.UseCase{ObjectMeta: meta("carbon-footprint"), Spec: cloudv1.UseCaseSpec{Profile: "automotive", ContractPolicy: apiextensionsv1.JSON{Raw: []byte(`{"@type":"Set","permission":[{"action":"use"}]}`)}}},
+		&cloudv1.Organization{ObjectMeta: meta("brandt-guss"), Spec: cloudv1.OrganizationSpec{DisplayName: "Brandt Guss GmbH"}},
 		participant("supplier", "brandt-guss", "did:web:shared.example:brandt-guss"), participant("oem", "rheintal-motoren", "did:web:shared.example:rheintal-motoren"),
 	}
 }
@@ -434,7 +438,7 @@ func TestARefusalIsToldInPlainWords(t *testing.T) {
 	for selector, want := range map[string]string{
 		".state .badge": "Ended without agreement", ".why p": "the attestation is <13> months old", ".check.no .sentence": "The attestation is younger than 12 months.",
 		".check.no .seen": "2025-09-01", ".check.no .reason": "it is 13 months old", ".check.no .remedy": "Have it attested again.", ".check.yes .seen": "active", ".check.yes .type": "MembershipCredential",
-		".step:nth-child(2) small": "refused",
+		"dd .party": "Brandt Guss GmbH",
 	} {
 		if got := text(p, selector); got != want {
 			t.Errorf("%s is %q, want %q", selector, got, want)
@@ -442,6 +446,66 @@ func TestARefusalIsToldInPlainWords(t *testing.T) {
 	}
 	if p.Find("[sse-connect]").Length() != 0 {
 		t.Error("an ended negotiation is still listened to")
+	}
+}
+
+// What connectors and operators say is English; a German page says it in German, and shows the English as a technical message only. What the
+// counterparty said is quoted.
+func TestAGermanPageHasNoEnglishReason(t *testing.T) {
+	b := setup(t).as("olga", "", "platform-operator")
+	now, by := time.Now(), map[string]adminapi.Negotiation{}
+	own, theirs, away := refused(), refused(), refused()
+	own.Reason.Message = "ENGLISH"
+	own.Traces[0].Checks[1].Sentence, own.Traces[0].Checks[1].Reason, own.Traces[0].Checks[1].Remedy = "ENGLISH", "ENGLISH", "ENGLISH"
+	own.Traces[0].Checks[1].DE = &adminapi.CheckWords{Sentence: "Jünger als 12 Monate.", Reason: "13 Monate alt", Remedy: "Neu bescheinigen lassen."}
+	own.Traces[0].Checks = own.Traces[0].Checks[1:]
+	theirs.Reason, theirs.Traces = &adminapi.Reason{Code: "counterparty-terminated", By: "counterparty", Message: "ENGLISH"}, nil
+	away.State, away.Reason, away.Traces, away.Waiting = "REQUESTED", nil, nil, "ENGLISH"
+	away.Retry = &adminapi.Retry{Attempts: 3, Error: "ENGLISH", Next: &now}
+	by["own"], by["theirs"], by["away"] = own, theirs, away
+	for id, n := range by {
+		b.connector.Answer("GET rheintal-motoren/negotiations/"+id, http.StatusOK, n)
+	}
+	b.connector.Answer("GET rheintal-motoren/negotiations", http.StatusOK, []adminapi.Negotiation{own, away})
+	b.connector.Answer("GET rheintal-motoren/catalog", http.StatusBadGateway, adminapi.Error{Code: "counterparty-unreachable", Message: "ENGLISH"})
+	for path, want := range map[string]string{
+		"/participants/oem/negotiations/own":              "13 Monate alt",
+		"/participants/oem/negotiations/theirs":           "Im Wortlaut von Brandt Guss GmbH",
+		"/participants/oem/negotiations/away":             "Der Konnektor dort hat unsere Nachricht in 3 Versuchen nicht angenommen.",
+		"/participants/oem/negotiations":                  "Wartet auf Brandt Guss GmbH",
+		"/participants/oem/catalog?counterparty=supplier": "Der Konnektor des Partners ist nicht erreichbar.",
+		"/participants/supplier":                          "Vom Aussteller widerrufen.",
+		"/":                                               "MembershipCredential wurde vom Aussteller widerrufen",
+	} {
+		p := b.get(path, "Accept-Language", "de")
+		p.Find(`[lang="en"], q`).Remove()
+		if got := text(p, "main"); !strings.Contains(got, want) || strings.Contains(got, "ENGLISH") || strings.Contains(got, "on request") {
+			t.Errorf("%s lacks %q or has English in it: %s", path, want, got)
+		}
+	}
+	if p := b.get("/participants/oem/negotiations/theirs", "Accept-Language", "de"); text(p, ".why q") != "ENGLISH" {
+		t.Errorf("the counterparty is not quoted: %s", p.Text())
+	}
+}
+
+func TestEveryTextHasItsGerman(t *testing.T) {
+	used := regexp.MustCompile(`(?:v\.t|lang\.f)\("([^"]+)"[,)]`)
+	for _, pattern := range []string{"*.templ", "*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range used.FindAllStringSubmatch(string(raw), -1) {
+				if german[m[1]] == "" {
+					t.Errorf("%s: %q has no German", file, m[1])
+				}
+			}
+		}
 	}
 }
 
@@ -503,8 +567,8 @@ func TestStartingANegotiationFromTheCatalog(t *testing.T) {
 	})
 	b.connector.Answer("GET rheintal-motoren/negotiations/n1", http.StatusOK, refused())
 	p := b.get("/participants/oem/catalog")
-	if partner, _ := p.Find("datalist option").Attr("value"); partner != "supplier" {
-		t.Errorf("partners: %s", partner)
+	if partner := p.Find("datalist option"); partner.Length() != 1 || partner.AttrOr("value", "") != "supplier" || partner.Text() != "Brandt Guss GmbH" {
+		t.Errorf("partners: %s", partner.Text())
 	}
 	p = b.get("/participants/oem/catalog?counterparty=supplier")
 	offer := p.Find(`article[data-offer="o1"]`)

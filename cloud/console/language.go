@@ -3,6 +3,7 @@
 package console
 
 import (
+	"fmt"
 	"net/http"
 
 	xlanguage "golang.org/x/text/language"
@@ -32,6 +33,10 @@ func (l lang) t(text string) string {
 	return text
 }
 
+// f translates a format and fills it in.
+func (l lang) f(format string, args ...any) string { return fmt.Sprintf(l.t(format), args...) }
+
+// german has every text of the console; a key with a colon is the code of a reason, whose English words come with it.
 var german = map[string]string{ //nolint:gosec // words, no credentials
 	"Status": "Status", "Participant": "Teilnehmer", "Participants": "Teilnehmer", "Organization": "Organisation", "Cell": "Zelle",
 	"Runs in": "Läuft in", "Operated by": "Betrieben von", "Connector": "Konnektor", "Credentials": "Nachweise", "Credential": "Nachweis", "party": "Partei", "Where you are": "Wo Sie sind", "Contracts": "Verträge",
@@ -63,4 +68,57 @@ var german = map[string]string{ //nolint:gosec // words, no credentials
 	"The identity provider refused to log you in.":                 "Der Anmeldedienst hat die Anmeldung abgelehnt.",
 	"The identity provider's answer is not for this log-in.":       "Die Antwort des Anmeldedienstes gehört nicht zu dieser Anmeldung.",
 	"Start again: log in.":                                         "Beginnen Sie von vorn: anmelden.",
+	"Technical message":                                            "Technische Meldung (englisch)",
+	"In the words of %s":                                           "Im Wortlaut von %s",
+	"Waits for %s":                                                 "Wartet auf %s",
+	"Its connector has not taken our message yet.":                 "Der Konnektor dort hat unsere Nachricht noch nicht angenommen.",
+	"Its connector has not taken our message in %d attempts.":      "Der Konnektor dort hat unsere Nachricht in %d Versuchen nicht angenommen.",
+	"It is tried again at":                                         "Nächster Versuch um",
+	"given up at":                                                  "aufgegeben wird um",
+	"Decentralised identifier (DID)":                               "Dezentrale Kennung (DID)",
+	"Negotiation id":                                               "Kennung der Verhandlung", "Offer id": "Kennung des Angebots",
+	"Main menu": "Hauptmenü", "NeverDelivered": "Nie geliefert", "RenewalStuck": "Erneuerung hängt", "Passed": "Bestanden", "StartedBy": "Begonnen von",
+
+	"reason:policy-denied":            "Eine Bedingung des Vertrags ist nicht erfüllt; welche, steht unter „Was geprüft wurde“.",
+	"reason:offer-changed":            "Das Angebot hat sich geändert oder besteht nicht mehr.",
+	"reason:agreement-differs":        "Die Vereinbarung der Gegenseite entspricht nicht dem, was angefragt war.",
+	"reason:counterparty-unreachable": "Der Konnektor der Gegenseite war nicht erreichbar.",
+	"reason:counterparty-refused":     "Die Gegenseite hat eine Nachricht abgelehnt.",
+	"reason:counterparty-terminated":  "Die Gegenseite hat die Verhandlung beendet.",
+	"reason:identity-refused":         "Die Gegenseite hat die Identität dieses Teilnehmers nicht anerkannt.",
+	"reason:data-plane-refused":       "Die eigene Datenebene konnte die Daten nicht bereitstellen.",
+	"reason:terminated":               "Jemand auf der eigenen Seite hat sie beendet.",
+
+	"check:DIDReachable":    "Das DID-Dokument ist unter seiner öffentlichen Adresse noch nicht so erreichbar, wie es sein soll.",
+	"check:CredentialsHeld": "Es fehlt noch ein Nachweis, den das Profil verlangt.",
+	"check:ContactNamed":    "Die Organisation nennt noch keinen Ansprechpartner.",
+
+	"credential:Requested": "Beantragt und noch nicht da.", "credential:Expiring": "Läuft bald ab.", "credential:Expired": "Ist abgelaufen.",
+	"credential:Revoked": "Vom Aussteller widerrufen.", "credential:Suspended": "Vom Aussteller ausgesetzt.", "credential:Rejected": "Vom Aussteller abgelehnt.",
+	"credential:WrongIssuer": "Das Profil vertraut diesem Aussteller dafür nicht.", "credential:NeverDelivered": "Bewilligt, aber nie geliefert.", "credential:RenewalStuck": "Die Erneuerung kommt nicht voran.",
+
+	"problem:invalid":                  "Die Anfrage ist nicht gültig.",
+	"problem:unauthenticated":          "Die Anmeldung gilt hier nicht.",
+	"problem:forbidden":                "Dazu fehlt Ihnen die Berechtigung.",
+	"problem:not-found":                "Das gibt es nicht, oder Sie dürfen es nicht sehen.",
+	"problem:conflict":                 "Das geht im jetzigen Zustand nicht.",
+	"problem:already-exists":           "Das gibt es schon.",
+	"problem:managed-elsewhere":        "Das wird an anderer Stelle verwaltet.",
+	"problem:policy-denied":            "Eine Bedingung ist nicht erfüllt.",
+	"problem:not-ready":                "Das ist noch nicht bereit.",
+	"problem:inactive":                 "Der Konnektor nimmt noch nicht am Datenraum teil.",
+	"problem:identity-unavailable":     "Die Identität konnte gerade nicht geprüft werden.",
+	"problem:cell-not-connected":       "Die Zelle, in der der Konnektor läuft, antwortet nicht. Ihre Konnektoren arbeiten weiter.",
+	"problem:connector-failed":         "Der Konnektor hat mit einem Fehler geantwortet.",
+	"problem:counterparty-unreachable": "Der Konnektor des Partners ist nicht erreichbar.",
+	"problem:counterparty-refused":     "Der Partner hat die Anfrage abgelehnt.",
+	"problem:internal":                 "Bei uns ist etwas schiefgegangen.",
+
+	"next:invalid": "Angaben prüfen und noch einmal versuchen.", "next:unauthenticated": "Neu anmelden.",
+	"next:forbidden": "Jemanden mit der nötigen Rolle darum bitten.", "next:not-found": "Zurück zum Status und von dort weitergehen.",
+	"next:conflict": "Die Seite neu laden und den Zustand prüfen.", "next:not-ready": "Bitte gleich noch einmal versuchen.", "next:inactive": "Auf der Seite des Teilnehmers nachsehen, welche Aufnahmeprüfung fehlt.",
+	"next:identity-unavailable": "Bitte gleich noch einmal versuchen.", "next:cell-not-connected": "Bitte später noch einmal versuchen; bleibt es so, den Betreiber der Zelle fragen.",
+	"next:connector-failed": "Bitte noch einmal versuchen; bleibt es so, den Betreiber fragen.", "next:counterparty-unreachable": "Bitte später noch einmal versuchen.",
+	"next:counterparty-refused": "Den Partner fragen.", "next:internal": "Bitte gleich noch einmal versuchen.",
+	"next:policy-denied": "Die Prüfung unten nennt die Bedingung, den gesehenen Wert und was hilft.",
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kaphera/kaphera/cloud/api"
+	"github.com/kaphera/kaphera/cloud/status"
 	"github.com/kaphera/kaphera/connector/adminapi"
 )
 
@@ -37,9 +38,20 @@ func (s *console) participantPage(w http.ResponseWriter, r *http.Request, v view
 	return s.render(w, r, http.StatusOK, participantPage(v, p))
 }
 
+// named gives a view the names of the dataspace's participants.
+func (s *console) named(r *http.Request, v view) (view, error) {
+	all, err := s.Service.Partners(r.Context(), r.PathValue("participant"))
+	v.partners = all
+	return v, err
+}
+
 func (s *console) negotiationsPage(w http.ResponseWriter, r *http.Request, v view) error {
 	const shown = 100
 	participant := r.PathValue("participant")
+	v, err := s.named(r, v)
+	if err != nil {
+		return err
+	}
 	list, err := s.Service.Negotiations(r.Context(), participant, "", shown, "")
 	if err != nil {
 		return err
@@ -49,7 +61,7 @@ func (s *console) negotiationsPage(w http.ResponseWriter, r *http.Request, v vie
 
 func (s *console) catalogPage(w http.ResponseWriter, r *http.Request, v view) error {
 	participant, chosen := r.PathValue("participant"), r.FormValue("counterparty")
-	partners, err := s.Service.Partners(r.Context(), participant)
+	v, err := s.named(r, v)
 	if err != nil {
 		return err
 	}
@@ -61,7 +73,7 @@ func (s *console) catalogPage(w http.ResponseWriter, r *http.Request, v view) er
 		}
 		items = catalog.Items
 	}
-	return s.render(w, r, http.StatusOK, catalogPage(v, participant, partners, chosen, items))
+	return s.render(w, r, http.StatusOK, catalogPage(v, participant, chosen, items))
 }
 
 func (s *console) startNegotiation(w http.ResponseWriter, r *http.Request, _ view) error {
@@ -78,6 +90,10 @@ func (s *console) startNegotiation(w http.ResponseWriter, r *http.Request, _ vie
 
 func (s *console) negotiationPage(w http.ResponseWriter, r *http.Request, v view) error {
 	participant := r.PathValue("participant")
+	v, err := s.named(r, v)
+	if err != nil {
+		return err
+	}
 	n, err := s.Service.Negotiation(r.Context(), participant, r.PathValue("id"))
 	if err != nil {
 		return err
@@ -87,9 +103,13 @@ func (s *console) negotiationPage(w http.ResponseWriter, r *http.Request, v view
 
 // negotiationEvents sends the negotiation's fragment now and after every change, then "ended", at which the page stops listening.
 func (s *console) negotiationEvents(w http.ResponseWriter, r *http.Request, v view) error {
+	v, err := s.named(r, v)
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	events := api.EventWriter{W: w}
-	err := s.Service.WatchNegotiation(r.Context(), r.PathValue("participant"), r.PathValue("id"), func(n adminapi.Negotiation) error {
+	err = s.Service.WatchNegotiation(r.Context(), r.PathValue("participant"), r.PathValue("id"), func(n adminapi.Negotiation) error {
 		fragment, err := oneLine(r.Context(), v, n)
 		if err != nil {
 			return err
@@ -165,11 +185,38 @@ func verdict(allowed bool) string {
 	return "denied"
 }
 
-func sentence(c adminapi.Check) string {
-	if c.Sentence != "" {
-		return c.Sentence
+// words are what a check says in the page's language.
+func words(v view, c adminapi.Check) adminapi.CheckWords {
+	w := adminapi.CheckWords{Sentence: c.Sentence, Reason: c.Reason, Remedy: c.Remedy}
+	if v.lang == "de" && c.DE != nil {
+		w = *c.DE
 	}
-	return c.LeftOperand + " " + c.Operator + " " + string(c.RightOperand)
+	if w.Sentence == "" {
+		w.Sentence = c.LeftOperand + " " + c.Operator + " " + string(c.RightOperand)
+	}
+	return w
+}
+
+// telling is a reason in the page's language. Technical is the English message where the words stand for it.
+type telling struct{ words, technical string }
+
+// tell says a reason that has a code; English comes as it is.
+func tell(v view, code, english string) telling {
+	if v.lang != "de" || english == "" {
+		return telling{words: english}
+	}
+	if de, ok := german[code]; ok && de != english {
+		return telling{de, english}
+	}
+	return telling{words: english}
+}
+
+// tellHealth says a part of the status.
+func tellHealth(v view, h status.Health) telling {
+	if v.lang != "de" || h.DE == "" {
+		return telling{words: h.Reason}
+	}
+	return telling{h.DE, h.Reason}
 }
 
 // partyWord is the role of the party that was looked at; where a check has none, it is just a party.
@@ -187,11 +234,16 @@ func orNothing(v view, value string) string {
 	return value
 }
 
-func reasonOf(n adminapi.Negotiation) string {
-	if n.Reason == nil {
-		return n.Waiting
+func reasonOf(v view, n adminapi.Negotiation) telling {
+	switch {
+	case n.Reason != nil && n.Reason.By == "own":
+		return tell(v, "reason:"+n.Reason.Code, n.Reason.Message)
+	case n.Reason != nil:
+		return telling{words: v.lang.f("In the words of %s", v.party(n.Counterparty)) + ": " + n.Reason.Message}
+	case n.Waiting != "":
+		return telling{words: v.lang.f("Waits for %s", v.party(n.Counterparty))}
 	}
-	return n.Reason.Message
+	return telling{}
 }
 
 func titleOf(i api.CatalogItem) string {
@@ -201,6 +253,14 @@ func titleOf(i api.CatalogItem) string {
 		}
 	}
 	return i.AssetID
+}
+
+// sentences are what a contract demands, in the page's language.
+func sentences(v view, i api.CatalogItem) []string {
+	if v.lang == "de" && len(i.DE) > 0 {
+		return i.DE
+	}
+	return i.Sentences
 }
 
 // lower makes a class name of a state.

@@ -55,22 +55,21 @@ type Participant struct {
 type Health struct {
 	State  State  `json:"state" enum:"Healthy,Pending,Warning,Failed,Unknown"`
 	Reason string `json:"reason,omitempty"`
+	DE     string `json:"de,omitempty" doc:"The reason in German, without what only the cell's own messages say"`
 }
 
 // Credentials is the health of what a participant holds.
 type Credentials struct {
-	State  State                  `json:"state" enum:"Healthy,Pending,Warning,Failed,Unknown"`
-	Reason string                 `json:"reason,omitempty"`
-	Items  []edc.CredentialStatus `json:"items"`
+	Health
+	Items []edc.CredentialStatus `json:"items"`
 }
 
 // Contracts counts a participant's negotiations. A refusal is no illness while others succeed; its reason is told all the same.
 type Contracts struct {
-	State   State  `json:"state" enum:"Healthy,Pending,Warning,Failed,Unknown"`
-	Active  int32  `json:"active"`
-	Failed  int32  `json:"failed"`
-	Waiting int32  `json:"waiting"`
-	Reason  string `json:"reason,omitempty"`
+	Health
+	Active  int32 `json:"active"`
+	Failed  int32 `json:"failed"`
+	Waiting int32 `json:"waiting"`
 }
 
 // Assemble makes the table, ordered by participant.
@@ -104,89 +103,92 @@ func row(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) Participant 
 			out.OperatingParty = cell.Spec.OperatingParty
 		}
 	}
-	if unheard := unheard(p, cell, now); unheard != "" {
-		out.Connector = Health{Unknown, unheard}
-		out.Credentials.State, out.Credentials.Reason = Unknown, unheard
-		out.Contracts.State, out.Contracts.Reason = Unknown, unheard
+	if h, silent := unheard(p, cell, now); silent {
+		out.Connector, out.Credentials.Health, out.Contracts.Health = h, h, h
 		return out
 	}
 	out.Connector = connector(p)
-	h := credentials(p.Status.Credentials)
-	out.Credentials.State, out.Credentials.Reason = h.State, h.Reason
-	h = contracts(p.Status.Contracts)
-	out.Contracts.State, out.Contracts.Reason = h.State, h.Reason
+	out.Credentials.Health = credentials(p.Status.Credentials)
+	out.Contracts.Health = contracts(p.Status.Contracts)
 	return out
 }
 
-// unheard says why nothing current is known of the participant; empty when its cell reports.
-func unheard(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) string {
+// unheard says why nothing current is known of the participant; false when its cell reports.
+func unheard(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) (Health, bool) {
 	switch {
 	case cell == nil:
-		return fmt.Sprintf("cell %q does not exist: create it, or move the participant to one that does", p.Spec.Cell)
+		return Health{Unknown, fmt.Sprintf("cell %q does not exist: create it, or move the participant to one that does", p.Spec.Cell),
+			fmt.Sprintf("Die Zelle „%s“ gibt es nicht: sie anlegen oder den Teilnehmer in eine andere verlegen", p.Spec.Cell)}, true
 	case cell.Status.LastHeard == nil:
-		return fmt.Sprintf("cell %s has not connected yet", cell.Name)
+		return Health{Unknown, fmt.Sprintf("cell %s has not connected yet", cell.Name), fmt.Sprintf("Die Zelle %s hat sich noch nie gemeldet", cell.Name)}, true
 	case now.Sub(cell.Status.LastHeard.Time) > SilentAfter:
-		return fmt.Sprintf("cell %s was last heard %s: look at its agent and its way out to the platform",
-			cell.Name, cell.Status.LastHeard.UTC().Format(time.RFC3339))
+		at := cell.Status.LastHeard.UTC().Format(time.RFC3339)
+		return Health{Unknown, fmt.Sprintf("cell %s was last heard %s: look at its agent and its way out to the platform", cell.Name, at),
+			fmt.Sprintf("Die Zelle %s hat sich zuletzt am %s gemeldet: ihren Agenten und seinen Weg zur Plattform prüfen", cell.Name, at)}, true
 	}
-	return ""
+	return Health{}, false
 }
 
 func connector(p *cloudv1.Participant) Health {
 	active := meta.FindStatusCondition(p.Status.Conditions, cloudv1.ConditionActive)
 	if active != nil && active.Status == metav1.ConditionTrue {
 		if ready := meta.FindStatusCondition(p.Status.Conditions, cloudv1.ConditionReady); ready != nil && ready.Status == metav1.ConditionFalse {
-			return Health{Warning, ready.Message}
+			return Health{Warning, ready.Message, "Aktiv, aber nicht alles ist bereit"}
 		}
 		return Health{State: Healthy}
 	}
-	var failed, open []string
+	var failed, open, failedChecks, openChecks []string
 	for _, c := range p.Status.Checks {
 		switch c.State {
 		case "Failed":
 			failed = append(failed, nonEmpty(c.Reason, "onboarding check "+c.Name+" failed"))
+			failedChecks = append(failedChecks, c.Name)
 		case "Pending":
 			open = append(open, nonEmpty(c.Reason, "onboarding check "+c.Name+" is under way"))
+			openChecks = append(openChecks, c.Name)
 		}
 	}
 	switch {
 	case len(failed) > 0:
-		return Health{Failed, "not active: " + strings.Join(failed, "; ")}
+		return Health{Failed, "not active: " + strings.Join(failed, "; "), "Nicht aktiv; nicht bestandene Aufnahmeprüfungen: " + strings.Join(failedChecks, ", ")}
 	case len(open) > 0:
-		return Health{Pending, "not active yet: " + strings.Join(open, "; ")}
+		return Health{Pending, "not active yet: " + strings.Join(open, "; "), "Noch nicht aktiv; laufende Aufnahmeprüfungen: " + strings.Join(openChecks, ", ")}
 	case active != nil && active.Message != "":
-		return Health{Pending, active.Message}
+		return Health{Pending, active.Message, settingUpDE}
 	}
-	return Health{Pending, "the connector is being set up"}
+	return Health{Pending, "the connector is being set up", settingUpDE}
 }
+
+const settingUpDE = "Der Konnektor wird eingerichtet"
 
 // What each credential state means for a participant's health. States that are not listed are failures.
 var credentialStates = map[string]struct {
-	state State
-	words string
+	state     State
+	words, de string
 }{
-	"Valid":     {Healthy, ""},
-	"Requested": {Pending, "was requested and has not arrived yet"},
-	"Expiring":  {Warning, "expires soon"},
-	"Expired":   {Failed, "has expired"}, "Revoked": {Failed, "was revoked by its issuer"}, "Suspended": {Failed, "is suspended by its issuer"},
-	"WrongIssuer":    {Failed, "comes from an issuer that the profile does not trust for it"},
-	"NeverDelivered": {Failed, "was granted but never delivered"},
-	"Rejected":       {Failed, "was refused by its issuer"},
-	"RenewalStuck":   {Failed, "is stuck in renewal"},
+	"Valid":     {Healthy, "", ""},
+	"Requested": {Pending, "was requested and has not arrived yet", "ist beantragt und noch nicht da"},
+	"Expiring":  {Warning, "expires soon", "läuft bald ab"},
+	"Expired":   {Failed, "has expired", "ist abgelaufen"}, "Revoked": {Failed, "was revoked by its issuer", "wurde vom Aussteller widerrufen"},
+	"Suspended":      {Failed, "is suspended by its issuer", "ist vom Aussteller ausgesetzt"},
+	"WrongIssuer":    {Failed, "comes from an issuer that the profile does not trust for it", "stammt von einem Aussteller, dem das Profil dafür nicht vertraut"},
+	"NeverDelivered": {Failed, "was granted but never delivered", "wurde bewilligt, aber nie geliefert"},
+	"Rejected":       {Failed, "was refused by its issuer", "wurde vom Aussteller abgelehnt"},
+	"RenewalStuck":   {Failed, "is stuck in renewal", "hängt in der Erneuerung"},
 }
 
 var severity = []State{Healthy, Pending, Warning, Failed}
 
 func credentials(items []edc.CredentialStatus) Health {
 	if len(items) == 0 {
-		return Health{Pending, "no credential has been requested yet"}
+		return Health{Pending, "no credential has been requested yet", "Noch ist kein Nachweis beantragt"}
 	}
 	h := Health{State: Healthy}
-	var reasons []string
+	var reasons, inGerman []string
 	for _, c := range items {
 		known, ok := credentialStates[c.State]
 		if !ok {
-			known.state, known.words = Failed, "is in state "+c.State
+			known.state, known.words, known.de = Failed, "is in state "+c.State, "ist im Zustand "+c.State
 		}
 		if known.state == Healthy {
 			continue
@@ -194,35 +196,44 @@ func credentials(items []edc.CredentialStatus) Health {
 		if slices.Index(severity, known.state) > slices.Index(severity, h.State) {
 			h.State = known.state
 		}
-		words := known.words
+		when := ""
 		if c.ExpiresAt != nil && (c.State == "Expiring" || c.State == "Expired") {
-			words += " (" + c.ExpiresAt.UTC().Format(time.DateOnly) + ")"
+			when = " (" + c.ExpiresAt.UTC().Format(time.DateOnly) + ")"
 		}
+		detail := ""
 		if c.Detail != "" {
-			words += ": " + c.Detail
+			detail = ": " + c.Detail
 		}
-		reasons = append(reasons, c.Type+" "+words)
+		reasons = append(reasons, c.Type+" "+known.words+when+detail)
+		inGerman = append(inGerman, c.Type+" "+known.de+when)
 	}
-	h.Reason = strings.Join(reasons, "; ")
+	h.Reason, h.DE = strings.Join(reasons, "; "), strings.Join(inGerman, "; ")
 	return h
 }
 
 func contracts(c *edc.ContractStatus) Health {
 	switch {
 	case c == nil:
-		return Health{Pending, "no counts reported yet"}
+		return Health{Pending, "no counts reported yet", "Noch sind keine Zahlen gemeldet"}
 	case c.Failed > 0 && c.Active == 0:
-		return Health{Warning, lastFailure(c)}
+		return Health{Warning, lastFailure(c), failedDE(c)}
 	case c.Waiting > 0:
-		return Health{Pending, fmt.Sprintf("%d under way", c.Waiting)}
+		return Health{Pending, fmt.Sprintf("%d under way", c.Waiting), fmt.Sprintf("%d laufend", c.Waiting)}
 	case c.Failed > 0:
-		return Health{Healthy, "the last that failed: " + lastFailure(c)}
+		return Health{Healthy, "the last that failed: " + lastFailure(c), failedDE(c)}
 	}
 	return Health{State: Healthy}
 }
 
 func lastFailure(c *edc.ContractStatus) string {
 	return nonEmpty(c.LastFailure, fmt.Sprintf("%d negotiations ended without an agreement", c.Failed))
+}
+
+func failedDE(c *edc.ContractStatus) string {
+	if c.Failed == 1 {
+		return "Eine Verhandlung endete ohne Vereinbarung"
+	}
+	return fmt.Sprintf("%d Verhandlungen endeten ohne Vereinbarung", c.Failed)
 }
 
 func timeOf(t *metav1.Time) *time.Time {

@@ -93,8 +93,8 @@ func TestASilentCellMakesEverythingUnknown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Assemble([]cloudv1.Participant{healthy()}, c.cells, now).Participants[0]
-			for _, h := range []Health{got.Connector, {got.Credentials.State, got.Credentials.Reason}, {got.Contracts.State, got.Contracts.Reason}} {
-				if h.State != Unknown || !strings.HasPrefix(h.Reason, c.reason) {
+			for _, h := range []Health{got.Connector, got.Credentials.Health, got.Contracts.Health} {
+				if h.State != Unknown || !strings.HasPrefix(h.Reason, c.reason) || h.DE == "" {
 					t.Errorf("got %+v, want Unknown: %s", h, c.reason)
 				}
 			}
