@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ type app struct {
 	env     func(string) string
 	home    string // folder of the configuration
 	now     func() time.Time
+	zone    *time.Location // of times shown in tables
 	newID   func() string
 	version string
 	// wait before the n-th retry of a call; nil takes the client's.
@@ -32,7 +34,8 @@ type app struct {
 	// poll is how often something that is under way is asked for.
 	poll time.Duration
 
-	output  string // table, json, yaml
+	output  string            // table, wide, json, yaml
+	names   map[string]string // of participants, by DID
 	context string
 	api     string
 	caFile  string
@@ -45,7 +48,7 @@ func Main(ctx context.Context, args []string, version string) int {
 		home = ".config"
 	}
 	a := &app{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, home: home + "/kaphera", now: time.Now, newID: newID, version: version, poll: 500 * time.Millisecond,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, home: home + "/kaphera", now: time.Now, zone: time.Local, newID: newID, version: version, poll: 500 * time.Millisecond,
 		tty: isatty.IsTerminal(os.Stdout.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	}
 	return a.run(ctx, args)
@@ -84,19 +87,19 @@ func (a *app) root() *cobra.Command {
 		Use: "kaphera", Short: "Run industrial dataspaces", Version: a.version, SilenceErrors: true, SilenceUsage: true,
 		Long: "kaphera shows and drives a Kaphera platform: participants and where they run, offers, negotiations, transfers.\nLog in first: kaphera login --api https://api.<domain>",
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if a.output != "table" && a.output != "json" && a.output != "yaml" {
-				return usage("output %q is not one of table, json, yaml", a.output)
+			if !slices.Contains([]string{"table", "wide", "json", "yaml"}, a.output) {
+				return usage("output %q is not one of table, wide, json, yaml", a.output)
 			}
 			return nil
 		},
 	}
 	f := root.PersistentFlags()
-	f.StringVarP(&a.output, "output", "o", "table", "output format: table, json or yaml")
+	f.StringVarP(&a.output, "output", "o", "table", "output format: table, wide (DIDs instead of names), json or yaml")
 	f.StringVar(&a.context, "context", "", "log-in to use (default: the one of the last kaphera login)")
 	f.StringVar(&a.api, "api", "", "address of the Cloud API (default: KAPHERA_API, then the context's)")
 	f.StringVar(&a.caFile, "ca-file", "", "PEM file of the authorities to trust (default: KAPHERA_CA_FILE, then the context's)")
 	root.AddCommand(a.loginCommand(), a.logoutCommand(), a.statusCommand(), a.getCommand(), a.describeCommand(), a.negotiateCommand(),
-		a.transferCommand(), a.offerCommand(), a.assetCommand(), a.demoCommand(),
+		a.transferCommand(), a.terminateCommand(), a.offerCommand(), a.assetCommand(), a.secretCommand(), a.demoCommand(),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp})
 	return root
 }

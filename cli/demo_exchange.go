@@ -25,6 +25,9 @@ func (d *demo) exchange(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.learnNames(ctx, d.c, d.supplier); err != nil {
+		return err
+	}
 	if err := d.next(ctx, "%s puts a carbon footprint into its own backend", d.supplier); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 func (a *app) describeCommand() *cobra.Command {
 	var participant string
 	cmd := &cobra.Command{
-		Use: "describe KIND NAME", Short: "Show one thing with everything that is known about it, in words", Args: cobra.ExactArgs(2), ValidArgs: nounNames(),
+		Use: "describe KIND NAME", Short: "Show one thing with everything that is known about it, in words", Args: cobra.ExactArgs(2), ValidArgs: a.nounNames(),
 		Example: "  kaphera describe participant supplier\n  kaphera describe negotiation ID --participant oem",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.describe(cmd.Context(), participant, args) },
 	}
@@ -26,7 +26,7 @@ func (a *app) describeCommand() *cobra.Command {
 }
 
 func (a *app) describe(ctx context.Context, participant string, args []string) error {
-	n, c, err := a.nounAndClient(args[0], participant)
+	n, c, err := a.nounAndClient(ctx, args[0], participant)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (a *app) describeObject(v any) error {
 		fprintf(a.out, "\n%s\n", s.bold("What was observed:"))
 	}
 	for _, c := range o.Status.Conditions {
-		fprintf(a.out, "  %s=%s (%s) %s\n", c.Type, s.state(c.Status), c.Reason, c.Message)
+		fprintf(a.out, "  %s%s %s  %s\n", s.state(c.Status), strings.Repeat(" ", max(0, len("Unknown")-len(c.Status))), c.Type, first(c.Message, c.Reason))
 	}
 	return nil
 }

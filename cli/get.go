@@ -14,8 +14,8 @@ import (
 func (a *app) getCommand() *cobra.Command {
 	var participant string
 	cmd := &cobra.Command{
-		Use: "get KIND [NAME]", Short: "List things, or show one in a line", Args: cobra.RangeArgs(1, 2), ValidArgs: nounNames(),
-		Long:    "Kinds: " + strings.Join(nounNames(), ", ") + ".\nWhat belongs to a connector (assets, offers, negotiations, agreements, transfers) needs --participant.",
+		Use: "get KIND [NAME]", Short: "List things, or show one in a line", Args: cobra.RangeArgs(1, 2), ValidArgs: a.nounNames(),
+		Long:    "Kinds: " + strings.Join(a.nounNames(), ", ") + ".\nWhat belongs to a connector (assets, offers, negotiations, agreements, transfers) needs --participant.",
 		Example: "  kaphera get participants\n  kaphera get negotiations --participant oem\n  kaphera get use-cases -o yaml",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), participant, args) },
 	}
@@ -24,7 +24,7 @@ func (a *app) getCommand() *cobra.Command {
 }
 
 func (a *app) get(ctx context.Context, participant string, args []string) error {
-	n, c, err := a.nounAndClient(args[0], participant)
+	n, c, err := a.nounAndClient(ctx, args[0], participant)
 	if err != nil {
 		return err
 	}
@@ -61,8 +61,9 @@ func (a *app) get(ctx context.Context, participant string, args []string) error 
 	return nil
 }
 
-func (a *app) nounAndClient(word, participant string) (noun, *client.API, error) {
-	n, err := findNoun(word)
+// nounAndClient finds the kind, a client, and, where parties are shown, their names.
+func (a *app) nounAndClient(ctx context.Context, word, participant string) (noun, *client.API, error) {
+	n, err := a.findNoun(word)
 	if err != nil {
 		return n, nil, err
 	}
@@ -73,5 +74,8 @@ func (a *app) nounAndClient(word, participant string) (noun, *client.API, error)
 		return n, nil, usage("%s belong to no connector: leave --participant out", n.name)
 	}
 	c, err := a.client()
+	if err == nil && n.named {
+		err = a.learnNames(ctx, c, participant)
+	}
 	return n, c, err
 }

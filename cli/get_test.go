@@ -43,6 +43,9 @@ func TestGetAndDescribe(t *testing.T) {
 	b.golden("get-one-yaml", b.run("get", "participant", "supplier", "-o", "yaml"))
 	b.golden("get-none", b.run("get", "use-cases"))
 	b.golden("get-negotiations", b.run("get", "negotiations", "--participant", "oem"))
+	if r := b.run("get", "negotiations", "-p", "oem", "-o", "wide"); !strings.Contains(r.out, supplierDID) {
+		t.Errorf("wide, without the DID: %s", r.out)
+	}
 	b.golden("describe-participant", b.run("describe", "participant", "supplier"))
 	b.golden("describe-negotiation", b.run("describe", "negotiation", "n1", "-p", "oem"))
 	b.tty = true
@@ -51,7 +54,7 @@ func TestGetAndDescribe(t *testing.T) {
 
 func TestEveryKindIsListedAndRead(t *testing.T) {
 	b := setup(t)
-	for _, n := range nouns() {
+	for _, n := range (&app{}).nouns() {
 		path, flags := "/api/v1/"+n.name, []string{}
 		if n.ofParty {
 			path, flags = "/api/v1/participants/oem/"+n.name, []string{"-p", "oem"}
@@ -124,4 +127,58 @@ func TestOffersAndAssets(t *testing.T) {
 		problem(w, client.Problem{Status: 403, Code: "policy-denied", Title: "Forbidden", Detail: "the attestation is 13 months old", Trace: trace("2025-09-01T00:00:00Z", false)})
 	})
 	b.golden("offer-refused", b.run("offer", "create", "supplier", "--asset", "pcf", "--use-case", "carbon-footprint"))
+}
+
+func TestEndingAProcessTellsTheReason(t *testing.T) {
+	b := setup(t)
+	for _, what := range []string{"negotiation", "transfer"} {
+		call := "POST /api/v1/participants/oem/" + what + "s/x1/terminate"
+		b.on(call, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+		r := b.run("terminate", what, "x1", "-p", "oem", "--reason", "ordered by mistake")
+		if got := b.called(call); r.code != ExitOK || len(got) != 1 || !strings.Contains(got[0], `{"reason":"ordered by mistake"}`) {
+			t.Errorf("%s: %d %s %v", what, r.code, r.err, got)
+		}
+		b.on(call, func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, http.StatusConflict, "conflict", "it has ended")
+		})
+		if r := b.run("terminate", what, "x1", "-p", "oem", "--reason", "again"); r.code != ExitFailed || !strings.Contains(r.err, "it has ended") {
+			t.Errorf("%s that has ended: %d %s", what, r.code, r.err)
+		}
+		if r := b.run("terminate", what, "x1", "-p", "oem"); r.code != ExitUsage {
+			t.Errorf("%s without a reason: %d %s", what, r.code, r.err)
+		}
+	}
+}
+
+func TestASecretIsStoredAndNeverShown(t *testing.T) {
+	b := setup(t)
+	const call = "PUT /api/v1/participants/supplier/secrets/key"
+	b.answer(call, nil)
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte("from a file\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		input string
+		args  []string
+		want  string
+	}{"standard input": {"s3cret\n", nil, "s3cret"}, "a file": {"", []string{"--from-file", file}, "from a file"}} {
+		b.input = c.input
+		r := b.run(append([]string{"secret", "put", "supplier", "key"}, c.args...)...)
+		got := b.called(call)
+		if r.code != ExitOK || !strings.HasSuffix(got[len(got)-1], `{"value":"`+c.want+`"}`) {
+			t.Errorf("%s: %d %s %v", name, r.code, r.err, got)
+		}
+		if strings.Contains(r.out+r.err, c.want) {
+			t.Errorf("%s: it is shown: %s%s", name, r.out, r.err)
+		}
+	}
+	for name, input := range map[string]string{"nothing": "\n", "too much": strings.Repeat("x", secretLimit+1)} {
+		if b.input = input; b.run("secret", "put", "supplier", "key").code != ExitUsage {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+	if r := b.run("secret", "put", "supplier", "key", "--from-file", "/absent"); r.code != ExitUsage || !strings.Contains(r.err, "/absent") {
+		t.Errorf("no such file: %d %s", r.code, r.err)
+	}
 }

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,10 +72,13 @@ func (a *app) negotiate(ctx context.Context, c *client.API, o negotiateOptions) 
 	}
 	watching, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	if err := a.learnNames(ctx, c, o.participant); err != nil {
+		return client.Negotiation{}, err
+	}
 	n, err := a.follow(watching, c, o.participant, started.JSON201.ID)
 	if watching.Err() != nil && ctx.Err() == nil {
 		return n, fail(ExitFailed, "kaphera describe negotiation "+started.JSON201.ID+" --participant "+o.participant,
-			"the negotiation is still under way after %s, in state %s%s", o.timeout, n.State, waiting(n))
+			"the negotiation is still under way after %s, in state %s%s", o.timeout, n.State, prefixed("; it waits for ", a.waiting(n)))
 	}
 	if err != nil {
 		return n, err
@@ -82,16 +86,24 @@ func (a *app) negotiate(ctx context.Context, c *client.API, o negotiateOptions) 
 	return n, outcome(n, o.participant)
 }
 
-func waiting(n client.Negotiation) string {
-	if n.Waiting == "" {
+// waiting says what a negotiation waits for, and when the next attempt is made.
+func (a *app) waiting(n client.Negotiation) string {
+	if n.Waiting == "" || n.Retry.Next.IsZero() {
+		return n.Waiting
+	}
+	return fmt.Sprintf("%s (%d attempts so far; the next at %s)", strings.ReplaceAll(n.Waiting, n.Counterparty, a.party(n.Counterparty)), n.Retry.Attempts, n.Retry.Next.In(a.zone).Format("15:04:05 MST"))
+}
+
+func prefixed(prefix, text string) string {
+	if text == "" {
 		return ""
 	}
-	return "; it waits for " + n.Waiting
+	return prefix + text
 }
 
 // say prints a line for people; scripts that asked for JSON or YAML get none.
 func (a *app) say(format string, args ...any) {
-	if a.output == "table" {
+	if a.output == "table" || a.output == "wide" {
 		fprintf(a.out, format+"\n", args...)
 	}
 }
@@ -127,10 +139,10 @@ func findOffer(ctx context.Context, c *client.API, o negotiateOptions) (client.C
 // follow prints a negotiation's steps, and the checks that they rested on, as they happen.
 func (a *app) follow(ctx context.Context, c *client.API, participant, id string) (client.Negotiation, error) {
 	var last client.Negotiation
-	events, traces := 0, 0
+	events, traces, attempts := 0, 0, int64(0)
 	err := c.WatchNegotiation(ctx, participant, id, func(n client.Negotiation) error {
 		last = n
-		if a.output != "table" {
+		if a.output == "json" || a.output == "yaml" {
 			return nil
 		}
 		for ; events < len(n.History); events++ {
@@ -142,6 +154,10 @@ func (a *app) follow(ctx context.Context, c *client.API, participant, id string)
 		for ; traces < len(n.Traces); traces++ {
 			a.printTrace(a.out, n.Traces[traces])
 		}
+		if n.Retry.Attempts > attempts {
+			fprintln(a.out, a.style(a.out).faint("    waits for "+a.waiting(n)))
+		}
+		attempts = n.Retry.Attempts
 		return nil
 	})
 	return last, err

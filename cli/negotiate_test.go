@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kaphera/kaphera/client"
 )
@@ -69,6 +70,15 @@ func TestNegotiationsThatGoOtherwise(t *testing.T) {
 				<-r.Context().Done()
 			})
 		}, []string{"--timeout", "50ms"}, ExitFailed, "still under way after 50ms, in state REQUESTED"},
+		"the partner is away meanwhile": {func(b *bundle) {
+			n := negotiation("REQUESTED")
+			n.Waiting, n.Retry = supplierDID+" to be reachable: it answered 503", client.Retry{Attempts: 3, Error: "it answered 503", Next: noon.Add(time.Minute)}
+			b.on("GET /api/v1/participants/oem/negotiations/n1/events", func(w http.ResponseWriter, r *http.Request) {
+				events(n)(w, r)
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+			})
+		}, []string{"--timeout", "50ms"}, ExitFailed, "it waits for supplier to be reachable: it answered 503 (3 attempts so far; the next at 14:01:00 CEST)"},
 		"the stream breaks": {func(b *bundle) {
 			b.on("GET /api/v1/participants/oem/negotiations/n1/events", events(negotiation("REQUESTED")))
 		}, nil, ExitUnreachable,

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kaphera/kaphera/client"
@@ -16,6 +17,7 @@ type noun struct {
 	aliases  []string // further spellings
 	columns  []string
 	ofParty  bool // belongs to a participant: needs --participant
+	named    bool // shows parties, by name where they have one here
 	list     func(ctx context.Context, c *client.API, participant string) ([]item, error)
 	get      func(ctx context.Context, c *client.API, participant, name string) (item, error)
 	describe func(a *app, v any) // beyond the generic form; may be nil
@@ -71,39 +73,32 @@ func ready(conditions []client.Condition) string {
 	return "Unknown"
 }
 
-func nouns() []noun {
-	return []noun{participantNoun(), cellNoun(), organizationNoun(), profileNoun(), useCaseNoun(), platformNoun(),
-		assetNoun(), offerNoun(), negotiationNoun(), agreementNoun(), transferNoun()}
+func (a *app) nouns() []noun {
+	return []noun{a.participantNoun(), a.cellNoun(), a.organizationNoun(), a.profileNoun(), a.useCaseNoun(), a.platformNoun(),
+		a.assetNoun(), a.offerNoun(), a.negotiationNoun(), a.agreementNoun(), a.transferNoun()}
 }
 
-func findNoun(word string) (noun, error) {
+func (a *app) findNoun(word string) (noun, error) {
 	word = strings.ToLower(word)
-	var known []string
-	for _, n := range nouns() {
-		if word == n.name {
+	for _, n := range a.nouns() {
+		if word == n.name || slices.Contains(n.aliases, word) {
 			return n, nil
 		}
-		for _, alias := range n.aliases {
-			if word == alias {
-				return n, nil
-			}
-		}
-		known = append(known, n.name)
 	}
-	return noun{}, usage("%q is not a kind of thing: use one of %s", word, strings.Join(known, ", "))
+	return noun{}, usage("%q is not a kind of thing: use one of %s", word, strings.Join(a.nounNames(), ", "))
 }
 
-func nounNames() []string {
+func (a *app) nounNames() []string {
 	var out []string
-	for _, n := range nouns() {
+	for _, n := range a.nouns() {
 		out = append(out, n.name)
 	}
 	return out
 }
 
-func cellNoun() noun {
+func (a *app) cellNoun() noun {
 	cells := func(c client.Cell) []string {
-		return []string{c.Name, c.Spec.Type, c.Spec.Hostname, c.Spec.OperatingParty, ready(c.Status.Conditions), when(c.Status.LastHeard)}
+		return []string{c.Name, c.Spec.Type, c.Spec.Hostname, c.Spec.OperatingParty, ready(c.Status.Conditions), a.when(c.Status.LastHeard)}
 	}
 	return noun{
 		name: "cells", aliases: []string{"cell"}, columns: []string{"NAME", "TYPE", "HOST", "OPERATED BY", "READY", "LAST HEARD"},
@@ -127,7 +122,7 @@ func cellNoun() noun {
 	}
 }
 
-func organizationNoun() noun {
+func (a *app) organizationNoun() noun {
 	cells := func(o client.Organization) []string {
 		return []string{o.Name, o.Spec.DisplayName, orDash(o.Spec.ContactEmail), o.ManagedBy}
 	}
@@ -153,7 +148,7 @@ func organizationNoun() noun {
 	}
 }
 
-func profileNoun() noun {
+func (a *app) profileNoun() noun {
 	cells := func(p client.DataspaceProfile) []string {
 		return []string{p.Name, p.Spec.Protocol, strings.Join(p.Spec.RequiredCredentials, ","), fmt.Sprint(len(p.Spec.Operands)), ready(p.Status.Conditions), p.ManagedBy}
 	}
@@ -179,7 +174,7 @@ func profileNoun() noun {
 	}
 }
 
-func useCaseNoun() noun {
+func (a *app) useCaseNoun() noun {
 	cells := func(u client.UseCase) []string {
 		return []string{u.Name, u.Spec.Title, u.Spec.Profile, ready(u.Status.Conditions), u.ManagedBy}
 	}
@@ -205,7 +200,7 @@ func useCaseNoun() noun {
 	}
 }
 
-func platformNoun() noun {
+func (a *app) platformNoun() noun {
 	cells := func(p client.Platform) []string {
 		return []string{p.Name, p.Spec.Domain, ready(p.Status.Conditions), orDash(p.Status.ConsoleURL)}
 	}
@@ -228,7 +223,7 @@ func platformNoun() noun {
 	}
 }
 
-func participantNoun() noun {
+func (a *app) participantNoun() noun {
 	cells := func(p client.Participant) []string {
 		return []string{p.Name, p.Spec.Organization, p.Spec.Cell, ready(p.Status.Conditions), orDash(p.Status.DID), p.ManagedBy}
 	}

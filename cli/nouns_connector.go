@@ -9,7 +9,7 @@ import (
 	"github.com/kaphera/kaphera/client"
 )
 
-func assetNoun() noun {
+func (a *app) assetNoun() noun {
 	cells := func(v client.Asset) []string { return []string{v.ID, title(v.Properties), v.DataAddress["type"]} }
 	return noun{
 		name: "assets", aliases: []string{"asset"}, columns: []string{"ID", "TITLE", "SOURCE"}, ofParty: true,
@@ -39,12 +39,12 @@ func title(properties map[string]any) string {
 	return "-"
 }
 
-func offerNoun() noun {
+func (a *app) offerNoun() noun {
 	cells := func(v client.Offer) []string {
 		return []string{v.ID, strings.Join(v.Assets, ","), orDash(v.UseCase), orDash(v.State)}
 	}
 	return noun{
-		name: "offers", aliases: []string{"offer"}, columns: []string{"ID", "ASSETS", "USE CASE", "STATE"}, ofParty: true,
+		name: "offers", aliases: []string{"offer"}, columns: []string{"ID", "ASSETS", "USE CASE", "STATE"}, ofParty: true, named: true,
 		list: func(ctx context.Context, c *client.API, p string) ([]item, error) {
 			r, err := c.ListOffersWithResponse(ctx, p)
 			if err != nil {
@@ -67,12 +67,12 @@ func offerNoun() noun {
 	}
 }
 
-func negotiationNoun() noun {
+func (a *app) negotiationNoun() noun {
 	cells := func(v client.Negotiation) []string {
-		return []string{v.ID, v.State, v.Role, v.AssetID, v.Counterparty, orDash(v.AgreementID), when(v.CreatedAt)}
+		return []string{v.ID, v.State, v.Role, v.AssetID, a.party(v.Counterparty), orDash(v.AgreementID), a.when(v.CreatedAt)}
 	}
 	return noun{
-		name: "negotiations", aliases: []string{"negotiation"}, columns: []string{"ID", "STATE", "ROLE", "ASSET", "COUNTERPARTY", "AGREEMENT", "BEGAN"}, ofParty: true,
+		name: "negotiations", aliases: []string{"negotiation"}, columns: []string{"ID", "STATE", "ROLE", "ASSET", "COUNTERPARTY", "AGREEMENT", "BEGAN"}, ofParty: true, named: true,
 		list: func(ctx context.Context, c *client.API, p string) ([]item, error) {
 			all, err := pages(func(before string) ([]client.Negotiation, string, error) {
 				r, err := c.ListNegotiationsWithResponse(ctx, p, &client.ListNegotiationsParams{Before: before, Limit: pageSize})
@@ -95,12 +95,15 @@ func negotiationNoun() noun {
 			if !ok {
 				return
 			}
+			if n.Waiting != "" {
+				fprintf(a.out, "\nIt waits for %s\n", a.waiting(n))
+			}
 			fprintln(a.out, "\nSteps:")
 			for _, e := range n.History {
 				a.printEvent(e)
 			}
 			if n.Reason.Message != "" {
-				by := "the counterparty"
+				by := a.party(n.Counterparty)
 				if n.Reason.By == "own" {
 					by = "the own connector"
 				}
@@ -116,12 +119,12 @@ func negotiationNoun() noun {
 	}
 }
 
-func agreementNoun() noun {
+func (a *app) agreementNoun() noun {
 	cells := func(v client.Agreement) []string {
-		return []string{v.ID, v.AssetID, v.Provider, v.Consumer, when(v.SignedAt)}
+		return []string{v.ID, v.AssetID, a.party(v.Provider), a.party(v.Consumer), a.when(v.SignedAt)}
 	}
 	return noun{
-		name: "agreements", aliases: []string{"agreement"}, columns: []string{"ID", "ASSET", "PROVIDER", "CONSUMER", "SIGNED"}, ofParty: true,
+		name: "agreements", aliases: []string{"agreement"}, columns: []string{"ID", "ASSET", "PROVIDER", "CONSUMER", "SIGNED"}, ofParty: true, named: true,
 		list: func(ctx context.Context, c *client.API, p string) ([]item, error) {
 			r, err := c.ListAgreementsWithResponse(ctx, p)
 			if err != nil {
@@ -139,12 +142,12 @@ func agreementNoun() noun {
 	}
 }
 
-func transferNoun() noun {
+func (a *app) transferNoun() noun {
 	cells := func(v client.Transfer) []string {
-		return []string{v.ID, v.State, v.Role, v.AssetID, v.AgreementID, when(v.CreatedAt)}
+		return []string{v.ID, v.State, v.Role, v.AssetID, a.party(v.Counterparty), v.AgreementID, a.when(v.CreatedAt)}
 	}
 	return noun{
-		name: "transfers", aliases: []string{"transfer"}, columns: []string{"ID", "STATE", "ROLE", "ASSET", "AGREEMENT", "BEGAN"}, ofParty: true,
+		name: "transfers", aliases: []string{"transfer"}, columns: []string{"ID", "STATE", "ROLE", "ASSET", "COUNTERPARTY", "AGREEMENT", "BEGAN"}, ofParty: true, named: true,
 		list: func(ctx context.Context, c *client.API, p string) ([]item, error) {
 			r, err := c.ListTransfersWithResponse(ctx, p)
 			if err != nil {

@@ -21,6 +21,9 @@ func (a *app) offerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := a.learnNames(cmd.Context(), c, args[0]); err != nil {
+				return err
+			}
 			created, err := createOffer(cmd.Context(), c, args[0], o)
 			if err != nil {
 				return err

@@ -129,7 +129,7 @@ func indent(text, by string) string { return by + strings.ReplaceAll(text, "\n",
 
 // structured prints v as JSON or YAML when that was asked for, and says whether it did.
 func (a *app) structured(v any) (bool, error) {
-	if a.output == "table" {
+	if a.output != "json" && a.output != "yaml" {
 		return false, nil
 	}
 	raw, err := json.MarshalIndent(v, "", "  ")
@@ -148,11 +148,12 @@ func fprintf(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, fo
 func fprintln(w io.Writer, args ...any)               { _, _ = fmt.Fprintln(w, args...) }
 func fprint(w io.Writer, args ...any)                 { _, _ = fmt.Fprint(w, args...) }
 
-func when(t time.Time) string {
+// when is a time in the reader's zone, which is named.
+func (a *app) when(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.UTC().Format("2006-01-02 15:04:05")
+	return t.In(a.zone).Format("2006-01-02 15:04:05 MST")
 }
 
 func orDash(s string) string {

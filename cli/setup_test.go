@@ -51,6 +51,10 @@ func setup(t *testing.T) *bundle {
 	b.answer("GET /realm/.well-known/openid-configuration", map[string]string{
 		"issuer": b.server.URL + "/realm", "token_endpoint": b.server.URL + "/realm/token", "device_authorization_endpoint": b.server.URL + "/realm/device", "revocation_endpoint": b.server.URL + "/realm/revoke",
 	})
+	partners := client.PartnerList{Items: []client.Partner{{Name: "oem", Organization: "Rheintal Motoren AG", DID: oemDID}, {Name: "supplier", Organization: "Brandt Guss GmbH", DID: supplierDID}}}
+	for _, p := range partners.Items {
+		b.answer("GET /api/v1/participants/"+p.Name+"/partners", partners)
+	}
 	b.answer("POST /realm/token", map[string]any{"access_token": "a-token", "token_type": "Bearer", "expires_in": 300})
 	return b
 }
@@ -129,7 +133,7 @@ func (b *bundle) run(args ...string) result {
 	b.Helper()
 	var out, errOut bytes.Buffer
 	a := &app{
-		in: strings.NewReader(b.input), out: &out, err: &errOut, tty: b.tty, env: func(k string) string { return b.env[k] }, home: b.home, now: func() time.Time { return b.now },
+		in: strings.NewReader(b.input), out: &out, err: &errOut, tty: b.tty, env: func(k string) string { return b.env[k] }, home: b.home, now: func() time.Time { return b.now }, zone: time.FixedZone("CEST", 2*60*60),
 		newID: func() string { return "id-1" }, version: "test", wait: func(int) time.Duration { return 0 }, poll: time.Millisecond,
 	}
 	code := a.run(b.Context(), args)

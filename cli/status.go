@@ -70,5 +70,5 @@ func (a *app) ago(t time.Time) string {
 	case d < time.Hour:
 		return fmt.Sprintf("%dm ago", int(d.Minutes()))
 	}
-	return when(t)
+	return a.when(t)
 }

@@ -84,7 +84,7 @@ func (a *app) transfer(ctx context.Context, c *client.API, o transferOptions) (c
 	t, events := *started.JSON201, 0
 	for {
 		for ; events < len(t.History); events++ {
-			if a.output == "table" && !o.fetch {
+			if (a.output == "table" || a.output == "wide") && !o.fetch {
 				a.printEvent(t.History[events])
 			}
 		}

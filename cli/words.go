@@ -40,7 +40,7 @@ func stateWords(state string) string {
 // printEvent prints one step of a negotiation or a transfer.
 func (a *app) printEvent(e client.Event) {
 	s := a.style(a.out)
-	line := fmt.Sprintf("%s  %s", s.faint(e.At.UTC().Format("15:04:05.000")), s.state(e.State))
+	line := fmt.Sprintf("%s  %s", s.faint(e.At.In(a.zone).Format("15:04:05.000 MST")), s.state(e.State))
 	if words := first(e.Detail, stateWords(e.State)); words != "" {
 		line += strings.Repeat(" ", max(1, 12-len(e.State))) + words
 	}
@@ -56,7 +56,7 @@ func (a *app) printTrace(w io.Writer, t client.Trace) {
 		head += " (" + t.Phase + ")"
 	}
 	if t.By != "" {
-		head += " by " + t.By
+		head += " by " + a.party(t.By)
 	}
 	fprintln(w, s.faint("    "+head))
 	for _, c := range t.Checks {
@@ -71,7 +71,7 @@ func (a *app) printTrace(w io.Writer, t client.Trace) {
 			}
 		}
 		if c.Satisfied {
-			note("credential:", strings.TrimSpace(first(c.CredentialType, c.Credential)+partyOf(c)))
+			note("credential:", strings.TrimSpace(first(c.CredentialType, c.Credential)+a.partyOf(c)))
 			if c.Value != c.Credential {
 				note("seen:", c.Value)
 			}
@@ -79,17 +79,17 @@ func (a *app) printTrace(w io.Writer, t client.Trace) {
 		}
 		note("constraint:", constraintOf(c))
 		note("credential:", c.CredentialType)
-		note("value seen:", first(c.Value, "none")+partyOf(c))
+		note("value seen:", first(c.Value, "none")+a.partyOf(c))
 		note("why:", c.Reason)
 		note("what to do:", c.Remedy)
 	}
 }
 
-func partyOf(c client.Check) string {
+func (a *app) partyOf(c client.Check) string {
 	if c.Party == "" {
 		return ""
 	}
-	return " of " + strings.TrimSpace(c.Subject+" "+c.Party)
+	return " of " + strings.TrimSpace(c.Subject+" "+a.party(c.Party))
 }
 
 func constraintOf(c client.Check) string {
