@@ -7,14 +7,19 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"sigs.k8s.io/yaml"
+
+	"github.com/kaphera/kaphera/connector/netguard"
 )
 
 // Config is the file given by --config. One file serves every role; a role ignores what it does not use.
@@ -82,9 +87,10 @@ type VaultAuth struct {
 // Trust says which servers are spoken to and believed.
 type Trust struct {
 	CAFile string `json:"caFile"` // PEM; in addition to the system's
-	// DIDHTTP resolves did:web over plain HTTP. For tests.
-	DIDHTTP bool `json:"didHTTP"`
-	// AllowPrivateNetworks lets outgoing protocol calls reach private and loopback addresses.
+	// AllowPlainHTTP resolves did:web over plain HTTP, and takes and sends tokens to http addresses of others. For tests. A connector whose
+	// own publicURL is http takes those addresses anyway.
+	AllowPlainHTTP bool `json:"allowPlainHTTP"`
+	// AllowPrivateNetworks lets outgoing protocol calls reach private addresses and, where plain HTTP is taken, loopback ones.
 	AllowPrivateNetworks bool `json:"allowPrivateNetworks"`
 }
 
@@ -117,14 +123,48 @@ type Protocol struct {
 	Workers        int      `json:"workers"`        // default 8
 }
 
-// DataPlane holds limits of accesses to data.
+// DataPlane holds limits of accesses to data. Where backends are is checked by the control plane too, when an asset is written.
 type DataPlane struct {
 	TokenLifetime  Duration `json:"tokenLifetime"`  // of a flow's token; default 1h
 	MaxDuration    Duration `json:"maxDuration"`    // of one access; default 1h
 	BackendTimeout Duration `json:"backendTimeout"` // until a backend begins to answer; default 30s
 	// AllowLoopback lets backends have loopback addresses. For a connector on a single machine.
 	AllowLoopback bool `json:"allowLoopback"`
+	// AllowedNetworks, unless empty, are the only networks (CIDR) in which a backend may be; in DeniedNetworks none may, also within those.
+	AllowedNetworks []netip.Prefix `json:"allowedNetworks"`
+	DeniedNetworks  []netip.Prefix `json:"deniedNetworks"`
 }
+
+// PlainHTTP says whether tokens may be sent to http addresses.
+func (c Config) PlainHTTP() bool {
+	return c.Trust.AllowPlainHTTP || strings.HasPrefix(c.PublicURL, "http://")
+}
+
+// Peers guards calls to addresses that other participants name.
+func (c Config) Peers() netguard.Guard {
+	return netguard.Guard{AllowPrivate: c.Trust.AllowPrivateNetworks, AllowLoopback: c.allowLoopback()}
+}
+
+// Backends guards calls to the backends of assets: what whoever writes an asset names.
+func (c Config) Backends() netguard.Guard {
+	g := netguard.Guard{AllowPrivate: true, AllowLoopback: c.DataPlane.AllowLoopback || c.allowLoopback(),
+		Allowed: c.DataPlane.AllowedNetworks, Denied: c.DataPlane.DeniedNetworks}
+	if c.Database.Host != "" && !strings.HasPrefix(c.Database.Host, "/") { // else a socket
+		g.Own = append(g.Own, net.JoinHostPort(c.Database.Host, strconv.Itoa(c.Database.Port)))
+	}
+	if host := os.Getenv("KUBERNETES_SERVICE_HOST"); host != "" {
+		g.Own = append(g.Own, net.JoinHostPort(host, os.Getenv("KUBERNETES_SERVICE_PORT")))
+	}
+	for _, address := range []string{c.Vault.Address, c.Internal.ControlPlaneURL, c.Internal.WalletURL, c.Internal.DataPlaneURL} {
+		if u, err := url.Parse(address); err == nil && u.Host != "" {
+			g.Own = append(g.Own, net.JoinHostPort(u.Hostname(), strconv.Itoa(int(netguard.Port(u)))))
+		}
+	}
+	return g
+}
+
+// allowLoopback holds for parties that share a machine.
+func (c Config) allowLoopback() bool { return c.Trust.AllowPrivateNetworks && c.PlainHTTP() }
 
 // Duration is a time.Duration written as "20s".
 type Duration time.Duration

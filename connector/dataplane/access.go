@@ -10,13 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/netip"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/kaphera/kaphera/connector/dps"
+	"github.com/kaphera/kaphera/connector/netguard"
 )
 
 // access serves /{ctx}/data/{flowId}[/...]: it checks the token and fetches from the asset's backend.
@@ -197,18 +196,19 @@ func (s *server) proxy(f flow, t target) *httputil.ReverseProxy {
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			var be backendError
-			status, why := http.StatusBadGateway, "it can't be reached"
+			var refused *netguard.RefusedError
+			status, code, why, next := http.StatusBadGateway, "backend-unavailable", "it can't be reached", "try again later or tell the provider"
 			switch {
 			case errors.As(err, &be):
 				why = be.why
-			case errors.Is(err, errForbiddenAddress):
-				why = "its address is not allowed"
+			case errors.As(err, &refused): // the log says which address
+				code, why, next = "backend-refused", "its address is one that this data plane does not read from", "tell the provider to change the asset's baseUrl"
 			case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
 				status, why = http.StatusGatewayTimeout, "it did not answer in time"
 			}
 			s.Log.WarnContext(r.Context(), "backend", "context", f.Context, "asset", f.AssetID, "flow", f.FlowID, "host", t.base.Host, "error", err)
-			s.writeError(w, r, refuse(status, "backend-unavailable",
-				fmt.Sprintf("the provider's backend of asset %s did not serve the request: %s; try again later or tell the provider (agreement %s)", f.AssetID, why, f.AgreementID)))
+			s.writeError(w, r, refuse(status, code,
+				fmt.Sprintf("the provider's backend of asset %s did not serve the request: %s; %s (agreement %s)", f.AssetID, why, next, f.AgreementID)))
 		},
 	}
 }
@@ -222,33 +222,12 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-var errForbiddenAddress = errors.New("this address is not allowed for a backend")
-
 // newTransport makes the HTTP client side towards backends: no proxy from the environment, time-outs on every step, and addresses
-// checked after name resolution, at the moment of the connection.
+// checked at the moment of the connection.
 func newTransport(d Deps) *http.Transport {
-	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
-		ap, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return err
-		}
-		if forbidden(ap.Addr().Unmap(), d.AllowLoopback) {
-			return fmt.Errorf("%w: %s", errForbiddenAddress, ap.Addr())
-		}
-		return nil
-	}}
-	return &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: d.BackendTLS, TLSHandshakeTimeout: 5 * time.Second,
+	return &http.Transport{DialContext: d.Backends.Dialer().DialContext, TLSClientConfig: d.BackendTLS, TLSHandshakeTimeout: 5 * time.Second,
 		ResponseHeaderTimeout: d.HeaderTimeout, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
 		DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}
-}
-
-// metadataAddress is where a large cloud serves machine credentials by IPv6, outside of the link-local range.
-var metadataAddress = netip.MustParseAddr("fd00:ec2::254")
-
-// forbidden tells whether an address is never a company's backend. Private ranges are allowed: that is where backends are.
-func forbidden(a netip.Addr, allowLoopback bool) bool {
-	return a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsMulticast() || a.IsUnspecified() || a == metadataAddress ||
-		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || a.IsLoopback() && !allowLoopback
 }
 
 // recorder notes the status and size of an answer.

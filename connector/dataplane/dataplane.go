@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/netguard"
 )
 
 // Secrets reads what a backend wants to be shown, by the alias that an asset's address names.
@@ -44,10 +45,10 @@ type Deps struct {
 	MaxDuration time.Duration
 	// HeaderTimeout is how long a backend may take until it begins to answer. Default 30 s.
 	HeaderTimeout time.Duration
-	// AllowLoopback lets backends have loopback addresses. For a connector on a single machine; link-local addresses are never allowed.
-	AllowLoopback bool
-	Now           func() time.Time // default time.Now
-	NewToken      func() string    // default 256 random bits
+	// Backends says where backends may be.
+	Backends netguard.Guard
+	Now      func() time.Time // default time.Now
+	NewToken func() string    // default 256 random bits
 }
 
 type server struct {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dps"
+	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 )
@@ -88,7 +89,7 @@ func setup(t *testing.T, change ...func(*Deps)) *bundle {
 	}))
 	t.Cleanup(b.backend.Close)
 	b.deps = Deps{DB: db, Secrets: secrets{"supplier/backend": backendKey}, InternalToken: internalToken, Metrics: b.metrics,
-		Log: slog.New(slog.DiscardHandler), TokenLifetime: time.Hour, AllowLoopback: true, Now: func() time.Time { return *b.now.Load() }}
+		Log: slog.New(slog.DiscardHandler), TokenLifetime: time.Hour, Backends: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, Now: func() time.Time { return *b.now.Load() }}
 	b.public = httptest.NewUnstartedServer(nil)
 	b.deps.PublicURL = "http://" + b.public.Listener.Addr().String()
 	for _, c := range change {
@@ -467,23 +468,51 @@ func TestEndStopsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestForbiddenAddresses(t *testing.T) {
-	b := setup(t, func(d *Deps) { d.AllowLoopback = false })
+// What a backend's name meant when its flow started does not count when it is read.
+func TestBackendsAreJudgedWhenTheyAreConnectedTo(t *testing.T) {
+	b := setup(t)
 	a := b.start(t, b.flow())
+	b.deps.Backends, b.deps.Metrics = netguard.Guard{AllowPrivate: true}, nil // the same flow, now loopback is refused
+	public, internal, err := New(b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.public.Config.Handler = public
 	got := fetch(t, http.MethodGet, a.Endpoint, a.Properties["authorization"])
-	if got.status != http.StatusBadGateway || !strings.Contains(got.body, "its address is not allowed") || b.got.Load() != nil {
+	if got.status != http.StatusBadGateway || got.code(t) != "backend-refused" || !strings.Contains(got.body, "baseUrl") || b.got.Load() != nil {
 		t.Errorf("%+v", got)
 	}
-	for addr, want := range map[string]bool{"169.254.169.254": true, "fe80::1": true, "0.0.0.0": true, "224.0.0.1": true, "255.255.255.255": true, "::": true,
-		"fd00:ec2::254": true, "10.0.0.7": false, "192.168.1.1": false, "fd12::1": false, "8.8.8.8": false} {
-		for _, loopback := range []bool{true, false} {
-			if got := forbidden(netip.MustParseAddr(addr), loopback); got != want {
-				t.Errorf("%s with loopback %v: forbidden %v", addr, loopback, got)
+	if strings.Contains(got.body, "127.0.0.1") {
+		t.Errorf("the consumer learns the inside: %s", got.body)
+	}
+	refusing := httptest.NewServer(internal)
+	defer refusing.Close()
+	_, err = dps.NewClient(refusing.URL, internalToken).Start(t.Context(), b.flow(func(f *dps.Flow) { f.FlowID = "tp-2" }))
+	if !errors.Is(err, dps.ErrRefused) || !strings.Contains(err.Error(), "baseUrl") || strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("start: %v", err)
+	}
+}
+
+func TestCheckBackend(t *testing.T) {
+	guard := netguard.Guard{AllowPrivate: true, Denied: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}}
+	for address, want := range map[string]string{
+		"http://10.96.0.1/":               `baseUrl "http://10.96.0.1/"`,
+		"http://169.254.169.254/latest":   "link-local",
+		"http://localhost:8081":           "loopback",
+		"http://user:secret@10.96.0.1/":   "xxxxx",
+		"https://backend.example.invalid": "", // not known yet
+		"http://10.1.0.1:8080/x":          "",
+		"":                                "",
+	} {
+		for _, name := range []string{"baseUrl", "edc:baseUrl", edcNamespace + "baseUrl"} {
+			err := CheckBackend(t.Context(), guard, map[string]string{"type": "HttpData", name: address})
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s %q: %v, want %q", name, address, err, want)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("%v", err)
 			}
 		}
-	}
-	if !forbidden(netip.MustParseAddr("127.0.0.1"), false) || forbidden(netip.MustParseAddr("::1"), true) {
-		t.Error("loopback")
 	}
 }
 

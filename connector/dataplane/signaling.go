@@ -90,6 +90,12 @@ func (s *server) start(r *http.Request) (dps.StatusMessage, error) {
 	if _, err := parseSource(msg.Source); err != nil {
 		return dps.StatusMessage{}, refuse(http.StatusBadRequest, "invalid", fmt.Sprintf("asset %s: %v", msg.AssetID, err))
 	}
+	if err := CheckBackend(r.Context(), s.Backends, msg.Source); err != nil {
+		s.Log.WarnContext(r.Context(), "backend refused", "context", msg.Context, "asset", msg.AssetID, "flow", msg.FlowID, "error", err)
+		// The counterparty reads this too: not a word about the inside.
+		return dps.StatusMessage{}, refuse(http.StatusBadRequest, "backend-refused",
+			fmt.Sprintf("asset %s: its baseUrl is an address that the data plane does not read from; change it", msg.AssetID))
+	}
 	token, now := s.NewToken(), s.Now()
 	if err := s.flows.start(r.Context(), msg.Flow, token, now.Add(s.TokenLifetime), now); err != nil {
 		return dps.StatusMessage{}, err

@@ -3,6 +3,7 @@
 package dataplane
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/kaphera/kaphera/connector/netguard"
 )
 
 // source is an asset's address in EDC's terms (type HttpData), read.
@@ -28,13 +31,30 @@ type source struct {
 
 const edcNamespace = "https://w3id.org/edc/v0.0.1/ns/"
 
+func plainNames(addr map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range addr {
+		out[strings.TrimPrefix(strings.TrimPrefix(k, edcNamespace), "edc:")] = v
+	}
+	return out
+}
+
+// CheckBackend says why a data plane would not connect to the backend of an asset's address, as far as that can be told beforehand.
+func CheckBackend(ctx context.Context, backends netguard.Guard, addr map[string]string) error {
+	base, err := url.Parse(plainNames(addr)["baseUrl"])
+	if err != nil || base.Hostname() == "" {
+		return nil //nolint:nilerr // no backend to connect to; what is wrong with the address is said when a flow starts
+	}
+	if err := backends.Check(ctx, base); err != nil {
+		return fmt.Errorf("baseUrl %q: no data is read from there: %w", base.Redacted(), err)
+	}
+	return nil
+}
+
 // parseSource reads a data address. Members that would change what is fetched and that are not supported are refused by name; so are
 // secrets in clear.
 func parseSource(addr map[string]string) (source, error) {
-	a := map[string]string{}
-	for k, v := range addr {
-		a[strings.TrimPrefix(strings.TrimPrefix(k, edcNamespace), "edc:")] = v
-	}
+	a := plainNames(addr)
 	if t := a["type"]; t != "HttpData" {
 		return source{}, fmt.Errorf("data address type %q is not served here: use HttpData", t)
 	}

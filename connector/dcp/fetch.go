@@ -11,46 +11,45 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/kaphera/kaphera/connector/netguard"
 )
 
 // HTTPConfig says which servers are reached and believed.
 type HTTPConfig struct {
 	// Roots are the authorities whose certificates are believed; nil = the system's.
 	Roots *x509.CertPool
-	// AllowPrivate permits loopback, private, link-local and other addresses that are not of the public internet.
-	AllowPrivate bool
+	// Networks says which addresses are connected to.
+	Networks netguard.Guard
+	// AllowPlainHTTP permits sending a token to an http address.
+	AllowPlainHTTP bool
 	// Timeout bounds one exchange, body included; default 10 s.
 	Timeout time.Duration
 }
 
-// NewHTTPClient makes a client for calls to addresses that others name (DID documents, credential services, status lists, schemas):
-// every address is checked after its name has been resolved, redirects too; no proxy; at most three redirects, never from https to http.
+// NewHTTPClient makes a client for calls to addresses that others name (DID documents, credential services, status lists, schemas, their
+// connectors): every address is checked after its name has been resolved, redirects too; no token goes out over plain HTTP; no proxy; at
+// most three redirects, never from https to http.
 func NewHTTPClient(cfg HTTPConfig) *http.Client {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
 	}
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	if !cfg.AllowPrivate {
-		dialer.ControlContext = refusePrivate
+	transport := &http.Transport{
+		DialContext:            cfg.Networks.Dialer().DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    5 * time.Second,
+		ResponseHeaderTimeout:  cfg.Timeout,
+		MaxResponseHeaderBytes: 64 << 10,
+		MaxIdleConnsPerHost:    16,
+		IdleConnTimeout:        30 * time.Second,
+		ForceAttemptHTTP2:      true,
 	}
 	return &http.Client{
-		Timeout: cfg.Timeout,
-		Transport: &http.Transport{
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    5 * time.Second,
-			ResponseHeaderTimeout:  cfg.Timeout,
-			MaxResponseHeaderBytes: 64 << 10,
-			MaxIdleConnsPerHost:    16,
-			IdleConnTimeout:        30 * time.Second,
-			ForceAttemptHTTP2:      true,
-		},
+		Timeout:   cfg.Timeout,
+		Transport: &confidential{transport, cfg.AllowPlainHTTP},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > 3 {
 				return errors.New("more than three redirects")
@@ -64,32 +63,21 @@ func NewHTTPClient(cfg HTTPConfig) *http.Client {
 	}
 }
 
-// reserved are networks beyond those that netip names which no public participant is in.
-var reserved = func() []netip.Prefix {
-	var out []netip.Prefix
-	for _, s := range []string{
-		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
-		"64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10",
-	} {
-		out = append(out, netip.MustParsePrefix(s))
-	}
-	return out
-}()
+// confidential keeps tokens from being sent in clear.
+type confidential struct {
+	*http.Transport
+	allowPlainHTTP bool
+}
 
-func refusePrivate(_ context.Context, _, address string, _ syscall.RawConn) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("address %q: %w", address, err)
+// RoundTrip implements http.RoundTripper.
+func (c *confidential) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme == "https" || c.allowPlainHTTP || req.Header.Get("Authorization") == "" {
+		return c.Transport.RoundTrip(req)
 	}
-	ip := ap.Addr().Unmap().WithZone("")
-	bad := !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.IsLoopback()
-	for _, p := range reserved {
-		bad = bad || p.Contains(ip)
+	if req.Body != nil {
+		_ = req.Body.Close()
 	}
-	if bad {
-		return fmt.Errorf("%s is not an address of the public internet; set trust.allowPrivateNetworks to reach it", ip)
-	}
-	return nil
+	return nil, fmt.Errorf("no token is sent over plain HTTP, to %s; set trust.allowPlainHTTP where that is meant", req.URL.Host)
 }
 
 // StatusError is an answer that is not 2xx.

@@ -4,12 +4,15 @@ package dcp_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/netguard"
 )
 
 func TestWebURL(t *testing.T) {
@@ -101,7 +104,8 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 	for _, address := range []string{"10.0.0.1:80", "172.16.0.1:80", "192.168.1.1:80", "169.254.169.254:80", "100.64.0.1:80", "[fd00::1]:80", "[fe80::1]:80",
 		"[64:ff9b::a00:1]:80", "224.0.0.1:80", "255.255.255.255:80", "198.18.0.1:80", "[2002:7f00:1::]:80"} {
 		_, err := dcp.Get(t.Context(), client, "http://"+address, "*/*", "", 10)
-		if err == nil || !strings.Contains(err.Error(), "trust.allowPrivateNetworks") {
+		var refused *netguard.RefusedError
+		if !errors.As(err, &refused) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -109,6 +113,33 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 		if _, err := dcp.Get(t.Context(), client, address, "*/*", "", 10); err == nil || !strings.Contains(err.Error(), "not an http(s) address") {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+func onLoopback(allowPlainHTTP bool) dcp.HTTPConfig {
+	return dcp.HTTPConfig{Networks: netguard.Guard{AllowLoopback: true}, AllowPlainHTTP: allowPlainHTTP}
+}
+
+// A token goes over plain HTTP nowhere, unless the operator says otherwise; what carries none may.
+func TestNoTokenIsSentInClear(t *testing.T) {
+	var reached atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reached.Add(1)
+		_, _ = w.Write([]byte("{}"))
+	}))
+	defer server.Close()
+	confidential := dcp.NewHTTPClient(onLoopback(false))
+	if _, _, err := dcp.PostJSON(t.Context(), confidential, server.URL, "Bearer secret", struct{}{}, 10); err == nil || !strings.Contains(err.Error(), "trust.allowPlainHTTP") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a token over plain HTTP: %v", err)
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	if _, err := dcp.Get(t.Context(), confidential, server.URL, "*/*", "", 10); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := dcp.PostJSON(t.Context(), dcp.NewHTTPClient(onLoopback(true)), server.URL, "Bearer secret", struct{}{}, 10); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -122,7 +153,7 @@ func TestRedirectsAreBounded(t *testing.T) {
 		http.Redirect(w, r, "/again", http.StatusFound)
 	}))
 	defer server.Close()
-	_, err := dcp.Get(context.Background(), dcp.NewHTTPClient(dcp.HTTPConfig{AllowPrivate: true}), server.URL, "*/*", "Bearer secret", 10)
+	_, err := dcp.Get(context.Background(), dcp.NewHTTPClient(onLoopback(true)), server.URL, "*/*", "Bearer secret", 10)
 	if err == nil || !strings.Contains(err.Error(), "redirects") || hops != 4 {
 		t.Errorf("%d requests, %v", hops, err)
 	}

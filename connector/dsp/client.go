@@ -113,8 +113,8 @@ func (e *Engine) authorization(ctx context.Context, p *store.Participant, audien
 // address returns where to reach a counterparty: as given, or the DataService of its DID document.
 func (e *Engine) address(ctx context.Context, counterparty, given string) (string, error) {
 	if given != "" {
-		if u, err := url.Parse(given); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			return "", refuse(http.StatusUnprocessableEntity, "invalid", "address %q is not an http(s) address", given)
+		if err := e.callable(given); err != nil {
+			return "", refuse(http.StatusUnprocessableEntity, "invalid", "address %s", err)
 		}
 		return given, nil
 	}
@@ -122,11 +122,30 @@ func (e *Engine) address(ctx context.Context, counterparty, given string) (strin
 	if err != nil {
 		return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "no connector address is known for %s: %s", counterparty, err)
 	}
+	if err := e.callable(address); err != nil {
+		return "", refuse(http.StatusBadGateway, "counterparty-refused", "the connector address of %s: %s", counterparty, err)
+	}
 	// A DataService entry may name the version endpoint (DSP 2025-1 §5.1); the base is what it lists.
 	if strings.HasSuffix(address, "/.well-known/dspace-version") {
 		return e.discover(ctx, counterparty, address)
 	}
 	return address, nil
+}
+
+// callable says why an address is none that a message with a token may be sent to.
+func (e *Engine) callable(address string) error {
+	if u, err := url.Parse(address); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return fmt.Errorf("%q is not an http(s) address", address)
+	}
+	return e.confidential(address)
+}
+
+// confidential refuses plain HTTP, in which everybody on the way reads the token.
+func (e *Engine) confidential(address string) error {
+	if u, err := url.Parse(address); err == nil && u.Scheme == "http" && !e.opt.AllowPlainHTTP {
+		return fmt.Errorf("%q is plain http, to which no token is sent: give the https address", address)
+	}
+	return nil
 }
 
 // discover reads a version endpoint and returns the base of the version spoken here.

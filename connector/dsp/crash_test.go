@@ -28,6 +28,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 )
@@ -69,7 +70,7 @@ func child() {
 		pool.ConnConfig.Tracer = boundaries(at)
 		db, err := pgxpool.NewWithConfig(context.Background(), pool)
 		must(err)
-		public, internal, err := dataplane.New(dataplane.Deps{DB: db, Secrets: noSecrets{}, PublicURL: cfg.URL, InternalToken: internalToken, Log: log, AllowLoopback: true})
+		public, internal, err := dataplane.New(dataplane.Deps{DB: db, Secrets: noSecrets{}, PublicURL: cfg.URL, InternalToken: internalToken, Log: log, Backends: netguard.Guard{AllowPrivate: true, AllowLoopback: true}})
 		must(err)
 		mux.Handle("/supplier/data/", public)
 		mux.Handle("/dataflows/", internal)
@@ -79,7 +80,7 @@ func child() {
 		who := newPeople()
 		who.endpoints = cfg.Endpoints
 		e, err := dsp.New(dsp.Options{Store: s, Identity: who, DataPlane: dps.NewClient(cfg.DataPlane, internalToken), HTTP: &http.Client{Timeout: 10 * time.Second},
-			PublicURL: cfg.URL, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Log: log})
+			PublicURL: cfg.URL, AllowPlainHTTP: true, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Log: log})
 		must(err)
 		childRoutes(mux, e, cfg.Name)
 		go func() { must(e.Run(context.Background())) }()

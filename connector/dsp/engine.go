@@ -35,6 +35,8 @@ type Options struct {
 	HTTP *http.Client
 	// PublicURL is the base of everything public; DSP is at PublicURL/{ctx}/dsp/2025-1.
 	PublicURL string
+	// AllowPlainHTTP takes http addresses of counterparties, to which tokens go.
+	AllowPlainHTTP bool
 	// Decider chooses the own side's next command; nil is the product's.
 	Decider Decider
 	// Guard may hold a command that the decider chose; nil holds nothing.

@@ -144,7 +144,7 @@ func repeatedFirst(n *store.Negotiation, m *wire.Message) (answer, error) {
 	return answer{status: http.StatusCreated, body: negotiationBody(n)}, nil
 }
 
-// readMessage reads a message; a callback address in it must be one that can be called.
+// readMessage reads a message; addresses in it must be ones that tokens may be sent to.
 func (e *Engine) readMessage(r *http.Request, types ...string) (*wire.Message, error) {
 	if r.Header.Get("Authorization") == "" {
 		return nil, refuse(http.StatusUnauthorized, "unauthenticated", "the Authorization header is missing")
@@ -153,8 +153,15 @@ func (e *Engine) readMessage(r *http.Request, types ...string) (*wire.Message, e
 	if err != nil {
 		return nil, err
 	}
-	if a := m.CallbackAddress; a != "" && !strings.HasPrefix(a, "https://") && !strings.HasPrefix(a, "http://") {
-		return nil, refuse(http.StatusBadRequest, "invalid", "$.callbackAddress: %q is not an http(s) address", a)
+	if m.CallbackAddress != "" {
+		if err := e.callable(m.CallbackAddress); err != nil {
+			return nil, refuse(http.StatusBadRequest, "invalid", "$.callbackAddress: %s", err)
+		}
+	}
+	if m.DataAddress != nil {
+		if err := e.confidential(plainAddress(m.DataAddress).Endpoint); err != nil {
+			return nil, refuse(http.StatusBadRequest, "invalid", "$.dataAddress.endpoint: %s", err)
+		}
 	}
 	return m, nil
 }

@@ -196,7 +196,7 @@ func (s *server) edcCreateAsset(r *http.Request, p *store.Participant) (any, err
 	if _, err := s.Store.Asset(r.Context(), p.Ctx, a.ID); err == nil {
 		return nil, alreadyThere("asset", a.ID)
 	}
-	return edcID(a.ID, time.Now()), s.Store.PutAsset(r.Context(), a)
+	return edcID(a.ID, time.Now()), s.storeAsset(r.Context(), a)
 }
 
 func alreadyThere(kind, id string) error {
@@ -215,7 +215,7 @@ func (s *server) edcUpdateAsset(r *http.Request, p *store.Participant) (any, err
 	if _, err := s.Store.Asset(r.Context(), p.Ctx, a.ID); err != nil {
 		return nil, describe(err, "asset", a.ID)
 	}
-	return nil, s.Store.PutAsset(r.Context(), a)
+	return nil, s.storeAsset(r.Context(), a)
 }
 
 type edcPolicyBody struct {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/vault"
@@ -38,7 +39,9 @@ type Deps struct {
 	ManagementKey string // of /management; empty switches it off
 	// Fetch fetches data from the providers' data planes; without overall time-out, since data may be long.
 	Fetch *http.Client
-	Log   *slog.Logger
+	// Backends says where the data plane reads data from.
+	Backends netguard.Guard
+	Log      *slog.Logger
 }
 
 type server struct{ Deps }

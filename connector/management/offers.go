@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dataplane"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
@@ -64,7 +65,15 @@ func (s *server) putAsset(r *http.Request, p *store.Participant) (any, error) {
 	if len(a.DataAddress) == 0 {
 		return nil, invalid("$.dataAddress: missing; it says where the data is, such as {\"type\":\"HttpData\",\"baseUrl\":\"https://backend.example\"}")
 	}
-	return a, s.Store.PutAsset(r.Context(), store.Asset{Ctx: p.Ctx, ID: id, Properties: a.Properties, DataAddress: a.DataAddress})
+	return a, s.storeAsset(r.Context(), store.Asset{Ctx: p.Ctx, ID: id, Properties: a.Properties, DataAddress: a.DataAddress})
+}
+
+// storeAsset refuses an asset whose data the data plane would refuse to read.
+func (s *server) storeAsset(ctx context.Context, a store.Asset) error {
+	if err := dataplane.CheckBackend(ctx, s.Backends, a.DataAddress); err != nil {
+		return invalid("$.dataAddress: %v", err)
+	}
+	return s.Store.PutAsset(ctx, a)
 }
 
 func (s *server) deleteAsset(r *http.Request, p *store.Participant) (any, error) {

@@ -53,6 +53,7 @@ func edcExchange(t *testing.T, supplier, buyer *connector, backend, value string
 	supplier.edc(t, http.MethodPost, "supplier/v3/assets", `{`+vocab+`,"@id":"asset-1","@type":"Asset","properties":{"name":"asset 1","contenttype":"application/json"},
 		"https://w3id.org/edc/v0.0.1/ns/dataAddress":{"@type":"DataAddress","edc:type":"HttpData","baseUrl":"`+backend+`","authKey":"X-Api-Key","secretName":"backend"}}`, http.StatusOK)
 	supplier.edc(t, http.MethodPost, "supplier/v3/assets", `{"@id":"asset-1","properties":{},"dataAddress":{"type":"HttpData"}}`, http.StatusConflict)
+	supplier.edc(t, http.MethodPost, "supplier/v3/assets", `{"@id":"asset-2","properties":{},"dataAddress":{"type":"HttpData","baseUrl":"http://169.254.169.254/"}}`, http.StatusBadRequest)
 	supplier.edc(t, http.MethodPost, "supplier/v3/policydefinitions", `{`+vocab+`,"@id":"pol-1","@type":"PolicyDefinition","policy":{
 		"@context":"http://www.w3.org/ns/odrl.jsonld","@type":"Set","permission":[{"action":"use"}]}}`, http.StatusOK)
 	refused := supplier.edc(t, http.MethodPost, "supplier/v3/policydefinitions", `{"@id":"pol-2","policy":{"@type":"Set","permission":[{"action":"use",

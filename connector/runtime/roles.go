@@ -85,7 +85,7 @@ func (p *process) startDataPlane(ctx context.Context) error {
 	public, internal, err := dataplane.New(dataplane.Deps{DB: db, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.token,
 		Metrics: p.metrics, Log: p.Log.With("role", DataPlane), BackendTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
 		TokenLifetime: p.Config.DataPlane.TokenLifetime.Std(), MaxDuration: p.Config.DataPlane.MaxDuration.Std(), HeaderTimeout: p.Config.DataPlane.BackendTimeout.Std(),
-		AllowLoopback: p.Config.DataPlane.AllowLoopback || p.Config.Trust.AllowPrivateNetworks && p.Config.Trust.DIDHTTP})
+		Backends: p.Config.Backends()})
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	}
 	protocol := p.Config.Protocol
 	options := dsp.Options{Store: st, Identity: ids, DataPlane: dps.NewClient(dataPlaneURL, p.token), HTTP: p.httpClient(protocol.RequestTimeout.Std()),
-		PublicURL: p.Config.PublicURL, RequestTimeout: protocol.RequestTimeout.Std(), RetryFor: protocol.RetryFor.Std(), Workers: protocol.Workers,
+		PublicURL: p.Config.PublicURL, AllowPlainHTTP: p.Config.PlainHTTP(), RequestTimeout: protocol.RequestTimeout.Std(), RetryFor: protocol.RetryFor.Std(), Workers: protocol.Workers,
 		Log: p.Log.With("role", ControlPlane), Metrics: p.metrics}
 	if p.Protocol != nil {
 		p.Protocol(&options)
@@ -141,7 +141,7 @@ func (p *process) startControlPlane(ctx context.Context) error {
 		}
 	}
 	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, InternalToken: p.token, ManagementKey: key,
-		Fetch: p.httpClient(time.Hour), Log: p.Log.With("role", ControlPlane)})
+		Fetch: p.httpClient(time.Hour), Backends: p.Config.Backends(), Log: p.Log.With("role", ControlPlane)})
 	if err != nil {
 		return err
 	}

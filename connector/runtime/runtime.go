@@ -154,7 +154,7 @@ func (p *process) assemble(ctx context.Context) (err error) {
 		return err
 	}
 	v := p.Config.Verifier
-	if p.verifier, err = dcp.NewVerifier(dcp.VerifierConfig{HTTP: p.httpClient(10 * time.Second), DIDHTTP: p.Config.Trust.DIDHTTP, Settings: dcp.Settings{
+	if p.verifier, err = dcp.NewVerifier(dcp.VerifierConfig{HTTP: p.httpClient(10 * time.Second), DIDHTTP: p.Config.Trust.AllowPlainHTTP, Settings: dcp.Settings{
 		ClockSkew: v.MaxClockSkew.Std(), KeyRelationships: dcp.KeyRelationships(v.KeyRelationships),
 		ScopeEscalation: dcp.ScopeEscalation(v.ScopeEscalation), DeliveryFormat: dcp.DeliveryFormat(v.DeliveryFormat), SingleStatus: v.SingleStatus}}); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (p *process) assemble(ctx context.Context) (err error) {
 
 // httpClient makes a client for addresses that others name.
 func (p *process) httpClient(timeout time.Duration) *http.Client {
-	return dcp.NewHTTPClient(dcp.HTTPConfig{Roots: p.roots, AllowPrivate: p.Config.Trust.AllowPrivateNetworks, Timeout: timeout})
+	return dcp.NewHTTPClient(dcp.HTTPConfig{Roots: p.roots, Networks: p.Config.Peers(), AllowPlainHTTP: p.Config.PlainHTTP(), Timeout: timeout})
 }
 
 // roots adds the configured authorities to the system's.

@@ -75,7 +75,7 @@ func start(t *testing.T, processes ...[]runtime.Role) *connector {
 	c.public = gateway.URL
 	cfg := config.Config{PublicURL: c.public,
 		Database: config.Database{Host: cc.Host, Port: int(cc.Port), Name: cc.Database, User: cc.User, SSLMode: "disable", MaxConns: 5},
-		Trust:    config.Trust{DIDHTTP: true, AllowPrivateNetworks: true},
+		Trust:    config.Trust{AllowPlainHTTP: true, AllowPrivateNetworks: true},
 		Internal: config.Internal{TokenFile: secret(t, internalToken)}, Management: config.Management{APIKeyFile: secret(t, managementKey)},
 		Protocol: config.Protocol{RequestTimeout: config.Duration(10 * time.Second), RetryFor: config.Duration(time.Minute), Workers: 4}}
 	if err := runtime.Migrate(t.Context(), cfg); err != nil {
@@ -339,6 +339,9 @@ func refusals(t *testing.T, authority, supplier, buyer *connector, n adminapi.Ne
 	offer := func(policy string) adminapi.Offer {
 		return adminapi.Offer{Assets: []string{"pcf"}, ContractPolicy: json.RawMessage(policy)}
 	}
+	asset := func(baseURL string) adminapi.Asset {
+		return adminapi.Asset{DataAddress: map[string]string{"type": "HttpData", "baseUrl": baseURL}}
+	}
 	unknown := `{"@type":"Set","permission":[{"action":"use","constraint":[{"leftOperand":"https://example.org/policy/unknown","operator":"eq","rightOperand":"x"}]}]}`
 	request := adminapi.NegotiationRequest{ID: n.ID, Counterparty: n.Counterparty, OfferID: "another"}
 	for name, tc := range map[string]struct {
@@ -354,6 +357,8 @@ func refusals(t *testing.T, authority, supplier, buyer *connector, n adminapi.Ne
 		"an operand that is not declared":   {supplier, http.MethodPut, "/api/supplier/v1/offers/x", offer(unknown), 422, "invalid", "unknown"},
 		"a member that is not known":        {supplier, http.MethodPut, "/api/supplier/v1/assets/x", map[string]any{"propertys": 1}, 422, "invalid", "propertys"},
 		"an asset without address":          {supplier, http.MethodPut, "/api/supplier/v1/assets/x", adminapi.Asset{}, 422, "invalid", "$.dataAddress"},
+		"an asset at an own port":           {supplier, http.MethodPut, "/api/supplier/v1/assets/x", asset(supplier.parts[runtime.DataPlane].internal), 422, "invalid", "$.dataAddress: baseUrl"},
+		"an asset at cloud metadata":        {supplier, http.MethodPut, "/api/supplier/v1/assets/x", asset("http://169.254.169.254/latest"), 422, "invalid", "link-local"},
 		"an offer that is not in a catalog": {buyer, http.MethodPost, "/api/buyer/v1/negotiations", adminapi.NegotiationRequest{Counterparty: n.Counterparty, OfferID: "none"}, 404, "not-found", "catalog"},
 		"an id that is taken":               {buyer, http.MethodPost, "/api/buyer/v1/negotiations", request, 409, "conflict", n.ID},
 		"a counterparty without document":   {buyer, http.MethodGet, "/api/buyer/v1/catalog?counterparty=did:web:127.0.0.1%253A1:x", nil, 502, "counterparty-unreachable", "did:web:127.0.0.1%3A1:x"},

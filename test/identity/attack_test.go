@@ -12,6 +12,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/profile"
 )
 
@@ -275,7 +276,7 @@ func TestNewKeysAreSeenAtOnce(t *testing.T) {
 	// This verifier believes documents for an hour, unless a key says otherwise; its clock stands still.
 	now := time.Now()
 	v, err := dcp.NewVerifier(dcp.VerifierConfig{
-		HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{AllowPrivate: true}), DIDHTTP: true, Settings: dcp.Settings{DocumentCache: time.Hour}, Now: func() time.Time { return now },
+		HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true}), DIDHTTP: true, Settings: dcp.Settings{DocumentCache: time.Hour}, Now: func() time.Time { return now },
 	})
 	must(t, err)
 	p := newParty(t, "party")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/netguard"
 )
 
 // wish tells the wallet which key acme is to have and returns the id of the one it has.
@@ -150,7 +151,7 @@ func TestDIDsByHTTPS(t *testing.T) {
 	p.key.ID = p.did + "#key"
 	p.document("/deep/path/did.json")
 	resolve := func(trusted bool) error {
-		client := dcp.NewHTTPClient(dcp.HTTPConfig{AllowPrivate: true})
+		client := dcp.NewHTTPClient(dcp.HTTPConfig{Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true})
 		if trusted {
 			client = secure.Client()
 		}

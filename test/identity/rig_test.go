@@ -26,6 +26,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/issuer"
+	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
@@ -95,7 +96,7 @@ func newRig(t *testing.T, settings dcp.Settings) *rig {
 	must(t, err)
 	t.Cleanup(r.db.Close)
 	r.verifier, err = dcp.NewVerifier(dcp.VerifierConfig{
-		HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{AllowPrivate: true}), DIDHTTP: true, Settings: settings, Now: r.now,
+		HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true}), DIDHTTP: true, Settings: settings, Now: r.now,
 	})
 	must(t, err)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))

@@ -28,6 +28,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/issuer"
+	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
@@ -92,7 +93,7 @@ func start(ctx context.Context, settings dcp.Settings) (runs []runner.Run, stop 
 	// The kit makes new keys at every start, so documents are not remembered.
 	settings.DocumentCache, settings.StatusCache = -1, -1
 	if s.verifier, err = dcp.NewVerifier(dcp.VerifierConfig{
-		HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{AllowPrivate: true}), DIDHTTP: true, Settings: settings,
+		HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true}), DIDHTTP: true, Settings: settings,
 	}); err != nil {
 		return nil, nil, err
 	}

@@ -150,7 +150,7 @@ func (c *connector) openCommands(ctx context.Context, cfg config.Config, replace
 	if err := seed(ctx, st); err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}
-	o := dsp.Options{Store: st, DataPlane: dps.NewClient(cfg.Internal.DataPlaneURL, "unused"), PublicURL: cfg.PublicURL, HTTP: http.DefaultClient}
+	o := dsp.Options{Store: st, DataPlane: dps.NewClient(cfg.Internal.DataPlaneURL, "unused"), PublicURL: cfg.PublicURL, AllowPlainHTTP: true, HTTP: http.DefaultClient}
 	replaced(&o)
 	c.commands, err = dsp.New(o)
 	return err
