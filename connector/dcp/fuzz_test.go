@@ -86,6 +86,7 @@ func FuzzCredential(f *testing.F) {
 func FuzzMessage(f *testing.F) {
 	f.Add([]byte(`{"@context":["` + dcp.Context + `",{"a":1}],"type":"PresentationQueryMessage","scope":["org.eclipse.dspace.dcp.vc.type:A:read"]}`))
 	f.Add([]byte(`{"@context":["` + dcp.Context + `"],"type":"PresentationQueryMessage","presentationDefinition":null}`))
+	f.Add([]byte(`{"@type":["https://w3id.org/dspace-dcp/v1.0/PresentationQueryMessage"],"https://w3id.org/dspace-dcp/v1.0/scope":[{"@value":["org.eclipse.dspace.dcp.vc.type:A:read"]}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var q dcp.PresentationQuery
 		if err := dcp.DecodeMessage(raw, dcp.TypePresentationQuery, &q); err != nil {
@@ -98,10 +99,10 @@ func FuzzMessage(f *testing.F) {
 }
 
 func FuzzStatusList(f *testing.F) {
-	encoded, err := dcp.EncodeStatusList([]byte{1, 2, 3})
+	encoded, err := dcp.EncodeStatusList(dcp.ProfileVC20, []byte{1, 2, 3})
 	must(f, err)
-	f.Add("u" + encoded)
-	f.Add(encoded + "=")
+	f.Add(encoded)
+	f.Add(encoded[1:] + "=")
 	f.Fuzz(func(t *testing.T, s string) {
 		if bits, err := dcp.DecodeStatusList(s); err == nil && len(bits) > 16<<20 {
 			t.Errorf("%d bytes", len(bits))

@@ -105,3 +105,25 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// What IdentityHub 0.15.1 asks our issuer for is in expanded JSON-LD, unlike its other messages.
+func TestIdentityHubRequestsCredentials(t *testing.T) {
+	raw, err := os.ReadFile("testdata/identityhub/credential-request.json")
+	must(t, err)
+	var m dcp.CredentialRequestMessage
+	must(t, dcp.DecodeMessage(raw, dcp.TypeCredentialRequest, &m))
+	if m.HolderPID != "PTFUUJHEBQQPRKK5LSJSRQYVFU" || len(m.Credentials) != 2 || m.Credentials[1].ID != "urn:kaphera:credential:AttestationCredential:vc11" {
+		t.Errorf("read as %+v", m)
+	}
+	for bad, want := range map[string]string{
+		`{"@type":"https://w3id.org/dspace-dcp/v1.0/CredentialMessage"}`:                                                                     "CredentialMessage",
+		`{"@type":"CredentialRequestMessage","https://w3id.org/dspace-dcp/v1.0/holderPid":[]}`:                                               "0 values",
+		`{"@type":"CredentialRequestMessage","https://w3id.org/dspace-dcp/v1.0/holderPid":[{"@value":"a"},{"@value":"b"}]}`:                  "2 values",
+		`{"@type":["https://w3id.org/dspace-dcp/v1.0/CredentialRequestMessage"],"https://w3id.org/dspace-dcp/v1.0/holderPid":{"@value":{}}}`: "holderPid",
+		`{"@context":["https://example.org"],"@type":"https://w3id.org/dspace-dcp/v1.0/CredentialRequestMessage"}`:                           "@context",
+	} {
+		if err := dcp.DecodeMessage([]byte(bad), dcp.TypeCredentialRequest, &m); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", bad, err, want)
+		}
+	}
+}

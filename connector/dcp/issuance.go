@@ -66,13 +66,13 @@ type StatusList struct {
 
 // Body is the credential as bare JSON, for clients that read only that.
 func (l StatusList) Body() (map[string]any, error) {
-	encoded, err := EncodeStatusList(l.Bits)
+	encoded, err := EncodeStatusList(l.Profile, l.Bits)
 	if err != nil {
 		return nil, err
 	}
 	listType, context := "StatusList2021", []string{contextVC11, contextSL2021}
 	if l.Profile == ProfileVC20 {
-		listType, context, encoded = "BitstringStatusList", []string{contextVC20}, "u"+encoded
+		listType, context = "BitstringStatusList", []string{contextVC20}
 	}
 	body := map[string]any{
 		"@context": context, "id": l.URL, "type": []string{"VerifiableCredential", listType + "Credential"}, "issuer": l.Issuer,

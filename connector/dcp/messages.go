@@ -3,6 +3,7 @@
 package dcp
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -125,24 +126,23 @@ func DecodeMessage(raw []byte, messageType string, into any) error {
 	if err := jsondepth.Check(raw); err != nil {
 		return fmt.Errorf("the message: %w", err)
 	}
-	var head struct {
-		Context []json.RawMessage `json:"@context"`
-		Type    string            `json:"type"`
-	}
-	if err := json.Unmarshal(raw, &head); err != nil {
-		return fmt.Errorf("the message is not a JSON object with @context (array) and type (string): %w", err)
-	}
-	if !slices.ContainsFunc(head.Context, func(c json.RawMessage) bool { return string(c) == `"`+Context+`"` }) {
-		return fmt.Errorf("@context does not contain %s", Context)
-	}
-	if head.Type != messageType {
-		return fmt.Errorf("type is %q, not %s", head.Type, messageType)
-	}
-	// Contexts other than strings are allowed and not of interest.
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
+		return fmt.Errorf("the message is not a JSON object: %w", err)
+	}
+	members, err := compact(members)
+	if err != nil {
 		return err
 	}
+	var contexts []json.RawMessage
+	if json.Unmarshal(members["@context"], &contexts) != nil || !slices.ContainsFunc(contexts, func(c json.RawMessage) bool { return string(c) == `"`+Context+`"` }) {
+		return fmt.Errorf("@context is not an array that contains %s", Context)
+	}
+	var given string
+	if json.Unmarshal(members["type"], &given) != nil || given != messageType {
+		return fmt.Errorf("type is %s, not %s", excerpt(members["type"]), messageType)
+	}
+	// Contexts other than strings are allowed and not of interest.
 	members["@context"] = json.RawMessage(`["` + Context + `"]`)
 	clean, err := json.Marshal(members)
 	if err != nil {
@@ -152,6 +152,42 @@ func DecodeMessage(raw []byte, messageType string, into any) error {
 		return fmt.Errorf("%s: %w", messageType, err)
 	}
 	return nil
+}
+
+const namespace = "https://w3id.org/dspace-dcp/v1.0/"
+
+// compact brings a message in expanded JSON-LD, as Eclipse IdentityHub 0.15 sends it to issuers, into the compact form that DCP asks for.
+// In these messages every member has a single value, JSON literals included. A message with a context stays as it is.
+func compact(members map[string]json.RawMessage) (map[string]json.RawMessage, error) {
+	if _, ok := members["@context"]; ok || members["@type"] == nil {
+		return members, nil
+	}
+	out := map[string]json.RawMessage{"@context": json.RawMessage(`["` + Context + `"]`)}
+	for name, raw := range members {
+		items, err := oneOrMany(raw)
+		if err != nil || len(items) != 1 {
+			return nil, fmt.Errorf("%s has %d values: an expanded message has one for each member", name, len(items))
+		}
+		value := items[0]
+		var node struct {
+			ID    json.RawMessage `json:"@id"`
+			Value json.RawMessage `json:"@value"`
+		}
+		if json.Unmarshal(value, &node) == nil {
+			switch {
+			case node.Value != nil:
+				value = node.Value
+			case node.ID != nil:
+				value = node.ID
+			}
+		}
+		name = strings.TrimPrefix(name, namespace)
+		if name == "@type" {
+			name, value = "type", bytes.Replace(value, []byte(namespace), nil, 1)
+		}
+		out[name] = value
+	}
+	return out, nil
 }
 
 // Scope is a parsed DCP scope: what a query asks for or an access token permits.

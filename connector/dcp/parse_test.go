@@ -3,7 +3,9 @@
 package dcp_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -163,19 +165,43 @@ func TestRedirectsAreBounded(t *testing.T) {
 }
 
 func TestDecodeStatusList(t *testing.T) {
-	encoded, err := dcp.EncodeStatusList([]byte{0x80, 0x01})
+	encoded, err := dcp.EncodeStatusList(dcp.ProfileVC20, []byte{0x80, 0x01})
 	must(t, err)
+	encoded = encoded[1:]
 	for _, form := range []string{encoded, "u" + encoded, encoded + "==", strings.NewReplacer("-", "+", "_", "/").Replace(encoded)} {
 		bits, err := dcp.DecodeStatusList(form)
 		if err != nil || len(bits) != 2 || bits[0] != 0x80 || bits[1] != 1 {
 			t.Errorf("%s: %v, %v", form, bits, err)
 		}
 	}
-	bomb, err := dcp.EncodeStatusList(make([]byte, 17<<20))
+	bomb, err := dcp.EncodeStatusList(dcp.ProfileVC11, make([]byte, 17<<20))
 	must(t, err)
 	for bad, want := range map[string]string{"": "missing", "u": "missing", "u!": "base64url", "uAAAA": "gzip", encoded[:len(encoded)-8]: "damaged", bomb: "longer than"} {
 		if _, err := dcp.DecodeStatusList(bad); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20s: %v, want %s", bad, err, want)
 		}
+	}
+}
+
+// Eclipse EDC takes standard base64 alone from a StatusList2021, and base64url from what begins with "u".
+func TestEncodeStatusList(t *testing.T) {
+	told := ""
+	for i := range byte(50) {
+		bits := []byte{i, 7 * i, 13 * i, 29 * i, 31 * i}
+		plain, err := dcp.EncodeStatusList(dcp.ProfileVC11, bits)
+		must(t, err)
+		multibase, err := dcp.EncodeStatusList(dcp.ProfileVC20, bits)
+		must(t, err)
+		a, err := base64.StdEncoding.DecodeString(plain)
+		must(t, err)
+		b, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(multibase, "u"))
+		must(t, err)
+		if !bytes.Equal(a, b) || multibase[0] != 'u' {
+			t.Errorf("%s and %s", plain, multibase)
+		}
+		told += plain
+	}
+	if !strings.ContainsAny(told, "+/") {
+		t.Error("the two alphabets were not told apart")
 	}
 }

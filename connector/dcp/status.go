@@ -219,8 +219,9 @@ func DecodeStatusList(encoded string) ([]byte, error) {
 	return bits, nil
 }
 
-// EncodeStatusList is the inverse: base64url of gzip, without multibase prefix (StatusList2021; a BitstringStatusList puts "u" before it).
-func EncodeStatusList(bits []byte) (string, error) {
+// EncodeStatusList is the inverse: gzip, in base64 for a StatusList2021, and in base64url with multibase prefix for a BitstringStatusList.
+// Readers such as Eclipse EDC take nothing else.
+func EncodeStatusList(profile string, bits []byte) (string, error) {
 	var buf bytes.Buffer
 	zw := gzip.NewWriter(&buf)
 	if _, err := zw.Write(bits); err != nil {
@@ -229,7 +230,10 @@ func EncodeStatusList(bits []byte) (string, error) {
 	if err := zw.Close(); err != nil {
 		return "", fmt.Errorf("compress a status list: %w", err)
 	}
-	return base64.RawURLEncoding.EncodeToString(buf.Bytes()), nil
+	if profile == ProfileVC20 {
+		return "u" + base64.RawURLEncoding.EncodeToString(buf.Bytes()), nil
+	}
+	return base64.StdEncoding.EncodeToString(buf.Bytes()), nil
 }
 
 // Refusal codes, as identity.Refusal lists them, and one more for what cannot be read at all.

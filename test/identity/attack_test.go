@@ -153,12 +153,12 @@ func TestCredentialsAreJudged(t *testing.T) {
 		for _, n := range set {
 			bits[n/8] |= 1 << (7 - n%8)
 		}
-		encoded, err := dcp.EncodeStatusList(bits)
+		encoded, err := dcp.EncodeStatusList(dcp.ProfileVC20, bits)
 		must(t, err)
 		is.page(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header()["Content-Type"] = nil // as the test kit answers
 			_ = json.NewEncoder(w).Encode(map[string]any{"type": []string{"VerifiableCredential", "StatusList2021Credential"}, "issuer": issuer,
-				"credentialSubject": map[string]any{"statusPurpose": purpose, "encodedList": "u" + encoded}})
+				"credentialSubject": map[string]any{"statusPurpose": purpose, "encodedList": encoded}})
 		})
 	}
 	list("/list", is.did, "revocation", 9)
