@@ -150,6 +150,11 @@ func TestNamesThatCannotBeAreNotFound(t *testing.T) {
 			t.Errorf("%s: got %d %s", path, a.status, a.body)
 		}
 	}
+	for _, path := range []string{"/participants/supplier/negotiations/a%00b", "/participants/a%00b", "/cells/a%FFb", "/participants/supplier/assets/%C3%28"} {
+		if a := b.call(operator, "GET", path, nil); a.status != http.StatusBadRequest || a.problem.Code != CodeInvalid || !strings.Contains(a.problem.Detail, "UTF-8") {
+			t.Errorf("%s: got %d %s", path, a.status, a.body)
+		}
+	}
 	if a := b.call(operator, "GET", "/participants/oem/catalog?counterparty=a%2Fb", nil); a.status != http.StatusUnprocessableEntity {
 		t.Errorf("counterparty: got %d %s", a.status, a.body)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -46,7 +47,13 @@ func Handler(s *Service, auth Authenticator) http.Handler {
 		p := problem(http.StatusNotFound, CodeNotFound, "the Cloud API has no "+r.Method+" "+r.URL.Path, "see "+prefix+"/docs")
 		writeProblem(w, p)
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !utf8.ValidString(r.URL.Path) || strings.ContainsRune(r.URL.Path, 0) {
+			writeProblem(w, problem(http.StatusBadRequest, CodeInvalid, "the address holds the character U+0000 or bytes that are no UTF-8", "use the names and ids as the lists give them"))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // OpenAPI returns the document of the API. The issuer in it is an example.

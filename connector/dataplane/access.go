@@ -141,7 +141,7 @@ func (s *server) target(r *http.Request, f flow, rest string) (target, error) {
 	if src.secret != "" {
 		ctx, cancel := context.WithTimeout(r.Context(), secretTimeout)
 		defer cancel()
-		if t.header, err = s.Secrets.Secret(ctx, f.Context, src.secret); err != nil {
+		if t.header, err = s.Secrets.Secret(ctx, f.Context, src.secret, f.CreatedAt); err != nil {
 			return target{}, fmt.Errorf("secret %s of %s for asset %s: %w", src.secret, f.Context, f.AssetID, err)
 		}
 	}

@@ -24,9 +24,9 @@ import (
 	"github.com/kaphera/kaphera/connector/netguard"
 )
 
-// Secrets reads what a backend wants to be shown, by the alias that an asset's address names.
+// Secrets reads what a backend wants to be shown, by the alias that an asset's address names, as it was at since or later.
 type Secrets interface {
-	Secret(ctx context.Context, participantCtx, alias string) (string, error)
+	Secret(ctx context.Context, participantCtx, alias string, since time.Time) (string, error)
 }
 
 // Deps is what a data plane needs.

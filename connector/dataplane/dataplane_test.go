@@ -38,7 +38,7 @@ const (
 
 type secrets map[string]string
 
-func (s secrets) Secret(_ context.Context, ctx, alias string) (string, error) {
+func (s secrets) Secret(_ context.Context, ctx, alias string, _ time.Time) (string, error) {
 	v, ok := s[ctx+"/"+alias]
 	if !ok {
 		return "", fmt.Errorf("no secret %s", alias)

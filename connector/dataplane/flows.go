@@ -26,6 +26,7 @@ type flow struct {
 	State     string
 	tokenHash []byte
 	ExpiresAt time.Time
+	CreatedAt time.Time
 }
 
 // holds tells whether token is the flow's, in constant time.
@@ -76,9 +77,9 @@ func (s flows) restart(ctx context.Context, id, token string, expires, now time.
 
 func (s flows) get(ctx context.Context, id string) (flow, error) {
 	var f flow
-	err := s.db.QueryRow(ctx, `SELECT flow_id, ctx, participant, counterparty, agreement_id, asset_id, format, source, claims, state, token_hash, token_expires_at
+	err := s.db.QueryRow(ctx, `SELECT flow_id, ctx, participant, counterparty, agreement_id, asset_id, format, source, claims, state, token_hash, token_expires_at, created_at
 		FROM data_plane.flows WHERE flow_id = $1`, id).Scan(&f.FlowID, &f.Context, &f.Participant, &f.Counterparty, &f.AgreementID, &f.AssetID,
-		&f.Format, &f.Source, &f.Claims, &f.State, &f.tokenHash, &f.ExpiresAt)
+		&f.Format, &f.Source, &f.Claims, &f.State, &f.tokenHash, &f.ExpiresAt, &f.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return flow{}, errUnknownFlow
 	}
@@ -106,6 +107,15 @@ func (s flows) move(ctx context.Context, id, to string, now time.Time) (string, 
 		return "", refuse(http.StatusConflict, "conflict", fmt.Sprintf("data flow %s is %s and can't be suspended", id, f.State))
 	}
 	return f.State, nil
+}
+
+// forget removes every flow of a participant context and returns their ids.
+func (s flows) forget(ctx context.Context, participantCtx string) ([]string, error) {
+	rows, err := s.db.Query(ctx, "DELETE FROM data_plane.flows WHERE ctx = $1 RETURNING flow_id", participantCtx)
+	if err != nil {
+		return nil, fmt.Errorf("remove the data flows of %s: %w", participantCtx, err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 func orEmpty(m map[string]string) map[string]string {

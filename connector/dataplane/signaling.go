@@ -23,7 +23,8 @@ const EndpointType = "https://w3id.org/idsa/v4.1/HTTP"
 
 const maxSignal = 256 << 10
 
-// signaling serves Data Plane Signaling (v1.0-RC3 §7) as far as HTTP pull needs it. The data flow's id is the transfer process id.
+// signaling serves Data Plane Signaling (v1.0-RC3 §7) as far as HTTP pull needs it, and one message of our own, which removes every flow of a
+// participant context. The data flow's id is the transfer process id.
 func (s *server) signaling() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern, name string, h func(r *http.Request) (dps.StatusMessage, error)) {
@@ -46,6 +47,13 @@ func (s *server) signaling() http.Handler {
 	handle("POST /dataflows/{id}/suspend", "suspend", s.move(dps.StateSuspended))
 	handle("POST /dataflows/{id}/terminate", "terminate", s.move(dps.StateTerminated))
 	handle("POST /dataflows/{id}/completed", "completed", s.move(dps.StateCompleted))
+	handle("POST /dataflows/contexts/{ctx}/forget", "forget", func(r *http.Request) (dps.StatusMessage, error) {
+		ended, err := s.flows.forget(r.Context(), r.PathValue("ctx"))
+		for _, id := range ended {
+			s.running.stop(id)
+		}
+		return dps.StatusMessage{}, err
+	})
 	handle("GET /dataflows/{id}/status", "status", func(r *http.Request) (dps.StatusMessage, error) {
 		f, err := s.flows.get(r.Context(), r.PathValue("id"))
 		return dps.StatusMessage{DataFlowID: r.PathValue("id"), State: f.State}, err

@@ -87,6 +87,14 @@ func (c *Client) Complete(ctx context.Context, flowID string) error {
 	return c.control(ctx, flowID, "completed")
 }
 
+// Forget removes every flow of a participant context and with it its token.
+func (c *Client) Forget(ctx context.Context, participantCtx string) error {
+	if err := c.post(ctx, "/dataflows/contexts/"+url.PathEscape(participantCtx)+"/forget", ControlMessage{MessageID: rand.Text()}, nil); err != nil {
+		return fmt.Errorf("remove the data flows of %s: %w", participantCtx, err)
+	}
+	return nil
+}
+
 func (c *Client) control(ctx context.Context, flowID, verb string) error {
 	if err := c.post(ctx, "/dataflows/"+url.PathEscape(flowID)+"/"+verb, ControlMessage{MessageID: rand.Text()}, nil); err != nil {
 		return fmt.Errorf("%s data flow %s: %w", verb, flowID, err)

@@ -119,7 +119,7 @@ const internalToken = "internal-token-of-the-test"
 
 type noSecrets struct{}
 
-func (noSecrets) Secret(context.Context, string, string) (string, error) {
+func (noSecrets) Secret(context.Context, string, string, time.Time) (string, error) {
 	return "", errors.New("no secrets here")
 }
 

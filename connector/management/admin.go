@@ -3,12 +3,14 @@
 package management
 
 import (
+	"errors"
 	"net/http"
 	"regexp"
 	"strings"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/store"
 )
 
 func (s *server) adminRoutes(mux *http.ServeMux) {
@@ -22,9 +24,7 @@ func (s *server) adminRoutes(mux *http.ServeMux) {
 	}))
 	mux.Handle("PUT /admin/v1/participants/{ctx}", s.handle(http.StatusOK, s.putParticipant))
 	mux.Handle("GET /admin/v1/participants/{ctx}", s.handle(http.StatusOK, s.getParticipant))
-	mux.Handle("DELETE /admin/v1/participants/{ctx}", s.handle(http.StatusOK, func(r *http.Request) (any, error) {
-		return nil, describe(s.Store.DeleteParticipant(r.Context(), r.PathValue("ctx")), "participant context", r.PathValue("ctx"))
-	}))
+	mux.Handle("DELETE /admin/v1/participants/{ctx}", s.handle(http.StatusOK, s.deleteParticipant))
 }
 
 func (s *server) putProfile(r *http.Request) (any, error) {
@@ -59,6 +59,23 @@ func (s *server) putParticipant(r *http.Request) (any, error) {
 		return nil, invalid("$.selfCheck: %q must be %s or %s", p.SelfCheck, adminapi.SelfCheckEnforce, adminapi.SelfCheckOff)
 	}
 	return p, s.Store.PutParticipant(r.Context(), name, p)
+}
+
+// deleteParticipant removes a participant with all that is its: nothing of it is left for a later one of the same name. The participant goes
+// first, so that nothing is added meanwhile; the rest is looked for even when it is gone, since an earlier attempt may have ended there.
+func (s *server) deleteParticipant(r *http.Request) (any, error) {
+	name := r.PathValue("ctx")
+	if !contextName.MatchString(name) {
+		return nil, describe(store.ErrNotFound, "participant context", name)
+	}
+	deleted := s.Store.DeleteParticipant(r.Context(), name)
+	if deleted != nil && !errors.Is(deleted, store.ErrNotFound) {
+		return nil, deleted
+	}
+	if err := errors.Join(s.Secrets.DeleteSecrets(r.Context(), name), s.DataPlane.Forget(r.Context(), name)); err != nil {
+		return nil, err
+	}
+	return nil, describe(deleted, "participant context", name)
 }
 
 func (s *server) getParticipant(r *http.Request) (any, error) {

@@ -28,6 +28,12 @@ import (
 // Secrets writes a participant's secrets, such as a backend's API key.
 type Secrets interface {
 	PutSecret(ctx context.Context, owner, alias, value string) error
+	DeleteSecrets(ctx context.Context, owner string) error
+}
+
+// DataPlane removes the data flows of a participant context.
+type DataPlane interface {
+	Forget(ctx context.Context, participantCtx string) error
 }
 
 // Deps is what the APIs need.
@@ -35,6 +41,7 @@ type Deps struct {
 	Engine        *dsp.Engine
 	Store         *store.Store
 	Secrets       Secrets
+	DataPlane     DataPlane
 	InternalToken string // of /admin and /api
 	ManagementKey string // of /management; empty switches it off
 	// Fetch fetches data from the providers' data planes; without overall time-out, since data may be long.
@@ -50,8 +57,8 @@ const maxBody = 2 << 20 // bytes of a request
 
 // New makes the handler of the internal port.
 func New(d Deps) (http.Handler, error) {
-	if d.Engine == nil || d.Store == nil || d.Secrets == nil || d.Fetch == nil || d.Log == nil {
-		return nil, errors.New("management: engine, store, secrets, HTTP client and log are all needed")
+	if d.Engine == nil || d.Store == nil || d.Secrets == nil || d.DataPlane == nil || d.Fetch == nil || d.Log == nil {
+		return nil, errors.New("management: engine, store, secrets, data plane, HTTP client and log are all needed")
 	}
 	if d.InternalToken == "" {
 		return nil, errors.New("management: the internal token is empty: set internal.tokenFile")
@@ -161,6 +168,8 @@ func (s *server) errorBody(r *http.Request, err error) (int, adminapi.Error) {
 		return http.StatusUnprocessableEntity, adminapi.Error{Code: "invalid", Message: policy.Message, Path: policy.Path}
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, vault.ErrNotFound):
 		return http.StatusNotFound, adminapi.Error{Code: "not-found", Message: "not found"}
+	case errors.Is(err, store.ErrText):
+		return http.StatusBadRequest, adminapi.Error{Code: "invalid", Message: err.Error()}
 	case errors.Is(err, store.ErrConflict):
 		return http.StatusConflict, adminapi.Error{Code: "conflict", Message: err.Error()}
 	case errors.Is(err, context.Canceled):

@@ -124,7 +124,8 @@ func (p *process) startControlPlane(ctx context.Context) error {
 		return errors.New("internal.dataPlaneURL: missing; it is the data plane's internal address")
 	}
 	protocol := p.Config.Protocol
-	options := dsp.Options{Store: st, Identity: ids, DataPlane: dps.NewClient(dataPlaneURL, p.token), HTTP: p.httpClient(protocol.RequestTimeout.Std()),
+	dataPlane := dps.NewClient(dataPlaneURL, p.token)
+	options := dsp.Options{Store: st, Identity: ids, DataPlane: dataPlane, HTTP: p.httpClient(protocol.RequestTimeout.Std()),
 		PublicURL: p.Config.PublicURL, AllowPlainHTTP: p.Config.PlainHTTP(), RequestTimeout: protocol.RequestTimeout.Std(), RetryFor: protocol.RetryFor.Std(), Workers: protocol.Workers,
 		Log: p.Log.With("role", ControlPlane), Metrics: p.metrics}
 	if p.Protocol != nil {
@@ -140,7 +141,7 @@ func (p *process) startControlPlane(ctx context.Context) error {
 			return err
 		}
 	}
-	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, InternalToken: p.token, ManagementKey: key,
+	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token, ManagementKey: key,
 		Fetch: p.httpClient(time.Hour), Backends: p.Config.Backends(), Log: p.Log.With("role", ControlPlane)})
 	if err != nil {
 		return err

@@ -81,6 +81,9 @@ const (
 	vaultCache    = time.Minute
 )
 
+// vaultAccess is what each role does in the Vault.
+var vaultAccess = map[Role]vault.Access{ControlPlane: vault.StoreSecrets, Wallet: vault.UseKeys, DataPlane: vault.ReadSecrets, Issuer: vault.UseKeys}
+
 // process is what the roles of one process share.
 type process struct {
 	Options
@@ -201,7 +204,11 @@ func (p *process) openVault(ctx context.Context) error {
 		return nil
 	}
 	c := p.Config.Vault
-	client, err := vault.New(vault.Config{Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, Prefix: c.Prefix, CAFile: c.CAFile,
+	var access []vault.Access
+	for _, r := range p.Roles {
+		access = append(access, vaultAccess[r])
+	}
+	client, err := vault.New(vault.Config{Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, Prefix: c.Prefix, CAFile: c.CAFile, Access: access,
 		Auth: vault.Auth{Method: c.Auth.Method, MountPath: c.Auth.MountPath, Role: c.Auth.Role, TokenFile: c.Auth.TokenFile,
 			ServiceAccountTokenFile: c.Auth.ServiceAccountTokenFile}})
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/connector/vault"
 	"github.com/kaphera/kaphera/connector/vault/vaulttest"
 )
 
@@ -51,6 +53,9 @@ type connector struct {
 	public string
 	parts  map[runtime.Role]part
 	shared bool
+
+	database      *pgx.ConnConfig
+	dataPlaneDown atomic.Bool // for its control plane
 }
 
 func listener(t *testing.T) net.Listener {
@@ -65,11 +70,17 @@ func listener(t *testing.T) net.Listener {
 // start runs a connector; every list of roles is a process of its own.
 func start(t *testing.T, processes ...[]runtime.Role) *connector {
 	t.Helper()
+	return startOn(t, vaulttest.New(), processes...)
+}
+
+// startOn runs a connector with a Vault.
+func startOn(t *testing.T, kv vault.KV, processes ...[]runtime.Role) *connector {
+	t.Helper()
 	cc, err := pgx.ParseConfig(pgtest.NewDatabase(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &connector{t: t, parts: map[runtime.Role]part{}, shared: len(processes) == 1}
+	c := &connector{t: t, parts: map[runtime.Role]part{}, shared: len(processes) == 1, database: cc}
 	gateway := httptest.NewServer(http.HandlerFunc(c.route))
 	t.Cleanup(gateway.Close)
 	c.public = gateway.URL
@@ -81,7 +92,7 @@ func start(t *testing.T, processes ...[]runtime.Role) *connector {
 	if err := runtime.Migrate(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	kv, log := vaulttest.New(), slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	type listeners struct{ public, internal, health net.Listener }
 	var all []listeners
 	for _, roles := range processes {
@@ -91,7 +102,15 @@ func start(t *testing.T, processes ...[]runtime.Role) *connector {
 			c.parts[r] = part{"http://" + l.public.Addr().String(), "http://" + l.internal.Addr().String(), "http://" + l.health.Addr().String()}
 		}
 	}
-	cfg.Internal.WalletURL, cfg.Internal.DataPlaneURL = c.parts[runtime.Wallet].internal, c.parts[runtime.DataPlane].internal
+	signaling := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.dataPlaneDown.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		c.forward(w, r, c.parts[runtime.DataPlane].internal)
+	}))
+	t.Cleanup(signaling.Close)
+	cfg.Internal.WalletURL, cfg.Internal.DataPlaneURL = c.parts[runtime.Wallet].internal, signaling.URL
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	t.Cleanup(stop)
 	for i, roles := range processes {
@@ -126,7 +145,11 @@ func (c *connector) route(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		p = c.parts[runtime.Issuer]
 	}
-	target, err := url.Parse(p.public)
+	c.forward(w, r, p.public)
+}
+
+func (c *connector) forward(w http.ResponseWriter, r *http.Request, to string) {
+	target, err := url.Parse(to)
 	if err != nil {
 		c.t.Error(err)
 		return
@@ -369,6 +392,10 @@ func refusals(t *testing.T, authority, supplier, buyer *connector, n adminapi.Ne
 		"a profile that does not compile":   {supplier, http.MethodPut, "/admin/v1/profiles/x", adminapi.Profile{Name: "x", Operands: []profile.Operand{{Name: "n", Expression: "("}}}, 422, "invalid", "operands[0]"},
 		"a participant without a profile":   {supplier, http.MethodPut, "/admin/v1/participants/other", adminapi.Participant{DID: "did:web:x", Profile: "none"}, 409, "conflict", "none"},
 		"a participant with a bad name":     {supplier, http.MethodPut, "/admin/v1/participants/A_B", adminapi.Participant{DID: "did:web:x", Profile: "pilot"}, 422, "invalid", "A_B"},
+		"an id with a NUL":                  {buyer, http.MethodGet, "/api/buyer/v1/negotiations/a%00b", nil, 400, "invalid", "U+0000"},
+		"an id that is no text":             {supplier, http.MethodGet, "/api/supplier/v1/assets/a%ffb", nil, 400, "invalid", "UTF-8"},
+		"a state with a NUL":                {buyer, http.MethodGet, "/api/buyer/v1/negotiations?state=%00", nil, 400, "invalid", "U+0000"},
+		"a property with a NUL":             {supplier, http.MethodPut, "/api/supplier/v1/assets/x", adminapi.Asset{Properties: map[string]any{"name": "a\x00b"}, DataAddress: map[string]string{"type": "HttpData", "baseUrl": "https://x.example"}}, 400, "invalid", "U+0000"},
 		"a page that there is not":          {buyer, http.MethodGet, "/api/buyer/v1/negotiations?limit=0", nil, 422, "invalid", "limit"},
 	} {
 		t.Run(name, func(t *testing.T) {

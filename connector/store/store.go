@@ -17,6 +17,8 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("conflict")
+	// ErrText: nothing in the database has such a name, and it cannot be written.
+	ErrText = errors.New("the request holds the character U+0000 or bytes that are no UTF-8, which is no text")
 )
 
 // Hooks run around every commit of a writing transaction. They exist for tests that end the process there; nil does nothing.
@@ -114,6 +116,8 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %s", ErrConflict, pg.Detail)
 	case errors.As(err, &pg) && pg.Code == "23503":
 		return fmt.Errorf("%w: it is referred to, or refers to something that does not exist: %s", ErrConflict, pg.Detail)
+	case errors.As(err, &pg) && (pg.Code == "22021" || pg.Code == "22P05"):
+		return ErrText
 	}
 	return err
 }
@@ -134,7 +138,8 @@ func many[T any](ctx context.Context, q queryer, sql string, args ...any) ([]*T,
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByNameLax[T])
+	v, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByNameLax[T])
+	return v, translate(err)
 }
 
 type queryer interface {

@@ -29,6 +29,7 @@ type Config struct {
 	Prefix    string // below the mount; empty = its root
 	CAFile    string // PEM; empty = the system's
 	Auth      Auth
+	Access    []Access // what the login is used for; Probe asks whether it may
 }
 
 // Auth says how to log in.
@@ -144,6 +145,25 @@ func (c *Client) Write(ctx context.Context, path string, data map[string]string)
 // Delete implements KV.
 func (c *Client) Delete(ctx context.Context, path string) error {
 	return c.do(ctx, func(kv *api.KVv2) error { return kv.DeleteMetadata(ctx, c.path(path)) })
+}
+
+// List implements KV.
+func (c *Client) List(ctx context.Context, path string) ([]string, error) {
+	var names []string
+	err := c.do(ctx, func(*api.KVv2) error {
+		secret, err := c.api.Logical().ListWithContext(ctx, c.cfg.Mount+"/metadata/"+c.path(path))
+		if err != nil || secret == nil {
+			return err
+		}
+		keys, _ := secret.Data["keys"].([]any)
+		for _, k := range keys {
+			if name, ok := k.(string); ok {
+				names = append(names, name)
+			}
+		}
+		return nil
+	})
+	return names, err
 }
 
 func (c *Client) path(path string) string {

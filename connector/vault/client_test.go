@@ -56,11 +56,11 @@ func TestServerTroubleIsRetriedAndBounded(t *testing.T) {
 		}
 		_, _ = w.Write([]byte(`{"data":{"data":{"value":"x"},"metadata":{"version":1}}}`))
 	})
-	if got, err := store.Secret(t.Context(), "acme", "a"); err != nil || got != "x" {
+	if got, err := store.Secret(t.Context(), "acme", "a", time.Time{}); err != nil || got != "x" {
 		t.Errorf("%q, %v after %d tries", got, err, tries.Load())
 	}
 	tries.Store(-100)
-	_, err := store.Secret(t.Context(), "acme", "a")
+	_, err := store.Secret(t.Context(), "acme", "a", time.Time{})
 	if err == nil || errors.Is(err, vault.ErrNotFound) || !strings.Contains(err.Error(), "502") {
 		t.Errorf("a server in trouble: %v", err)
 	}
@@ -82,7 +82,7 @@ func TestContextEndsACall(t *testing.T) {
 	defer close(release)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-entered; cancel() }()
-	if _, err := store.Secret(ctx, "acme", "a"); !errors.Is(err, context.Canceled) {
+	if _, err := store.Secret(ctx, "acme", "a", time.Time{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -96,7 +96,7 @@ func TestNoErrorQuotesAKeyOrToken(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("got %v", err)
 	}
-	_, err = against(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }).Secret(t.Context(), "acme", "a")
+	_, err = against(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }).Secret(t.Context(), "acme", "a", time.Time{})
 	if err == nil || strings.Contains(err.Error(), "t0ken") {
 		t.Errorf("got %v", err)
 	}

@@ -17,8 +17,8 @@ import (
 )
 
 // Probe checks everything that a connector will need, before anything depends on it: the server answers and is unsealed, the login
-// works, the mount exists and is KV version 2, and the policy allows reading and writing below the prefix. The error says which of
-// these fails, with the values tried and what to do. It writes nothing.
+// works, the mount exists and is KV version 2, and the policy allows what Config.Access says below the prefix. The error says which of
+// these fails, with the values tried and what to do. It reads no secret and writes nothing.
 func (c *Client) Probe(ctx context.Context) error {
 	outside, err := c.api.Clone() // health is asked for outside of any namespace
 	if err != nil {
@@ -68,39 +68,33 @@ func (c *Client) probeMount(ctx context.Context) error {
 		}
 		return nil
 	}
+	// The token sees a mount when a policy of it names a path in it.
 	if len(names) == 0 {
-		return nil
+		names = []string{"none"}
 	}
-	// The token sees some mounts and not this one: it does not exist, or no policy of the token names a path in it.
 	sort.Strings(names)
 	return fmt.Errorf("vault.mount %q: no such mount that this login can see at %s%s; it sees: %s", c.cfg.Mount, c.cfg.Address, c.inNamespace(), strings.Join(names, ", "))
 }
 
+// probePolicy asks which capabilities the login has on a path of each kind that it needs.
 func (c *Client) probePolicy(ctx context.Context) error {
-	path := c.cfg.Mount + "/data/" + c.path("probe/keys/probe")
-	need := []string{"create", "read", "update"}
-	if _, err := c.api.KVv2(c.cfg.Mount).Get(ctx, c.path("probe/keys/probe")); err != nil && !errors.Is(err, api.ErrSecretNotFound) {
-		if status(err) == http.StatusForbidden {
-			return fmt.Errorf("vault %s%s refuses to read %s: its policy for %s needs %s on %s/* (and delete on %s/metadata/%s/*), or vault.mount or vault.prefix is wrong",
-				c.cfg.Address, c.inNamespace(), path, c.who(), strings.Join(need, ", "), strings.TrimSuffix(path, "/probe/keys/probe"), c.cfg.Mount, c.cfg.Prefix)
-		}
-		return fmt.Errorf("vault.mount %q, reading %s at %s%s: %w; check that the mount exists and is a KV engine of version 2", c.cfg.Mount, path, c.cfg.Address, c.inNamespace(), explain(err))
-	}
-	got, err := c.api.Sys().CapabilitiesSelfWithContext(ctx, path)
-	if err != nil {
-		return nil //nolint:nilerr // not every policy allows asking; the read above has passed
-	}
-	if slices.Contains(got, "root") {
-		return nil
-	}
 	var missing []string
-	for _, n := range need {
-		if !slices.Contains(got, n) {
-			missing = append(missing, n)
+	for _, a := range c.cfg.Access {
+		for _, n := range needs[a] {
+			path := strings.Join([]string{c.cfg.Mount, n.tree, c.path("probe"), n.kind, "probe"}, "/")
+			got, err := c.api.Sys().CapabilitiesSelfWithContext(ctx, path)
+			if err != nil {
+				return fmt.Errorf("vault %s%s: asking for the capabilities of %s: %w; its policy must allow update on sys/capabilities-self", c.cfg.Address, c.inNamespace(), c.who(), explain(err))
+			}
+			lacking := slices.DeleteFunc(strings.Fields(n.capabilities), func(want string) bool { return slices.Contains(got, want) || slices.Contains(got, "root") })
+			if len(lacking) > 0 {
+				missing = append(missing, strings.Join(lacking, ", ")+" on "+path)
+			}
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("vault %s%s: the policy for %s lacks %s on %s", c.cfg.Address, c.inNamespace(), c.who(), strings.Join(missing, ", "), path)
+		return fmt.Errorf("vault %s%s: the policy for %s lacks %s (the policy needs the same for every owner and name in place of \"probe\")",
+			c.cfg.Address, c.inNamespace(), c.who(), strings.Join(missing, " and "))
 	}
 	return nil
 }

@@ -42,6 +42,8 @@ type KV interface {
 	Write(ctx context.Context, path string, data map[string]string) error
 	// Delete removes all versions; deleting nothing is no error.
 	Delete(ctx context.Context, path string) error
+	// List returns the names directly below path; none is no error.
+	List(ctx context.Context, path string) ([]string, error)
 }
 
 // Store reads and writes keys and secrets, and remembers what it read for a while: a key rotated or a secret replaced by another
@@ -56,8 +58,8 @@ type Store struct {
 }
 
 type cached struct {
-	data  map[string]string
-	until time.Time
+	data map[string]string
+	at   time.Time
 }
 
 // maxCached bounds the memory that cached entries take; when it is reached the cache starts afresh.
@@ -91,7 +93,7 @@ func (s *Store) CreateKey(ctx context.Context, owner, kid string, alg jwa.Signat
 
 // Key returns the private key kid of owner; the error wraps ErrNotFound when there is none.
 func (s *Store) Key(ctx context.Context, owner, kid string) (jwk.Key, error) {
-	data, err := s.read(ctx, owner, "keys", kid)
+	data, err := s.read(ctx, owner, "keys", kid, time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -102,9 +104,10 @@ func (s *Store) Key(ctx context.Context, owner, kid string) (jwk.Key, error) {
 	return key, nil
 }
 
-// Secret returns the secret alias of owner; the error wraps ErrNotFound when there is none.
-func (s *Store) Secret(ctx context.Context, owner, alias string) (string, error) {
-	data, err := s.read(ctx, owner, "secrets", alias)
+// Secret returns the secret alias of owner; the error wraps ErrNotFound when there is none. What is remembered from before since does not
+// count: it may have been that of another owner of the same name.
+func (s *Store) Secret(ctx context.Context, owner, alias string, since time.Time) (string, error) {
+	data, err := s.read(ctx, owner, "secrets", alias, since)
 	if err != nil {
 		return "", err
 	}
@@ -128,33 +131,54 @@ func (s *Store) PutSecret(ctx context.Context, owner, alias, value string) error
 	return nil
 }
 
-// DeleteSecret removes a secret; removing none is no error.
-func (s *Store) DeleteSecret(ctx context.Context, owner, alias string) error {
-	path, err := path(owner, "secrets", alias)
-	if err != nil {
-		return err
-	}
-	defer s.forget(path)
-	if err := s.kv.Delete(ctx, path); err != nil {
-		return fmt.Errorf("delete secret %s of %s: %w", alias, owner, err)
-	}
-	return nil
-}
-
 // DeleteKey removes a key.
 func (s *Store) DeleteKey(ctx context.Context, owner, kid string) error {
 	path, err := path(owner, "keys", kid)
 	if err != nil {
 		return err
 	}
-	defer s.forget(path)
-	if err := s.kv.Delete(ctx, path); err != nil {
-		return fmt.Errorf("delete key %s of %s: %w", kid, owner, err)
+	return s.delete(ctx, path)
+}
+
+// DeleteSecrets removes every secret of owner.
+func (s *Store) DeleteSecrets(ctx context.Context, owner string) error {
+	return s.deleteAll(ctx, owner, "secrets")
+}
+
+// DeleteKeys removes every key of owner.
+func (s *Store) DeleteKeys(ctx context.Context, owner string) error {
+	return s.deleteAll(ctx, owner, "keys")
+}
+
+func (s *Store) deleteAll(ctx context.Context, owner, kind string) error {
+	if _, err := path(owner, kind, "any"); err != nil {
+		return err
+	}
+	names, err := s.kv.List(ctx, owner+"/"+kind)
+	if err != nil {
+		return fmt.Errorf("list the %s of %s: %w", kind, owner, err)
+	}
+	for _, name := range names {
+		path, err := path(owner, kind, name)
+		if err != nil {
+			continue // not made here, and never read
+		}
+		if err := s.delete(ctx, path); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (s *Store) read(ctx context.Context, owner, kind, name string) (map[string]string, error) {
+func (s *Store) delete(ctx context.Context, path string) error {
+	defer s.forget(path)
+	if err := s.kv.Delete(ctx, path); err != nil {
+		return fmt.Errorf("delete %s: %w", path, err)
+	}
+	return nil
+}
+
+func (s *Store) read(ctx context.Context, owner, kind, name string, since time.Time) (map[string]string, error) {
 	path, err := path(owner, kind, name)
 	if err != nil {
 		return nil, err
@@ -162,7 +186,8 @@ func (s *Store) read(ctx context.Context, owner, kind, name string) (map[string]
 	s.mu.Lock()
 	hit, ok := s.cache[path]
 	s.mu.Unlock()
-	if ok && s.now().Before(hit.until) {
+	now := s.now()
+	if ok && now.Before(hit.at.Add(s.cacheFor)) && hit.at.After(since) {
 		return hit.data, nil
 	}
 	data, err := s.kv.Read(ctx, path)
@@ -174,7 +199,7 @@ func (s *Store) read(ctx context.Context, owner, kind, name string) (map[string]
 	if len(s.cache) >= maxCached {
 		clear(s.cache)
 	}
-	s.cache[path] = cached{data: data, until: s.now().Add(s.cacheFor)}
+	s.cache[path] = cached{data: data, at: now}
 	return data, nil
 }
 

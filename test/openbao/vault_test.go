@@ -23,10 +23,10 @@ import (
 // config is a good configuration with a token that may do what a connector needs.
 func config(t *testing.T, s *openbao.Server) vault.Config {
 	t.Helper()
-	policy := `path "secret/data/connectors/demo/*" { capabilities = ["create", "read", "update"] }
-		path "secret/metadata/connectors/demo/*" { capabilities = ["read", "delete"] }`
-	s.Call(t, http.MethodPut, "sys/policies/acl/connector", map[string]any{"policy": policy})
-	return vault.Config{Address: s.Address, Mount: "secret", Prefix: "connectors/demo", Auth: vault.Auth{Method: vault.AuthToken, TokenFile: tokenFile(t, token(t, s))}}
+	all := []vault.Access{vault.UseKeys, vault.StoreSecrets, vault.ReadSecrets}
+	s.Call(t, http.MethodPut, "sys/policies/acl/connector", map[string]any{"policy": vault.Policy("secret", "connectors/demo", vault.UseKeys, vault.StoreSecrets) +
+		`path "secret/data/connectors/demo/+/secrets/*" { capabilities = ["create", "read", "update"] }`})
+	return vault.Config{Address: s.Address, Mount: "secret", Prefix: "connectors/demo", Access: all, Auth: vault.Auth{Method: vault.AuthToken, TokenFile: tokenFile(t, token(t, s))}}
 }
 
 func token(t *testing.T, s *openbao.Server) string {
@@ -82,7 +82,7 @@ func TestProbeSaysWhatIsWrong(t *testing.T) {
 		"a wrong mount as root": {func(c *vault.Config) { c.Mount, c.Auth.TokenFile = "kv", tokenFile(t, s.RootToken) },
 			[]string{`"kv"`, "secret (kv version 2)", "old (kv)"}},
 		"a mount of version 1":    {func(c *vault.Config) { c.Mount, c.Auth.TokenFile = "old", tokenFile(t, s.RootToken) }, []string{`"old"`, "version 2"}},
-		"a prefix without policy": {func(c *vault.Config) { c.Prefix = "connectors/other" }, []string{"secret/data/connectors/other/", "create, read, update", "policy"}},
+		"a prefix without policy": {func(c *vault.Config) { c.Prefix = "connectors/other" }, []string{"create, read, update on secret/data/connectors/other/probe/keys/probe", "policy"}},
 		"a token that is none":    {func(c *vault.Config) { c.Auth.TokenFile = tokenFile(t, "s.nothing") }, []string{"refuses the token", "403"}},
 		"an empty token":          {func(c *vault.Config) { c.Auth.TokenFile = tokenFile(t, "") }, []string{"empty"}},
 		"no token file":           {func(c *vault.Config) { c.Auth.TokenFile = "/nowhere/token" }, []string{"/nowhere/token"}},
@@ -157,14 +157,14 @@ func TestSecretsAreApartAndGone(t *testing.T) {
 	cfg := config(t, s)
 	store, other := vault.NewStore(client(t, cfg), time.Hour), vault.NewStore(client(t, cfg), 0)
 	for range 2 { // the second time from the cache
-		if _, err := store.Secret(t.Context(), "acme", "backend"); !errors.Is(err, vault.ErrNotFound) {
+		if _, err := store.Secret(t.Context(), "acme", "backend", time.Time{}); !errors.Is(err, vault.ErrNotFound) {
 			t.Fatalf("a secret that is not there: %v", err)
 		}
 	}
 	check := func(want string) {
 		t.Helper()
 		for _, st := range []*vault.Store{store, other} {
-			if got, err := st.Secret(t.Context(), "acme", "backend"); err != nil || got != want {
+			if got, err := st.Secret(t.Context(), "acme", "backend", time.Time{}); err != nil || got != want {
 				t.Fatalf("got %q, %v; want %q", got, err, want)
 			}
 		}
@@ -175,11 +175,11 @@ func TestSecretsAreApartAndGone(t *testing.T) {
 		}
 		check(value)
 	}
-	if _, err := store.Secret(t.Context(), "globex", "backend"); !errors.Is(err, vault.ErrNotFound) {
+	if _, err := store.Secret(t.Context(), "globex", "backend", time.Time{}); !errors.Is(err, vault.ErrNotFound) {
 		t.Errorf("another owner's: %v", err)
 	}
 	for _, bad := range []string{"../acme", "a/b", "", "..", "a\nb"} {
-		if _, err := store.Secret(t.Context(), bad, "backend"); err == nil || errors.Is(err, vault.ErrNotFound) {
+		if _, err := store.Secret(t.Context(), bad, "backend", time.Time{}); err == nil || errors.Is(err, vault.ErrNotFound) {
 			t.Errorf("owner %q: %v", bad, err)
 		}
 		if err := store.PutSecret(t.Context(), "acme", bad, "x"); err == nil {
@@ -187,12 +187,12 @@ func TestSecretsAreApartAndGone(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := store.DeleteSecret(t.Context(), "acme", "backend"); err != nil {
+		if err := store.DeleteSecrets(t.Context(), "acme"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, st := range []*vault.Store{store, other} {
-		if _, err := st.Secret(t.Context(), "acme", "backend"); !errors.Is(err, vault.ErrNotFound) {
+		if _, err := st.Secret(t.Context(), "acme", "backend", time.Time{}); !errors.Is(err, vault.ErrNotFound) {
 			t.Errorf("a deleted secret: %v", err)
 		}
 	}
@@ -201,6 +201,18 @@ func TestSecretsAreApartAndGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("three")
+	// What is remembered does not count for whoever came later.
+	if err := other.PutSecret(t.Context(), "acme", "backend", "four"); err != nil {
+		t.Fatal(err)
+	}
+	since := func(at time.Time, want string) {
+		t.Helper()
+		if got, err := store.Secret(t.Context(), "acme", "backend", at); err != nil || got != want {
+			t.Errorf("since %s: %q, %v; want %q", at, got, err, want)
+		}
+	}
+	since(time.Time{}, "three")
+	since(time.Now(), "four")
 }
 
 // The token's file is replaced while the client runs, and the old token ends.
@@ -217,13 +229,13 @@ func TestTokenIsReplaced(t *testing.T) {
 	}
 	fresh := token(t, s)
 	s.Call(t, http.MethodPost, "auth/token/revoke", map[string]any{"token": strings.TrimSpace(string(old))})
-	if _, err := store.Secret(t.Context(), "acme", "backend"); err == nil || !strings.Contains(err.Error(), cfg.Auth.TokenFile) {
+	if _, err := store.Secret(t.Context(), "acme", "backend", time.Time{}); err == nil || !strings.Contains(err.Error(), cfg.Auth.TokenFile) {
 		t.Fatalf("with a token that has ended: %v", err)
 	}
 	if err := os.WriteFile(cfg.Auth.TokenFile, []byte(fresh), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := store.Secret(t.Context(), "acme", "backend"); err != nil || got != "x" {
+	if got, err := store.Secret(t.Context(), "acme", "backend", time.Time{}); err != nil || got != "x" {
 		t.Errorf("with the new token: %q, %v", got, err)
 	}
 }

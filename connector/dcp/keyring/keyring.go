@@ -234,18 +234,5 @@ func (r *Ring) Document(ctx context.Context, owner, did string, services map[str
 
 // Destroy removes owner's private keys from the vault; its rows go with the row of owner.
 func (r *Ring) Destroy(ctx context.Context, owner string) error {
-	rows, err := r.db.Query(ctx, "SELECT kid FROM "+r.table+" WHERE ctx = $1", owner)
-	if err != nil {
-		return err
-	}
-	kids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return err
-	}
-	for _, kid := range kids {
-		if err := r.vault.DeleteKey(ctx, owner, kid); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.vault.DeleteKeys(ctx, owner)
 }

@@ -6,6 +6,7 @@ package vaulttest
 import (
 	"context"
 	"maps"
+	"strings"
 	"sync"
 
 	"github.com/kaphera/kaphera/connector/vault"
@@ -48,6 +49,19 @@ func (k *KV) Write(_ context.Context, path string, data map[string]string) error
 	defer k.mu.Unlock()
 	k.data[path] = maps.Clone(data)
 	return nil
+}
+
+// List implements vault.KV.
+func (k *KV) List(_ context.Context, path string) ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var names []string
+	for p := range k.data {
+		if name, below := strings.CutPrefix(p, path+"/"); below {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // Delete implements vault.KV.

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Access is what a role of a connector does in the vault. Its policy has to allow that, and nothing else.
+type Access string
+
+// What roles do: a wallet and an issuer use keys, a control plane stores secrets that it is given and cannot read them, a data plane
+// reads them.
+const (
+	UseKeys      Access = "keys"
+	StoreSecrets Access = "store-secrets"
+	ReadSecrets  Access = "read-secrets"
+)
+
+// need is capabilities on everything of a kind, whoever its owner.
+type need struct{ tree, kind, capabilities string }
+
+var needs = map[Access][]need{
+	UseKeys:      {{"data", "keys", "create read update"}, {"metadata", "keys", "list delete"}},
+	StoreSecrets: {{"data", "secrets", "create update"}, {"metadata", "secrets", "list delete"}},
+	ReadSecrets:  {{"data", "secrets", "read"}},
+}
+
+// Policy is the policy, in HCL, of a role that does these below prefix of mount.
+func Policy(mount, prefix string, does ...Access) string {
+	var b strings.Builder
+	for _, a := range does {
+		for _, n := range needs[a] {
+			capabilities := `"` + strings.ReplaceAll(n.capabilities, " ", `", "`) + `"`
+			fmt.Fprintf(&b, "path %q { capabilities = [%s] }\n", strings.Join([]string{mount, n.tree, prefix, "+", n.kind, "*"}, "/"), capabilities)
+		}
+	}
+	return b.String() + "path \"sys/capabilities-self\" { capabilities = [\"update\"] }\n"
+}
