@@ -35,8 +35,10 @@ type Config struct {
 
 type console struct {
 	Config
-	sealer *sealer
-	policy string // Content-Security-Policy
+	sealer  *sealer
+	policy  string // Content-Security-Policy
+	started time.Time
+	ended   endedSessions
 }
 
 // New makes the console.
@@ -49,7 +51,7 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console: issuer: %w", err)
 	}
-	s := &console{Config: c, sealer: sealer}
+	s := &console{Config: c, sealer: sealer, started: c.Now()}
 	// Logging out posts a form whose answer leads to the identity provider, so forms may end there.
 	s.policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self' " +
 		issuer.Scheme + "://" + issuer.Host + "; frame-ancestors 'none'; base-uri 'none'"

@@ -45,9 +45,11 @@ type bundle struct {
 	connector *cloudtest.Connector
 	server    *httptest.Server
 	browser   *http.Client
+	config    Config
 
-	mu  sync.Mutex
-	now time.Time
+	mu    sync.Mutex
+	now   time.Time
+	pages http.Handler
 }
 
 func (b *bundle) clock() time.Time {
@@ -99,16 +101,30 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	service := api.New(api.Service{Client: kube, Namespace: namespace, Cells: b.connector, PollInterval: time.Millisecond, Now: b.clock, Log: log, Info: api.Info{Issuer: b.issuer.URL}})
-	b.server = httptest.NewUnstartedServer(nil)
-	pages, err := New(Config{Service: service, Identity: identity, URL: "https://" + b.server.Listener.Addr().String(), ClientID: "kaphera-console", ClientSecret: "a secret", Now: b.clock, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.server.Config.Handler = pages
+	b.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.mu.Lock()
+		pages := b.pages
+		b.mu.Unlock()
+		pages.ServeHTTP(w, r)
+	}))
+	b.config = Config{Service: service, Identity: identity, URL: "https://" + b.server.Listener.Addr().String(), ClientID: "kaphera-console", ClientSecret: "a secret", Now: b.clock, Log: log}
+	b.restart()
 	b.server.StartTLS()
 	t.Cleanup(b.server.Close)
 	b.browser = b.newBrowser()
 	return b
+}
+
+// restart makes the console anew, as another process of the same configuration.
+func (b *bundle) restart() {
+	b.Helper()
+	pages, err := New(b.config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pages = pages
 }
 
 func (b *bundle) newBrowser() *http.Client {
@@ -312,6 +328,57 @@ func TestLoggingOutEndsTheSessionHereAndThere(t *testing.T) {
 	if p.status != http.StatusSeeOther || !strings.HasPrefix(to.String(), b.issuer.URL+"/logout?") || to.Query().Get("id_token_hint") == "" || to.Query().Get("post_logout_redirect_uri") != b.server.URL+"/" {
 		t.Errorf("%d to %s", p.status, to)
 	}
+	if p := b.get("/"); p.status != http.StatusSeeOther {
+		t.Errorf("still logged in: %d", p.status)
+	}
+}
+
+// A copy of the cookie, made while the session lasted, opens nothing once somebody has logged out: not at once, not after a restart, and not by
+// its refresh token. Others' sessions go on.
+func TestACopiedCookieEndsWithTheSession(t *testing.T) {
+	b := setup(t).as("olga", "", "platform-operator")
+	b.browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	u, _ := url.Parse(b.server.URL)
+	copied := b.browser.Jar.Cookies(u)[0].Value
+	opens := func() bool {
+		b.browser = b.newBrowser()
+		b.browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		b.browser.Jar.SetCookies(u, []*http.Cookie{{Name: sessionCookie, Value: copied, Path: "/", Secure: true}})
+		return b.get("/").status == http.StatusOK
+	}
+	if !opens() {
+		t.Fatal("the copy does not open the session while it lasts")
+	}
+	b.pass(time.Second)
+	b.restart()
+	if !opens() {
+		t.Error("a restart ends a session that nobody logged out of")
+	}
+	b.post("/logout", url.Values{})
+	if opens() {
+		t.Error("the copy opens the session that was logged out of")
+	}
+	b.pass(time.Second)
+	b.restart()
+	if opens() {
+		t.Error("the copy opens the session after a restart")
+	}
+	b.browser = b.newBrowser()
+	if p := b.as("oskar", "", "platform-operator").get("/"); p.status != http.StatusOK {
+		t.Errorf("another session: %d", p.status)
+	}
+}
+
+func TestLoggingOutWhileTheIdentityProviderIsDown(t *testing.T) {
+	b := setup(t).as("olga", "", "platform-operator")
+	b.browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	u, _ := url.Parse(b.server.URL)
+	cookies := b.browser.Jar.Cookies(u)
+	b.issuer.SetDown(true)
+	if p := b.post("/logout", url.Values{}); p.status != http.StatusSeeOther {
+		t.Errorf("logging out: %d", p.status)
+	}
+	b.browser.Jar.SetCookies(u, []*http.Cookie{{Name: sessionCookie, Value: cookies[0].Value, Path: "/", Secure: true}})
 	if p := b.get("/"); p.status != http.StatusSeeOther {
 		t.Errorf("still logged in: %d", p.status)
 	}

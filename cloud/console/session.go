@@ -3,6 +3,7 @@
 package console
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -12,9 +13,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -29,6 +32,7 @@ const (
 	loginCookie   = "__Host-kaphera-login"
 	loginMinutes  = 10
 	sessionHours  = 10
+	revokeTimeout = 5 * time.Second
 	// largest is what browsers keep of one cookie.
 	largest = 4000
 )
@@ -40,10 +44,36 @@ var (
 
 // session is what the sealed cookie holds. The person's rights are those of the last access token; it is renewed when it expires.
 type session struct {
+	ID        string          `json:"id"` // the same from log-in to log-out
+	At        time.Time       `json:"at"` // when this cookie was made
 	Principal authz.Principal `json:"who"`
 	Expires   time.Time       `json:"exp"` // of the access token that the principal was read from
 	Refresh   string          `json:"ref,omitempty"`
 	IDToken   string          `json:"idt,omitempty"` // to log out without being asked
+}
+
+// endedSessions are those that somebody logged out of in this process, with the time. One that was logged out of in an earlier process is
+// found by renewing every session of before the start: its refresh token was revoked.
+type endedSessions struct {
+	mu sync.Mutex
+	m  map[string]time.Time
+}
+
+func (e *endedSessions) add(id string, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	maps.DeleteFunc(e.m, func(_ string, at time.Time) bool { return now.Sub(at) > sessionHours*time.Hour })
+	if e.m == nil {
+		e.m = map[string]time.Time{}
+	}
+	e.m[id] = now
+}
+
+func (e *endedSessions) has(id string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.m[id]
+	return ok
 }
 
 // attempt is a log-in under way.
@@ -111,8 +141,8 @@ func (s *console) session(r *http.Request) (session, error) {
 	if err != nil {
 		return out, errNoSession
 	}
-	if err := s.sealer.open(sessionCookie, c.Value, &out); err != nil {
-		return out, errNoSession
+	if err := s.sealer.open(sessionCookie, c.Value, &out); err != nil || s.ended.has(out.ID) {
+		return session{}, errNoSession
 	}
 	return out, nil
 }
@@ -120,7 +150,7 @@ func (s *console) session(r *http.Request) (session, error) {
 // fresh returns the session, its access token renewed when it has expired.
 func (s *console) fresh(w http.ResponseWriter, r *http.Request) (session, error) {
 	sess, err := s.session(r)
-	if err != nil || s.Now().Before(sess.Expires) {
+	if err != nil || s.Now().Before(sess.Expires) && !sess.At.Before(s.started) {
 		return sess, err
 	}
 	conf, err := s.oauth()
@@ -139,16 +169,16 @@ func (s *console) fresh(w http.ResponseWriter, r *http.Request) (session, error)
 		}
 		return sess, fmt.Errorf("%w: %w", errIdentityProvider, err)
 	}
-	return s.begin(w, r, token, sess.IDToken)
+	return s.begin(w, r, token, sess.ID, sess.IDToken)
 }
 
 // begin makes a session of a token and sets its cookie.
-func (s *console) begin(w http.ResponseWriter, r *http.Request, token *oauth2.Token, idToken string) (session, error) {
+func (s *console) begin(w http.ResponseWriter, r *http.Request, token *oauth2.Token, id, idToken string) (session, error) {
 	who, err := s.Identity.Authenticate(r.Context(), token.AccessToken)
 	if err != nil {
 		return session{}, err
 	}
-	sess := session{Principal: who, Expires: token.Expiry.UTC(), Refresh: token.RefreshToken, IDToken: idToken}
+	sess := session{ID: id, At: s.Now().UTC(), Principal: who, Expires: token.Expiry.UTC(), Refresh: token.RefreshToken, IDToken: idToken}
 	sealed, err := s.sealer.seal(sessionCookie, sess)
 	if err == nil && len(sealed) > largest {
 		sess.IDToken = "" // logging out then asks first
@@ -230,28 +260,59 @@ func (s *console) finishLogin(w http.ResponseWriter, r *http.Request, v view) er
 	if err != nil || id.Nonce != a.Nonce {
 		return refused("The identity provider's answer is not for this log-in.", err)
 	}
-	if _, err := s.begin(w, r, token, raw); err != nil {
+	if _, err := s.begin(w, r, token, rand.Text(), raw); err != nil {
 		return err
 	}
 	http.Redirect(w, r, a.To, http.StatusSeeOther)
 	return nil
 }
 
+// logout ends the session here, revokes its refresh token and sends the browser to the identity provider to end the session there.
 func (s *console) logout(w http.ResponseWriter, r *http.Request) {
-	sess, _ := s.session(r)
+	sess, err := s.session(r)
+	if err == nil {
+		s.ended.add(sess.ID, s.Now())
+	}
 	s.dropCookie(w, sessionCookie)
 	var ends struct {
-		Endpoint string `json:"end_session_endpoint"`
+		Endpoint   string `json:"end_session_endpoint"`
+		Revocation string `json:"revocation_endpoint"`
 	}
 	if p := s.Identity.Provider(); p == nil || p.Claims(&ends) != nil || ends.Endpoint == "" {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
+	}
+	if sess.Refresh != "" && ends.Revocation != "" {
+		if err := s.revoke(r.Context(), ends.Revocation, sess.Refresh); err != nil {
+			s.Log.Warn("a refresh token was not revoked; it ends with the session at the identity provider", "error", err)
+		}
 	}
 	q := url.Values{"client_id": {s.ClientID}, "post_logout_redirect_uri": {s.URL + "/"}}
 	if sess.IDToken != "" {
 		q.Set("id_token_hint", sess.IDToken)
 	}
 	http.Redirect(w, r, ends.Endpoint+"?"+q.Encode(), http.StatusSeeOther)
+}
+
+// revoke ends a refresh token (RFC 7009).
+func (s *console) revoke(ctx context.Context, endpoint, refresh string) error {
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}, "client_id": {s.ClientID}, "client_secret": {s.ClientSecret}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := s.Identity.HTTP().Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", endpoint, resp.Status)
+	}
+	return nil
 }
 
 // local keeps a redirect within the console.

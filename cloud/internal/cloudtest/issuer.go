@@ -37,6 +37,8 @@ type Issuer struct {
 	person map[string]any
 	codes  map[string]authorization
 	logins int
+
+	revoked map[string]bool
 }
 
 type authorization struct{ challenge, nonce, redirect string }
@@ -48,7 +50,7 @@ func NewIssuer(t *testing.T) *Issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &Issuer{Now: time.Now, codes: map[string]authorization{}}
+	i := &Issuer{Now: time.Now, codes: map[string]authorization{}, revoked: map[string]bool{}}
 	if i.key, err = jwk.Import(private); err != nil {
 		t.Fatal(err)
 	}
@@ -67,11 +69,16 @@ func NewIssuer(t *testing.T) *Issuer {
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		write(w, map[string]any{
 			"issuer": i.URL, "jwks_uri": i.URL + "/keys", "authorization_endpoint": i.URL + "/auth", "token_endpoint": i.URL + "/token",
-			"end_session_endpoint": i.URL + "/logout", "id_token_signing_alg_values_supported": []string{"RS256"},
+			"end_session_endpoint": i.URL + "/logout", "revocation_endpoint": i.URL + "/revoke", "id_token_signing_alg_values_supported": []string{"RS256"},
 		})
 	})
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { write(w, i.public) })
 	mux.HandleFunc("GET /auth", i.authorize)
+	mux.HandleFunc("POST /revoke", func(_ http.ResponseWriter, r *http.Request) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.revoked[r.FormValue("token")] = true
+	})
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) { i.token(t, w, r) })
 	i.TLS = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.mu.Lock()
@@ -163,11 +170,14 @@ func (i *Issuer) token(t *testing.T, w http.ResponseWriter, r *http.Request) {
 		id["aud"], id["nonce"] = "kaphera-console", a.nonce
 		answer["id_token"] = i.Token(t, id)
 	case "refresh_token":
-		if i.person == nil {
+		if i.person == nil || i.revoked[r.FormValue("refresh_token")] {
 			w.WriteHeader(http.StatusBadRequest)
 			write(w, map[string]string{"error": "invalid_grant"})
 			return
 		}
+	}
+	if had := r.FormValue("refresh_token"); had != "" {
+		answer["refresh_token"] = had
 	}
 	i.logins++
 	answer["access_token"] = i.Token(t, i.person)
