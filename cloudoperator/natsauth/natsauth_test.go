@@ -3,16 +3,25 @@
 package natsauth_test
 
 import (
+	"encoding/base64"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
 )
+
+const patience = 10 * time.Second
 
 func start(t *testing.T) *natstest.Server {
 	t.Helper()
@@ -61,6 +70,93 @@ func TestAccountsAreApartAndNewOnesNeedNoRestart(t *testing.T) {
 	}
 	if n, _, err := heard.Pending(); err != nil || n != 0 {
 		t.Errorf("another account hears it: %d, %v", n, err)
+	}
+}
+
+// Whatever the credentials of a cell are used for, nothing of another cell is read, changed or answered: by subject, by JetStream's API, by the
+// system account's subjects. The credentials tried are the widest there are, those with which the cloud enters the cell's account.
+func TestACellReachesNothingOfAnother(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	seedA, seedB := must[[]byte](t)(s.Cell(t.Context(), "a")), must[[]byte](t)(s.Cell(t.Context(), "b"))
+	a, b := must[*nats.Conn](t)(s.Connect(seedA, celllink.CloudPermissions)), must[*nats.Conn](t)(s.Connect(seedB, celllink.CloudPermissions))
+	defer a.Close()
+	defer b.Close()
+	objects := []*unstructured.Unstructured{{Object: map[string]any{"kind": "Connector", "metadata": map[string]any{"name": "marker-of-b"}}}}
+	if _, _, err := celllink.Publish(t.Context(), b, "b", 0, objects); err != nil {
+		t.Fatal(err)
+	}
+	js := must[jetstream.JetStream](t)(jetstream.New(b))
+	must[jetstream.Stream](t)(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OF_B", Subjects: []string{"of.b"}, AllowDirect: true}))
+	must[*jetstream.PubAck](t)(js.Publish(t.Context(), "of.b", []byte("marker-of-b")))
+	must[jetstream.Consumer](t)(js.CreateConsumer(t.Context(), "OF_B", jetstream.ConsumerConfig{Durable: "reader"}))
+	accountB := must[string](t)(natsauth.PublicKey(seedB))
+
+	everything := must[*nats.Subscription](t)(a.SubscribeSync(">"))
+	if err := a.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	// b's own traffic, on every subject that the two sides use.
+	answered := must[*nats.Subscription](t)(b.Subscribe(cellrpc.Subject, func(m *nats.Msg) { _ = m.Respond([]byte("marker-of-b")) }))
+	if m, err := b.Request(cellrpc.Subject, nil, patience); err != nil || string(m.Data) != "marker-of-b" {
+		t.Fatalf("b does not answer itself: %v", err)
+	}
+	if err := celllink.SendReport(t.Context(), b, celllink.Report{Cell: "b", Error: "marker-of-b"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(answered.Unsubscribe(), b.FlushTimeout(patience), a.FlushTimeout(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := everything.Pending(); err != nil || n != 0 {
+		t.Errorf("a hears %d messages of b, %v", n, err)
+	}
+	if err := everything.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, subject := range []string{
+		"$JS.API.STREAM.INFO.OF_B", "$JS.API.STREAM.MSG.GET.OF_B", "$JS.API.DIRECT.GET.OF_B", "$JS.API.DIRECT.GET.OF_B.of.b", "$JS.API.STREAM.PURGE.OF_B",
+		"$JS.API.STREAM.DELETE.OF_B", "$JS.API.STREAM.UPDATE.OF_B", "$JS.API.STREAM.SNAPSHOT.OF_B", "$JS.API.CONSUMER.NAMES.OF_B", "$JS.API.CONSUMER.LIST.OF_B",
+		"$JS.API.CONSUMER.INFO.OF_B.reader", "$JS.API.CONSUMER.MSG.NEXT.OF_B.reader", "$JS.API.CONSUMER.DELETE.OF_B.reader", "$JS.API.CONSUMER.CREATE.OF_B",
+		"$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.INFO", "$JS.ACK.OF_B.reader.1.1.1.1.0", "$JS." + accountB + ".API.STREAM.LIST",
+		"$JS.API.DIRECT.GET." + celllink.StreamDesired + "." + celllink.SubjectSnapshot, "$JS.API.DIRECT.GET." + celllink.StreamReports + "." + celllink.SubjectReport,
+		"$JS.API.STREAM.MSG.GET." + celllink.StreamDesired, celllink.SubjectSnapshot, celllink.SubjectReport, "of.b", cellrpc.Subject,
+		"$SYS.REQ.ACCOUNT." + accountB + ".INFO", "$SYS.REQ.ACCOUNT." + accountB + ".JSZ", "$SYS.REQ.ACCOUNT." + accountB + ".SUBSZ", "$SYS.REQ.ACCOUNT." + accountB + ".CLAIMS.LOOKUP",
+		"$SYS.REQ.CLAIMS.LIST", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.JSZ", "$SYS.ACCOUNT." + accountB + ".CONNECT",
+	} {
+		for _, body := range []string{"", `{"seq":1}`, `{"last_by_subj":"of.b"}`, `{"name":"OF_B"}`} {
+			m, err := a.Request(subject, []byte(body), patience)
+			switch {
+			case errors.Is(err, nats.ErrNoResponders):
+			case err != nil:
+				t.Errorf("%s %s: %v", subject, body, err)
+			case strings.Contains(string(m.Data), "marker-of-b") || strings.Contains(string(m.Data), base64.StdEncoding.EncodeToString([]byte("marker-of-b"))) ||
+				strings.Contains(string(m.Data), "OF_B\"") || strings.Contains(string(m.Data), accountB):
+				t.Errorf("%s %s answers %s", subject, body, m.Data)
+			}
+		}
+	}
+
+	// What is b's is as b left it.
+	info := must[jetstream.Stream](t)(js.Stream(t.Context(), "OF_B")).CachedInfo()
+	if info.State.Msgs != 1 || info.State.Consumers != 1 {
+		t.Errorf("b's stream has %d messages and %d consumers", info.State.Msgs, info.State.Consumers)
+	}
+	for stream, subject := range map[string]string{celllink.StreamDesired: celllink.SubjectSnapshot, celllink.StreamReports: celllink.SubjectReport} {
+		data, _, err := celllink.Last(t.Context(), b, stream, subject)
+		if err != nil || !strings.Contains(string(data), "marker-of-b") {
+			t.Errorf("b's %s is %s, %v", subject, data, err)
+		}
+	}
+
+	// A user that a's account signs for b's is no user.
+	user, signer := must[nkeys.KeyPair](t)(nkeys.CreateUser()), must[nkeys.KeyPair](t)(nkeys.FromSeed(seedA))
+	claims := jwt.NewUserClaims(must[string](t)(user.PublicKey()))
+	claims.IssuerAccount = accountB
+	forged := must[[]byte](t)(jwt.FormatUserConfig(must[string](t)(claims.Encode(signer)), must[[]byte](t)(user.Seed())))
+	if nc, err := nats.Connect(s.URL(), nats.UserCredentialBytes(forged)); err == nil {
+		nc.Close()
+		t.Error("a user signed by another account may enter")
 	}
 }
 
