@@ -35,7 +35,7 @@ import (
 type Options struct {
 	// Namespace of the Platform and of everything that belongs to it.
 	Namespace string
-	// ServiceAccount of the operator, and the file of its token.
+	// ServiceAccount of the operator, and the file of its token for the Vault.
 	ServiceAccount, TokenFile string
 	Images                    cloud.PlatformImages
 	KeycloakOptimized         bool

@@ -106,7 +106,7 @@ func NewManager(ctx context.Context, cfg *rest.Config, o Options) (ctrl.Manager,
 func cacheOptions(namespaces []string) cache.Options {
 	own := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{workload.LabelManagedBy: workload.ManagedBy})}
 	o := cache.Options{ByObject: map[client.Object]cache.ByObject{
-		&appsv1.Deployment{}: own, &batchv1.Job{}: own, &corev1.Service{}: own, &corev1.ConfigMap{}: own, &corev1.ServiceAccount{}: own, &networkingv1.Ingress{}: own,
+		&appsv1.Deployment{}: own, &batchv1.Job{}: own, &corev1.Service{}: own, &corev1.ServiceAccount{}: own, &networkingv1.Ingress{}: own,
 	}}
 	if len(namespaces) > 0 {
 		o.DefaultNamespaces = map[string]cache.Config{}

@@ -17,7 +17,7 @@ import (
 
 //go:generate go run ./gen
 
-//go:embed namespace.yaml rbac.yaml deployment.yaml crd/*.yaml
+//go:embed namespace.yaml rbac.yaml admission.yaml deployment.yaml crd/*.yaml
 var files embed.FS
 
 // Namespace that everything is installed in.
@@ -28,7 +28,7 @@ const OperatorImage = "kaphera.local/cloud-operator:dev"
 
 const (
 	license = "# SPDX-License-Identifier: FSL-1.1-ALv2\n"
-	header  = license + "# Made by `go generate ./cloudoperator/config` from crd/, namespace.yaml, rbac.yaml, deployment.yaml and cloud/config/rbac.yaml. Do not edit.\n"
+	header  = license + "# Made by `go generate ./cloudoperator/config` from crd/, namespace.yaml, rbac.yaml, admission.yaml, deployment.yaml and cloud/config/rbac.yaml. Do not edit.\n"
 )
 
 // Install returns everything that `kubectl apply -f` needs. images maps the default image references to the wanted ones; those that it
@@ -43,7 +43,7 @@ func Install(images map[string]string) ([]byte, error) {
 		text := strings.TrimPrefix(strings.TrimPrefix(string(raw), license), "---\n")
 		fmt.Fprintf(out, "---\n%s\n", strings.TrimSpace(text))
 	}
-	for _, name := range append(append([]string{"namespace.yaml"}, crds...), "rbac.yaml") {
+	for _, name := range append(append([]string{"namespace.yaml"}, crds...), "rbac.yaml", "admission.yaml") {
 		raw, err := files.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)

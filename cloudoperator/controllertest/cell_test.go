@@ -22,7 +22,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/cloudoperator"
@@ -109,6 +108,8 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("a participant that takes another's context is refused", taken)
 	t.Run("nothing changes without a reason", steady)
 	t.Run("rights end where they should", rights)
+	t.Run("roles log in to the Vault with a token for it", vaultRoles)
+	t.Run("roles reach their own database only", databaseRoles)
 	t.Run("what is in use is not deleted", inUse)
 	t.Run("everything goes", func(t *testing.T) { gone(t, p) })
 }
@@ -287,38 +288,6 @@ func steady(t *testing.T) {
 	for name, v := range versions() {
 		if was[name] != v {
 			t.Errorf("%s was written", name)
-		}
-	}
-}
-
-func rights(t *testing.T) {
-	for _, c := range []struct {
-		account *rest.Config
-		do      func(context.Context, client.Client) error
-		what    string
-	}{
-		{as(operatorAccount), func(ctx context.Context, c client.Client) error {
-			return c.Get(ctx, types.NamespacedName{Namespace: "kube-system", Name: "x"}, &corev1.Secret{})
-		}, "the operator reads a Secret of another namespace"},
-		{as(operatorAccount), func(ctx context.Context, c client.Client) error {
-			return c.List(ctx, &edc.ConnectorList{}, client.InNamespace("cell-shared"))
-		}, "the operator reads EDC objects"},
-		{as("system:serviceaccount:cell-shared:kaphera-cell-agent"), func(ctx context.Context, c client.Client) error {
-			return c.Get(ctx, types.NamespacedName{Namespace: "cell-shared", Name: "connector-database-owner"}, &corev1.Secret{})
-		}, "the agent reads another Secret"},
-		{as("system:serviceaccount:cell-shared:kaphera-cell-agent"), func(ctx context.Context, c client.Client) error {
-			return c.List(ctx, &cloud.CellList{}, client.InNamespace(system))
-		}, "the agent reads the cloud's objects"},
-		{as("system:serviceaccount:kaphera-system:kaphera-cloud"), func(ctx context.Context, c client.Client) error {
-			return c.Get(ctx, types.NamespacedName{Namespace: system, Name: parts.SecretPeople}, &corev1.Secret{})
-		}, "the Cloud API reads passwords"},
-	} {
-		cl, err := client.New(c.account, client.Options{Scheme: admin.Scheme()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.do(t.Context(), cl); !apierrors.IsForbidden(err) {
-			t.Errorf("%s: %v", c.what, err)
 		}
 	}
 }

@@ -243,7 +243,7 @@ func (k *kubelet) start(ctx context.Context, name string) error {
 
 // openbao points the Kubernetes auth method at the test's API server, which in a pod it finds by itself.
 func (k *kubelet) openbao(ctx context.Context, set *appsv1.StatefulSet, rewrite []string) error {
-	reviewer, err := serviceAccountToken(ctx, parts.OpenBao)
+	reviewer, err := serviceAccountToken(ctx, system, parts.OpenBao)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/config"
 	"github.com/kaphera/kaphera/cloudoperator/controller/platform"
+	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/test/apiserver"
 )
@@ -109,7 +110,7 @@ func suite(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer node.stop()
-	token, err := serviceAccountToken(ctx, "cloud-operator")
+	token, err := serviceAccountToken(ctx, system, "cloud-operator", openbao.Audience)
 	if err != nil {
 		return 1, err
 	}
@@ -131,9 +132,10 @@ func suite(m *testing.M) (code int, err error) {
 	return code, <-done
 }
 
-func serviceAccountToken(ctx context.Context, name string) (string, error) {
-	r := &authenticationv1.TokenRequest{}
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: name}}
+// serviceAccountToken is what a kubelet mounts; without an audience it is for the API server.
+func serviceAccountToken(ctx context.Context, namespace, name string, audience ...string) (string, error) {
+	r := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audience}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	if err := admin.SubResource("token").Create(ctx, account, r); err != nil {
 		return "", fmt.Errorf("token of %s: %w", name, err)
 	}

@@ -82,6 +82,32 @@ func TestSchemaRefuses(t *testing.T) {
 	}
 }
 
+func TestIdentityCannotChange(t *testing.T) {
+	t.Parallel()
+	p := goodParticipant()
+	p.Name = "constant"
+	create(t, p)
+	for name, c := range map[string]struct {
+		change func(*cloud.Participant)
+		in     string
+	}{
+		"context":      {func(p *cloud.Participant) { p.Spec.Identity.Context = "another" }, "context cannot change"},
+		"BPN":          {func(p *cloud.Participant) { p.Spec.Identity.BusinessPartnerNumber = "BPNL000000000009" }, "businessPartnerNumber cannot change"},
+		"organization": {func(p *cloud.Participant) { p.Spec.Organization = "another" }, "organization cannot change"},
+	} {
+		before := p.DeepCopy()
+		changed := p.DeepCopy()
+		c.change(changed)
+		if err := admin.Patch(t.Context(), changed, client.MergeFrom(before), client.DryRunAll); err == nil || !strings.Contains(err.Error(), c.in) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := admin.Delete(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+}
+
 func TestUseCaseIsJudgedByItsProfile(t *testing.T) {
 	t.Parallel()
 	policy := func(operand string) apiextensionsv1.JSON {

@@ -24,6 +24,8 @@ const (
 	AuthMount = "kubernetes"
 	// OperatorRole is the Cloud operator's own role and policy.
 	OperatorRole = "cloud-operator"
+	// Audience of the service account tokens that log in: a token for the API server opens nothing here, and the other way round.
+	Audience = "vault"
 )
 
 // ErrSealed and ErrUninitialised say why a Vault that answers does not work.
@@ -128,6 +130,7 @@ func (c *Client) Ensure(ctx context.Context, g Grant) error {
 	want := map[string]any{
 		"bound_service_account_names":      list(g.ServiceAccounts...),
 		"bound_service_account_namespaces": list(g.Namespace),
+		"audience":                         Audience,
 		"token_policies":                   list(g.Name),
 		"token_no_default_policy":          false,
 	}

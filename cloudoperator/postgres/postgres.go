@@ -74,7 +74,8 @@ type Database struct {
 	Roles []Role
 }
 
-// Ensure makes the database and its roles as described, and changes only what differs. Nobody else may connect to it.
+// Ensure makes the database and its roles as described, and changes only what differs. Nobody else may connect to it, and only superusers
+// to the server's own databases, which PostgreSQL opens to every role.
 func (a *Admin) Ensure(ctx context.Context, d Database) error {
 	for _, r := range append([]Role{d.Owner}, d.Roles...) {
 		if err := a.ensureRole(ctx, r); err != nil {
@@ -96,7 +97,7 @@ func (a *Admin) Ensure(ctx context.Context, d Database) error {
 	for _, r := range d.Roles {
 		owner += ", " + quote(r.Name)
 	}
-	if err := a.exec(ctx, "REVOKE ALL ON DATABASE "+name+" FROM PUBLIC; GRANT CONNECT ON DATABASE "+name+" TO "+owner); err != nil {
+	if err := a.exec(ctx, "REVOKE ALL ON DATABASE "+name+", postgres, template1 FROM PUBLIC; GRANT CONNECT ON DATABASE "+name+" TO "+owner); err != nil {
 		return fmt.Errorf("privileges on database %s: %w", d.Name, err)
 	}
 	return nil

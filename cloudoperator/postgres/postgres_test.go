@@ -86,6 +86,20 @@ func TestEnsureIsIdempotentAndPutsRight(t *testing.T) {
 	if got := rows(t, s, "SELECT 'public' FROM pg_database, aclexplode(datacl) x WHERE datname = $1 AND x.grantee = 0", d.Name); len(got) != 0 {
 		t.Error("everybody may connect")
 	}
+	for database, may := range map[string]bool{d.Name: true, "postgres": false, "template1": false} {
+		cfg, err := pgx.ParseConfig("postgres://ensure_role@" + s.Address + "/?sslmode=disable")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Database, cfg.Password = database, "it's"
+		c, err := pgx.ConnectConfig(t.Context(), cfg)
+		if err == nil {
+			err = c.Close(t.Context())
+		}
+		if (err == nil) != may {
+			t.Errorf("a role connects to %s: %v", database, err)
+		}
+	}
 	for range 2 {
 		if err := a.Drop(t.Context(), d.Name, "ensure_owner", "ensure_role"); err != nil {
 			t.Fatal(err)

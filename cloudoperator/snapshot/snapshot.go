@@ -57,9 +57,11 @@ type Facts struct {
 	VaultCA      string
 	VaultMount   string
 	VaultAuth    string // mount path of the Kubernetes auth method
-	Image        string // of the connector
-	Trust        edc.Trust
-	Ingress      cloud.PlatformIngress
+	// VaultAudience is that of the tokens with which roles log in.
+	VaultAudience string
+	Image         string // of the connector
+	Trust         edc.Trust
+	Ingress       cloud.PlatformIngress
 }
 
 // Input is everything that a snapshot depends on. Lists hold the objects of the whole platform; those being deleted are left out by Compile
@@ -218,7 +220,7 @@ func (c *compiler) database(r Resources, runtimeName string) edc.Database {
 func (c *compiler) vault(r Resources) edc.Vault {
 	return edc.Vault{
 		Address: c.Facts.VaultAddress, Mount: c.Facts.VaultMount, Prefix: r.Prefix, CABundle: c.Facts.VaultCA,
-		Auth: edc.VaultAuth{Method: "Kubernetes", MountPath: c.Facts.VaultAuth, Roles: edc.VaultRoles{
+		Auth: edc.VaultAuth{Method: "Kubernetes", MountPath: c.Facts.VaultAuth, Audience: c.Facts.VaultAudience, Roles: edc.VaultRoles{
 			ControlPlane: r.Grants[ControlPlane], Wallet: r.Grants[Wallet], DataPlane: r.Grants[DataPlane], Issuer: r.Grants[IssuerRole],
 		}},
 	}

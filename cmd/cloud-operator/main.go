@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaphera/kaphera/cloudoperator"
 	"github.com/kaphera/kaphera/cloudoperator/controller/platform"
+	"github.com/kaphera/kaphera/cloudoperator/openbao"
 )
 
 func main() {
@@ -46,7 +47,7 @@ func runPlatform(args []string) error {
 	fs, level := flags("cloud-operator platform")
 	fs.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Platform (POD_NAMESPACE)")
 	fs.StringVar(&o.ServiceAccount, "service-account", "cloud-operator", "the operator's own service account, to which the Vault and cells' namespaces give rights")
-	fs.StringVar(&o.TokenFile, "service-account-token", "/var/run/secrets/kubernetes.io/serviceaccount/token", "file of its token")
+	fs.StringVar(&o.TokenFile, "vault-token", "/var/run/kaphera/vault-token", "file of its service account token for the Vault, of audience "+openbao.Audience)
 	fs.BoolVar(&o.KeycloakOptimized, "keycloak-optimized", os.Getenv("KEYCLOAK_OPTIMIZED") != "false",
 		"the Keycloak image was built for PostgreSQL with health and metrics; false lets it build itself at the start (KEYCLOAK_OPTIMIZED)")
 	fs.BoolVar(&o.LeaderElection, "leader-election", true, "let one of several replicas work")

@@ -24,6 +24,13 @@ const (
 	ConnectorImage = "kaphera.local/connector:dev"
 )
 
+// Who the operator is in install.yaml, and the ClusterRole that a RoleBinding gives it in each namespace in which it is to work.
+const (
+	Namespace      = "kaphera-system"
+	ServiceAccount = "edc-operator"
+	NamespaceRole  = "kaphera-edc-operator-namespace"
+)
+
 const header = "# SPDX-License-Identifier: Apache-2.0\n# Made by `go generate ./edcoperator/config` from crd/, namespace.yaml, rbac.yaml and deployment.yaml. Do not edit.\n"
 
 // Install returns everything that `kubectl apply -f` needs, with the given images.

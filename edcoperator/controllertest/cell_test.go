@@ -45,11 +45,12 @@ type cell struct {
 	public    *http.ServeMux // of https://hostname
 }
 
-// newCell makes a namespace; Secrets, Vault and public host name are there, workloads are the test's to play.
+// newCell makes a namespace and gives it to the operator; Secrets, Vault and public host name are there, workloads are the test's to play.
 func newCell(t *testing.T) *cell {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "cell-"}}
 	create(t, ns)
+	create(t, binding(ns.Name))
 	c := &cell{
 		t: t, namespace: ns.Name, hostname: ns.Name + ".kaphera.example", vault: "vault." + ns.Name + ":8200",
 		double: newDouble(), public: http.NewServeMux(),

@@ -21,7 +21,7 @@ func TestWatchedNamespacesNeedNoClusterWideRight(t *testing.T) {
 	create(t, mine.participant("mine", "mine"))
 	create(t, other.participant("other", "other"))
 	create(t, &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "edc-operator", Namespace: mine.namespace},
+		ObjectMeta: metav1.ObjectMeta{Name: "scoped", Namespace: mine.namespace},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "kaphera-edc-operator"},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "scoped", Namespace: mine.namespace}},
 	})

@@ -85,7 +85,10 @@ func participantSchema() schema.Schema {
 						Required: true, MarkdownDescription: "Last part of the DID `did:web:<cell's host>:<context>`.",
 						PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
 					},
-					"business_partner_number": schema.StringAttribute{Required: true, MarkdownDescription: "`BPNL` and 12 digits or capital letters."},
+					"business_partner_number": schema.StringAttribute{
+						Required: true, MarkdownDescription: "`BPNL` and 12 digits or capital letters. A change makes a new participant.",
+						PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+					},
 				},
 			},
 			"cell":            schema.StringAttribute{Required: true, MarkdownDescription: "Cell in which its connector runs."},

@@ -147,6 +147,7 @@ func replaceOperator(t *testing.T, c client.Client) map[string]string {
 		cs.AppsV1().Deployments(ownSystem).Delete(t.Context(), "edc-operator", foreground),
 		cs.RbacV1().ClusterRoleBindings().Delete(t.Context(), "kaphera-edc-operator", foreground),
 		cs.RbacV1().ClusterRoles().Delete(t.Context(), "kaphera-edc-operator", foreground),
+		cs.RbacV1().ClusterRoles().Delete(t.Context(), config.NamespaceRole, foreground),
 		cs.RbacV1().RoleBindings(ownSystem).Delete(t.Context(), "edc-operator-leader", foreground),
 		cs.RbacV1().Roles(ownSystem).Delete(t.Context(), "edc-operator-leader", foreground),
 		cs.CoreV1().ServiceAccounts(ownSystem).Delete(t.Context(), "edc-operator", foreground),

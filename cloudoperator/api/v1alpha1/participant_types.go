@@ -80,6 +80,7 @@ type Identity struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="context cannot change: the DID contains it"
 	Context string `json:"context"`
 	// +kubebuilder:validation:Pattern=`^BPNL[0-9A-Z]{12}$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="businessPartnerNumber cannot change: credentials vouch for it; create a new participant"
 	BusinessPartnerNumber string `json:"businessPartnerNumber"`
 }
 

@@ -23,9 +23,12 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+	"github.com/kaphera/kaphera/connector/vault"
+	edcconfig "github.com/kaphera/kaphera/edcoperator/config"
 )
 
-// ClusterRoles of the installation that are bound in a cell's namespace: the operator's, to set the cell up, and the agent's.
+// ClusterRoles of the installation that are bound in a cell's namespace besides the EDC operator's: the operator's own, to set the cell up,
+// and the agent's.
 const (
 	SetupRole = "kaphera-cell-setup"
 	AgentRole = "kaphera-cell-agent"
@@ -54,6 +57,7 @@ func (r *run) namespace(ctx context.Context) error {
 		r.binding(SetupRole, r.ServiceAccount, r.Access.Namespace),
 		&corev1.ServiceAccount{ObjectMeta: r.meta(agentName), AutomountServiceAccountToken: ptr.To(false)},
 		r.binding(AgentRole, agentName, r.ns),
+		r.binding(edcconfig.NamespaceRole, edcconfig.ServiceAccount, edcconfig.Namespace),
 	)
 }
 
@@ -205,6 +209,10 @@ func (r *run) databaseRole(ctx context.Context, rt runtimeSpec, role, username s
 	return postgres.Role{Name: username, Password: string(data[parts.KeyPassword])}, nil
 }
 
+var vaultAccess = map[string]vault.Access{
+	snapshot.ControlPlane: vault.StoreSecrets, snapshot.Wallet: vault.UseKeys, snapshot.DataPlane: vault.ReadSecrets, snapshot.IssuerRole: vault.UseKeys,
+}
+
 // grants gives each role of each runtime its policy in the Vault, bound to the role's own service account.
 func (r *run) grants(ctx context.Context, runtimes []runtimeSpec) error {
 	v, err := r.Access.OpenVault(ctx)
@@ -213,17 +221,11 @@ func (r *run) grants(ctx context.Context, runtimes []runtimeSpec) error {
 	}
 	for _, rt := range runtimes {
 		for role, name := range rt.resources.Grants {
-			account, policy := rt.name+"-"+role, ""
-			switch role {
-			case snapshot.ControlPlane:
-				policy = openbao.SecretsPolicy(rt.resources.Prefix)
-			case snapshot.DataPlane:
-				policy = openbao.SecretsReadPolicy(rt.resources.Prefix)
-			case snapshot.Wallet:
-				policy = openbao.KeysPolicy(rt.resources.Prefix)
-			case snapshot.IssuerRole:
-				account, policy = rt.name, openbao.KeysPolicy(rt.resources.Prefix)
+			account := rt.name + "-" + role
+			if role == snapshot.IssuerRole {
+				account = rt.name
 			}
+			policy := vault.Policy(openbao.Mount, rt.resources.Prefix, vaultAccess[role])
 			if err := v.Ensure(ctx, openbao.Grant{Name: name, Policy: policy, Namespace: r.ns, ServiceAccounts: []string{account}}); err != nil {
 				return err
 			}
@@ -330,7 +332,7 @@ func (r *run) facts(p *cloud.Platform, ca []byte) snapshot.Facts {
 	f := snapshot.Facts{
 		DatabaseHost: parts.Host(parts.PostgreSQL, r.Access.Namespace), DatabasePort: parts.PortPostgreSQL, DatabaseCA: string(ca),
 		VaultAddress: parts.URL("https", parts.OpenBao, r.Access.Namespace, parts.PortOpenBao), VaultCA: string(ca),
-		VaultMount: openbao.Mount, VaultAuth: openbao.AuthMount, Image: r.images.Connector, Ingress: p.Spec.Ingress,
+		VaultMount: openbao.Mount, VaultAuth: openbao.AuthMount, VaultAudience: openbao.Audience, Image: r.images.Connector, Ingress: p.Spec.Ingress,
 	}
 	f.Trust.CABundle, f.Trust.AllowPrivateNetworks = p.Spec.CABundle, p.Spec.AllowPrivateNetworks
 	return f

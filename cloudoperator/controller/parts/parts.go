@@ -89,7 +89,7 @@ type Access struct {
 	// Dial overrides the address (host:port) of a part; certificates are still verified for its Host. For operators that run
 	// outside the cluster, such as in tests.
 	Dial map[string]string
-	// TokenFile is the operator's service account token.
+	// TokenFile is the operator's service account token for the Vault.
 	TokenFile string
 }
 

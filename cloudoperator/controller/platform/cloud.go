@@ -67,7 +67,7 @@ func (r *run) cloud(ctx context.Context) error {
 		cm.Data["gateway-ca.crt"] = r.platform.Spec.CABundle
 	}
 	w := cloudWorkload(r.platform, r.images.Cloud, kube.Digest(cm.Data))
-	objects := []clientObject{cm, w.service(), r.ingress("kaphera-api", w.name, "http", apiHost(r.platform)), r.ingress("kaphera-console", w.name, "http", consoleHost(r.platform))}
+	objects := []clientObject{cm, w.service(), r.ingress("kaphera-api", w.name, apiHost(r.platform), "/"), r.ingress("kaphera-console", w.name, consoleHost(r.platform), "/")}
 	if err := r.apply(ctx, objects...); err != nil {
 		return err
 	}
@@ -80,17 +80,20 @@ func (r *run) cloud(ctx context.Context) error {
 	return r.running(ctx, w.name, false)
 }
 
-// ingress serves one host.
-func (r *run) ingress(name, service, port, host string) *networkingv1.Ingress {
+// ingress serves paths of one host, and what is below them, from the port http of a Service.
+func (r *run) ingress(name, service, host string, paths ...string) *networkingv1.Ingress {
 	spec := r.platform.Spec.Ingress
+	rule := &networkingv1.HTTPIngressRuleValue{}
+	for _, path := range paths {
+		rule.Paths = append(rule.Paths, networkingv1.HTTPIngressPath{
+			Path: path, PathType: ptr.To(networkingv1.PathTypePrefix),
+			Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: service, Port: networkingv1.ServiceBackendPort{Name: "http"}}},
+		})
+	}
 	in := &networkingv1.Ingress{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.platform.Namespace, Labels: kube.Labels(name), Annotations: spec.Annotations},
 		Spec: networkingv1.IngressSpec{Rules: []networkingv1.IngressRule{{
-			Host: host,
-			IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{
-				Path: "/", PathType: ptr.To(networkingv1.PathTypePrefix),
-				Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: service, Port: networkingv1.ServiceBackendPort{Name: port}}},
-			}}}},
+			Host: host, IngressRuleValue: networkingv1.IngressRuleValue{HTTP: rule},
 		}}, TLS: []networkingv1.IngressTLS{{Hosts: []string{host}, SecretName: spec.TLSSecretName}}},
 	}
 	if spec.ClassName != "" {

@@ -30,6 +30,9 @@ const (
 	adminSecretKey = "client-secret" // #nosec G101 -- a name
 )
 
+// publicKeycloak are the paths that people and programs log in by. The realm master and the administration are reached inside the cluster only.
+var publicKeycloak = []string{"/realms/" + Realm, "/resources"}
+
 const (
 	keycloakHTTP       = 8080
 	keycloakManagement = 9000
@@ -109,7 +112,7 @@ func (r *run) keycloak(ctx context.Context) error {
 		return err
 	}
 	w := keycloakWorkload(r.platform, r.images.Keycloak, r.KeycloakOptimized, kube.Digest(cert.Cert, admin, database))
-	if err := r.apply(ctx, w.service(), r.ingress(parts.Keycloak, parts.Keycloak, "http", idHost(r.platform))); err != nil {
+	if err := r.apply(ctx, w.service(), r.ingress(parts.Keycloak, parts.Keycloak, idHost(r.platform), publicKeycloak...)); err != nil {
 		return err
 	}
 	if !r.ok[cloud.ConditionPostgreSQLReady] && !r.exists(ctx, w.name) {

@@ -75,13 +75,14 @@ EOT
     data = {
       bound_service_account_names = ["%[6]s"]
       bound_service_account_namespaces = ["%[7]s"]
+      audience = "%[8]s"
       token_policies = ["%[4]s"]
       token_type = "batch"
       token_ttl = "10m"
     }
   }
 }
-`, host, openbao.Mount, openbao.AuthMount, openbao.OperatorRole, openbao.OperatorPolicy, operatorServiceAccount, namespace)
+`, host, openbao.Mount, openbao.AuthMount, openbao.OperatorRole, openbao.OperatorPolicy, operatorServiceAccount, namespace, openbao.Audience)
 }
 
 func openbaoWorkload(p *cloud.Platform, image, digest string) workload {

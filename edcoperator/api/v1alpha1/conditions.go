@@ -38,6 +38,8 @@ const (
 	ReasonNotReached = "NotReached"
 	// ReasonFailed: a call failed and is being repeated.
 	ReasonFailed = "Failed"
+	// ReasonNotPermitted: the operator was not given the namespace. Cleared when it is; looked for every 10 s.
+	ReasonNotPermitted = "NotPermitted"
 	// ReasonSecretMissing: a Secret, or a key in it, is missing. Cleared when it is there; looked for every 10 s.
 	ReasonSecretMissing = "SecretMissing"
 	// ReasonConflict: an object of the needed name belongs to somebody else.

@@ -19,7 +19,7 @@ import (
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
-// setup watches what a Connector owns, and its participants: the Ingress has a rule for each.
+// setup watches what a Connector owns but for ConfigMaps, which the operator may not list, and its participants: the Ingress has a rule for each.
 func setup(mgr ctrl.Manager, r reconcile.Reconciler) error {
 	toConnector := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		p, ok := o.(*v1alpha1.ParticipantContext)
@@ -30,8 +30,7 @@ func setup(mgr ctrl.Manager, r reconcile.Reconciler) error {
 	})
 	return ctrl.NewControllerManagedBy(mgr).Named(Name).
 		For(&v1alpha1.Connector{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Owns(&appsv1.Deployment{}).Owns(&batchv1.Job{}).Owns(&corev1.Service{}).Owns(&corev1.ConfigMap{}).
-		Owns(&corev1.ServiceAccount{}).Owns(&networkingv1.Ingress{}).
+		Owns(&appsv1.Deployment{}).Owns(&batchv1.Job{}).Owns(&corev1.Service{}).Owns(&corev1.ServiceAccount{}).Owns(&networkingv1.Ingress{}).
 		Watches(&v1alpha1.ParticipantContext{}, toConnector, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 }

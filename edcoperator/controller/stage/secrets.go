@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/config"
 	"github.com/kaphera/kaphera/edcoperator/controller/outcome"
 	"github.com/kaphera/kaphera/edcoperator/workload"
 )
@@ -50,14 +51,13 @@ func (r *Runner) InternalToken(ctx context.Context, namespace, secret, condition
 
 // secret returns the wanted keys of a Secret, or says which is missing.
 func (r *Runner) secret(ctx context.Context, namespace, name, condition string, keys ...string) (map[string]string, error) {
-	var s corev1.Secret
-	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &s)
+	s, err := r.read(ctx, namespace, name)
 	if apierrors.IsNotFound(err) {
 		return nil, outcome.Waiting(RetryLate, condition, v1alpha1.ReasonSecretMissing,
 			"Secret %s/%s does not exist: create it with %s", namespace, name, list("the key", "the keys", keys))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read Secret %s/%s: %w", namespace, name, err)
+		return nil, err
 	}
 	out := map[string]string{}
 	for _, k := range keys {
@@ -69,20 +69,38 @@ func (r *Runner) secret(ctx context.Context, namespace, name, condition string, 
 	return out, nil
 }
 
+// read reads a Secret. It is the first thing that is done in a namespace, and so the one that finds out whether the operator may work there.
+func (r *Runner) read(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	var s corev1.Secret
+	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &s)
+	if apierrors.IsForbidden(err) {
+		return nil, outcome.Waiting(RetryLate, v1alpha1.ConditionReady, v1alpha1.ReasonNotPermitted,
+			"the operator was not given namespace %[1]s: kubectl create rolebinding edc-operator --namespace=%[1]s --clusterrole=%[2]s --serviceaccount=%[3]s:%[4]s",
+			namespace, config.NamespaceRole, config.Namespace, config.ServiceAccount)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read Secret %s/%s: %w", namespace, name, err)
+	}
+	return &s, nil
+}
+
 // internal reads the Secret that the roles share and makes it when it is absent. One that somebody else made is used as it is.
 func (r *Runner) internal(ctx context.Context, rt *workload.Runtime) (map[string]string, error) {
 	keys := []string{workload.KeyToken, workload.KeyManagementKey}
 	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
 		Name: rt.InternalSecret(), Namespace: rt.Namespace, Labels: rt.Labels(""), OwnerReferences: []metav1.OwnerReference{rt.Owner},
 	}, Type: corev1.SecretTypeOpaque, StringData: map[string]string{}}
-	err := r.Reader.Get(ctx, client.ObjectKeyFromObject(s), &corev1.Secret{})
-	if apierrors.IsNotFound(err) {
+	_, err := r.read(ctx, s.Namespace, s.Name)
+	switch {
+	case apierrors.IsNotFound(err):
 		for _, k := range keys {
 			s.StringData[k] = newSecret()
 		}
 		if err := r.Client.Create(ctx, s); err != nil && !apierrors.IsAlreadyExists(err) {
 			return nil, fmt.Errorf("create Secret %s/%s: %w", s.Namespace, s.Name, err)
 		}
+	case err != nil:
+		return nil, err
 	}
 	return r.secret(ctx, rt.Namespace, s.Name, v1alpha1.ConditionWorkloadsReady, keys...)
 }
