@@ -12,6 +12,7 @@ import (
 	"github.com/kaphera/kaphera/cloud/api"
 	"github.com/kaphera/kaphera/cloud/status"
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/odrl"
 )
 
 func (s *console) statusPage(w http.ResponseWriter, r *http.Request, v view) error {
@@ -237,6 +238,11 @@ func orNothing(v view, value string) string {
 func reasonOf(v view, n adminapi.Negotiation) telling {
 	switch {
 	case n.Reason != nil && n.Reason.By == "own":
+		for _, t := range n.Traces {
+			if de := odrl.Reason(t, "de"); n.Reason.Code == api.CodePolicyDenied && v.lang == "de" && de != "" {
+				return telling{de, n.Reason.Message}
+			}
+		}
 		return tell(v, "reason:"+n.Reason.Code, n.Reason.Message)
 	case n.Reason != nil:
 		return telling{words: v.lang.f("In the words of %s", v.party(n.Counterparty)) + ": " + n.Reason.Message}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -282,7 +283,7 @@ func Down(ctx context.Context, o Options) error {
 	var stages []stage.Stage
 	if d.Cluster == Existing {
 		stages = append(stages,
-			stage.Stage{Name: "workspace", Group: stage.Provision, Run: d.destroyWorkspace, Remedy: "run it again"},
+			stage.Stage{Name: "workspace", Group: stage.Provision, Run: d.destroyWorkspace, Remedy: "run it again; if the cluster is gone, remove the folder " + d.dir},
 			stage.Stage{Name: "platform", Group: stage.Provision, Needs: []string{"workspace"}, Run: d.uninstall, Remedy: "run it again"})
 	}
 	stages = append(stages, stage.Stage{Name: "cluster", Group: stage.Provision, Run: d.target.down, Remedy: "run it again"})
@@ -325,5 +326,6 @@ func (d *demo) clean() error {
 		}
 	}
 	_ = os.Remove(d.dir) // stays while somebody else's files are in it
+	_ = os.Remove(filepath.Join(d.root, folder))
 	return nil
 }

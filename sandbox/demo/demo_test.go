@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -144,12 +145,15 @@ func TestEnvironmentCanBeSourcedAndKeepsTheAttestationsDate(t *testing.T) {
 	}
 
 	date := first.get(attestationDate)
-	if err := os.WriteFile(d.path("env"), []byte(strings.ReplaceAll(string(first.shell()), date, "2026-01-02T00:00:00Z")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	second, err := d.environment("s3cret")
-	if err != nil || second.get(attestationDate) != "2026-01-02T00:00:00Z" {
-		t.Errorf("the date became %s, %v", second.get(attestationDate), err)
+	for months, kept := range map[int]bool{-2: true, -11: false} { // what has become too old to offer with is renewed
+		before := time.Now().UTC().AddDate(0, months, 0).Truncate(time.Second).Format(time.RFC3339)
+		if err := os.WriteFile(d.path("env"), []byte(strings.ReplaceAll(string(first.shell()), date, before)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		second, err := d.environment("s3cret")
+		if err != nil || (second.get(attestationDate) == before) != kept {
+			t.Errorf("%s became %s, %v", before, second.get(attestationDate), err)
+		}
 	}
 }
 

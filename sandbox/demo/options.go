@@ -21,6 +21,9 @@ const (
 	Existing = "existing" // given by its kubeconfig
 )
 
+// folder, below the repository's root, is where a demo leaves its files.
+const folder = ".demo"
+
 // Options say where the demo runs.
 type Options struct {
 	Cluster      string // Sandbox, Kind or Existing
@@ -95,9 +98,9 @@ func (o *Options) settle() error {
 	if err != nil {
 		return err
 	}
-	o.root, o.dir = root, filepath.Join(root, ".demo")
+	o.root, o.dir = root, filepath.Join(root, folder)
 	if o.Name != "demo" {
-		o.dir = filepath.Join(root, ".demo", o.Name)
+		o.dir = filepath.Join(root, folder, o.Name)
 	}
 	return nil
 }

@@ -9,8 +9,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
@@ -50,8 +48,7 @@ func cellSchema() schema.Schema {
 			},
 			"hostname": schema.StringAttribute{
 				Required:            true,
-				MarkdownDescription: "Public host name of the cell's gateway. Every DID of the cell contains it, so changing it makes a new cell.",
-				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "Public host name of the cell's gateway. Every DID of the cell contains it, so it cannot change: a cell elsewhere has another name.",
 			},
 			"operating_party": schema.StringAttribute{Required: true, MarkdownDescription: "Who runs the cell."},
 			"replicas": schema.Int64Attribute{
