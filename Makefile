@@ -27,8 +27,8 @@ demo-down: $(SANDBOX) ## remove the demo and its cluster
 	@$(SANDBOX) demo down $(TARGET)
 	@echo "demo-down: the demo is gone"
 
-test: ## everything, what fails fastest first: lint, unit, operators, protocol kits, the sandbox, end to end
-	@test/run lint unit operators tck sandbox e2e
+test: ## everything, what fails fastest first: lint, unit, operators, protocol kits, Eclipse EDC, the sandbox, end to end
+	@test/run lint unit operators tck interop sandbox e2e
 
 lint: ## formatting, licence headers, golangci-lint with the import wall, drift of generated files
 	@test/run lint
@@ -38,6 +38,9 @@ test-unit: ## Go tests that need no cluster (they start PostgreSQL and an API se
 
 tck: ## the public conformance kits against the connector
 	@test/run tck
+
+interop: ## negotiations and transfers with Eclipse EDC in both directions
+	@test/run interop
 
 e2e: ## a sandbox cluster with the whole platform, and the stories on it
 	@test/run e2e
@@ -55,4 +58,4 @@ $(SANDBOX): FORCE
 
 FORCE:
 
-.PHONY: help demo demo-down test lint test-unit tck e2e generate envtest FORCE
+.PHONY: help demo demo-down test lint test-unit tck interop e2e generate envtest FORCE

@@ -399,9 +399,14 @@ func (e *Engine) agreement(ctx context.Context, p *store.Participant, r *http.Re
 	}
 	a := &store.Agreement{ID: policy.ID, Role: in.row.Role, Provider: in.agent.ID, Consumer: p.DID, AssetID: in.row.AssetID,
 		Agreement: in.message.Agreement, SignedAt: at.UTC()}
+	// Eclipse EDC may forget an agreement that it sent, and then sends another under the id of the same message: the last one counts.
+	in.id += " " + a.ID
 	return e.takeNegotiation(ctx, p, in, state.ReceivedAgreement, input{agreement: a}, func(n *store.Negotiation) error {
 		if n.OfferID != in.row.OfferID {
 			return refuse(http.StatusConflict, "illegal-state", "the offer has changed meanwhile; send the agreement again")
+		}
+		if n.Step == state.Verifying && judged.Denial != nil {
+			return refuse(http.StatusBadRequest, judged.Denial.Code, "the agreement is being verified and can't be replaced by this one: %s", judged.Denial.Message)
 		}
 		n.Traces, n.Denial = judged.Traces, judged.Denial
 		return nil

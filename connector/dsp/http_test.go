@@ -195,13 +195,81 @@ func TestRepeatedLateAndReorderedMessages(t *testing.T) {
 	}
 	expect("the verification that overtakes the answer", "/agreement/verification", verification, 200, state.Verified)
 	expect("the verification again", "/agreement/verification", verification, 200, state.Verified)
-	expect("another verification", "/agreement/verification", message(wire.ContractVerification, "v2", ""), 400, state.Verified)
+	expect("the verification in another message", "/agreement/verification", message(wire.ContractVerification, "v2", ""), 200, state.Verified)
 	expect("an acceptance too late", "/events", message(wire.NegotiationEvent, "e", `,"eventType":"ACCEPTED"`), 400, state.Verified)
 	expect("a finalization from the wrong side", "/events", message(wire.NegotiationEvent, "f", `,"eventType":"FINALIZED"`), 400, state.Verified)
 	termination := message(wire.NegotiationTermination, "t", `,"code":"1","reason":["no longer needed"]`)
 	expect("a termination, with a slash at the end", "/termination/", termination, 200, state.Terminated)
 	expect("the termination again", "/termination", termination, 200, state.Terminated)
 	expect("anything after the end", "/agreement/verification", message(wire.ContractVerification, "v3", ""), 400, state.Terminated)
+}
+
+// Eclipse EDC forgets what it sent when our reply overtakes its own record, and sends it again: an agreement with a new id, in a message with
+// the old one; a verification in a new message. Both sides must end with the same agreement.
+func TestWhatACounterpartyForgotIsTakenAgain(t *testing.T) {
+	who, s, offerID := provider(t)
+	pid := s.requested(offerID, "c-1")
+	if _, err := s.engine.CommandNegotiation(t.Context(), s.ctx, pid, state.CommandAgree, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"v-1", "v-2"} {
+		status, body := s.send(http.MethodPost, "/negotiations/"+pid+"/agreement/verification", s.as(buyer),
+			`{`+head+`,"@type":"ContractAgreementVerificationMessage","@id":"`+id+`","providerPid":"`+pid+`","consumerPid":"c-1"}`)
+		if status != http.StatusOK || body["state"] != "VERIFIED" {
+			t.Errorf("verification %s: %d %v", id, status, body)
+		}
+		if id == "v-1" {
+			if _, err := s.engine.CommandNegotiation(t.Context(), s.ctx, pid, state.CommandFinalize, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	consumer := newSide(t, who, "buyer", buyer, func(o *dsp.Options) { o.Decider = idle{} })
+	status, body := consumer.send(http.MethodPost, "/negotiations/offers", consumer.as(supplier), `{`+head+`,"@type":"ContractOfferMessage","@id":"o-1","providerPid":"p-1",
+		"callbackAddress":"http://127.0.0.1:1/x/","offer":{"@type":"Offer","@id":"offer","target":"asset-pcf","permission":[{"action":"use"}]}}`)
+	if status != http.StatusCreated {
+		t.Fatalf("offer: %d %v", status, body)
+	}
+	cid := body["consumerPid"].(string)
+	command := func(on state.Trigger) {
+		t.Helper()
+		if _, err := consumer.engine.CommandNegotiation(t.Context(), consumer.ctx, cid, on, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	agreed := func(id, action string) int {
+		status, _ := consumer.send(http.MethodPost, "/negotiations/"+cid+"/agreement", consumer.as(supplier), `{`+head+`,"@type":"ContractAgreementMessage","@id":"a-1",
+			"providerPid":"p-1","consumerPid":"`+cid+`","agreement":{"@type":"Agreement","@id":"`+id+`","target":"asset-pcf","assigner":"`+supplier+`","assignee":"`+buyer+`",
+			"timestamp":"2026-11-24T20:21:50Z","permission":[{"action":"`+action+`"}]}}`)
+		return status
+	}
+	command(state.CommandAccept)
+	for _, tc := range []struct {
+		id, action, kept string
+		status           int
+		verify           bool
+	}{
+		{"first", "use", "first", http.StatusOK, false},
+		{"first", "use", "first", http.StatusOK, false},
+		{"second", "use", "second", http.StatusOK, true},
+		{"third", "use", "third", http.StatusOK, false},
+		{"another", "read", "third", http.StatusBadRequest, false},
+	} {
+		if status := agreed(tc.id, tc.action); status != tc.status {
+			t.Errorf("agreement %s: %d", tc.id, status)
+		}
+		a, err := consumer.store.AgreementOf(t.Context(), consumer.ctx, cid)
+		if err != nil || a.ID != tc.kept {
+			t.Errorf("after agreement %s: kept %+v, %v", tc.id, a, err)
+		}
+		if tc.verify {
+			command(state.CommandVerify)
+		}
+	}
+	n, err := consumer.store.Negotiation(t.Context(), consumer.ctx, cid)
+	if err != nil || n.Step != state.Verifying || n.AgreementID != "third" {
+		t.Errorf("%+v, %v", n, err)
+	}
 }
 
 func TestVersionsAndInactiveParticipants(t *testing.T) {

@@ -323,7 +323,8 @@ func writeSide(ctx context.Context, tx pgx.Tx, p *Process, side Side) error {
 	}
 	if a := side.Agreement; a != nil {
 		batch.Queue(`INSERT INTO control_plane.agreements (ctx, id, negotiation_id, role, provider, consumer, asset_id, agreement, signed_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, p.Ctx, a.ID, p.ID, a.Role, a.Provider, a.Consumer, a.AssetID, a.Agreement, a.SignedAt)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			ON CONFLICT (ctx, negotiation_id) DO UPDATE SET id = excluded.id, agreement = excluded.agreement, signed_at = excluded.signed_at`, p.Ctx, a.ID, p.ID, a.Role, a.Provider, a.Consumer, a.AssetID, a.Agreement, a.SignedAt)
 	}
 	if side.DropAddress {
 		batch.Queue("DELETE FROM control_plane.data_addresses WHERE ctx = $1 AND transfer_id = $2", p.Ctx, p.ID)

@@ -27,7 +27,8 @@ var (
 	keepAgreement      = []Effect{{EffectKeepAgreement, ""}}
 )
 
-// Negotiation is the contract negotiation. A side moves on the counterparty's 2xx; a reply that overtakes it counts as one (Via).
+// Negotiation is the contract negotiation. A side moves on the counterparty's 2xx; a reply that overtakes it counts as one (Via). What a
+// counterparty says again, because it forgot that it had (Eclipse EDC does when a reply overtakes its own record), leaves the step.
 // A side that is terminating takes nothing but the counterparty's termination, and one that is sending the last message does not
 // terminate any more, so both end alike when messages cross.
 var Negotiation = &Machine{
@@ -55,7 +56,9 @@ var Negotiation = &Machine{
 		{Role: Consumer, From: []string{Requested, Accepted}, On: ReceivedAgreement, To: Agreed, Wire: Agreed, Effects: keepAgreement},
 		{Role: Consumer, From: []string{Requesting}, On: ReceivedAgreement, To: Agreed, Wire: Agreed, Via: Requested, Effects: keepAgreement},
 		{Role: Consumer, From: []string{Accepting}, On: ReceivedAgreement, To: Agreed, Wire: Agreed, Via: Accepted, Effects: keepAgreement},
+		{Role: Consumer, From: []string{Agreed}, On: ReceivedAgreement, To: Agreed, Effects: keepAgreement},
 		{Role: Consumer, From: []string{Agreed}, On: CommandVerify, To: Verifying},
+		{Role: Consumer, From: []string{Verifying}, On: ReceivedAgreement, To: Verifying, Effects: keepAgreement},
 		{Role: Consumer, From: []string{Verifying}, On: Acknowledged, To: Verified, Wire: Verified},
 		{Role: Consumer, From: []string{Verified}, On: ReceivedFinalized, To: Finalized, Wire: Finalized},
 		{Role: Consumer, From: []string{Verifying}, On: ReceivedFinalized, To: Finalized, Wire: Finalized, Via: Verified},
@@ -72,7 +75,9 @@ var Negotiation = &Machine{
 		{Role: Provider, From: []string{Agreeing}, On: Acknowledged, To: Agreed, Wire: Agreed},
 		{Role: Provider, From: []string{Agreed}, On: ReceivedVerification, To: Verified, Wire: Verified},
 		{Role: Provider, From: []string{Agreeing}, On: ReceivedVerification, To: Verified, Wire: Verified, Via: Agreed},
+		{Role: Provider, From: []string{Verified}, On: ReceivedVerification, To: Verified},
 		{Role: Provider, From: []string{Verified}, On: CommandFinalize, To: Finalizing},
+		{Role: Provider, From: []string{Finalizing}, On: ReceivedVerification, To: Finalizing},
 		{Role: Provider, From: []string{Finalizing}, On: Acknowledged, To: Finalized, Wire: Finalized},
 		// Both.
 		{From: without(negotiationOpen, Finalizing), On: CommandTerminate, To: Terminating},

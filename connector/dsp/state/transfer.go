@@ -68,6 +68,7 @@ var Transfer = &Machine{
 		{Role: Consumer, From: []string{Resuming}, On: Acknowledged, To: Resumed, Wire: Started},
 		{Role: Provider, From: []string{Suspended}, On: ReceivedStart, To: Resumed, Wire: Started},
 		{Role: Provider, From: []string{Resuming}, On: ReceivedStart, To: Resuming},
+		{Role: Provider, From: []string{Resumed}, On: ReceivedStart, To: Resumed},
 		// Complete.
 		{Role: Consumer, From: []string{Started, Resumed}, On: CommandComplete, To: Completing, Effects: []Effect{dropAddress}},
 		{Role: Provider, From: []string{Started}, On: CommandComplete, To: Completing, Effects: []Effect{flowComplete, dropAddress}},

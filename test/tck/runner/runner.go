@@ -60,7 +60,7 @@ const (
 
 // Execute runs a kit, writes failures and the summary line ("DSP 65/65") to out, and returns an error unless every test ran and passed.
 func Execute(ctx context.Context, kit Kit, only string, out io.Writer) error {
-	classPath, err := resolve(ctx, kit.POM)
+	classPath, err := ClassPath(ctx, kit.POM)
 	if err != nil {
 		return fmt.Errorf("%s kit: %w", kit.Name, err)
 	}
@@ -103,14 +103,14 @@ func verdict(name string, sum Result, want int, out io.Writer) error {
 	return nil
 }
 
-// resolve returns the class path that a pom names, downloading it with Maven when it is not there yet.
-func resolve(ctx context.Context, pom string) (string, error) {
+// ClassPath returns the class path that a pom (and its profiles, if given) names, downloading it with Maven when it is not there yet.
+func ClassPath(ctx context.Context, pom string, profiles ...string) (string, error) {
 	raw, err := os.ReadFile(pom) // #nosec G304 -- part of the repository
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(raw)
-	dir, err := cacheDir()
+	sum := sha256.Sum256(fmt.Append(raw, profiles))
+	dir, err := CacheDir("tck")
 	if err != nil {
 		return "", err
 	}
@@ -124,9 +124,13 @@ func resolve(ctx context.Context, pom string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, mavenTimeout)
 	defer cancel()
+	args := []string{"-B", "-q", "-f", pom, "dependency:build-classpath", "-Dmdep.outputFile=" + file}
+	for _, p := range profiles {
+		args = append(args, "-P", p)
+	}
 	var lastOutput []byte
 	for range 3 { // registries hiccup
-		cmd := exec.CommandContext(ctx, mvn, "-B", "-q", "-f", pom, "dependency:build-classpath", "-Dmdep.outputFile="+file) // #nosec G204
+		cmd := exec.CommandContext(ctx, mvn, args...) // #nosec G204
 		if lastOutput, err = cmd.CombinedOutput(); err == nil || ctx.Err() != nil {
 			break
 		}
@@ -138,7 +142,8 @@ func resolve(ctx context.Context, pom string) (string, error) {
 	return string(cp), err
 }
 
-func cacheDir() (string, error) {
+// CacheDir is a folder of the cache that a set-up keeps between runs.
+func CacheDir(name string) (string, error) {
 	dir := os.Getenv("KAPHERA_CACHE")
 	if dir == "" {
 		base, err := os.UserCacheDir()
@@ -147,7 +152,7 @@ func cacheDir() (string, error) {
 		}
 		dir = filepath.Join(base, "kaphera")
 	}
-	dir = filepath.Join(dir, "tck")
+	dir = filepath.Join(dir, name)
 	return dir, os.MkdirAll(dir, 0o755) // #nosec G301 G703 -- where the user keeps caches
 }
 

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package interop
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kaphera/kaphera/test/tck/runner"
+)
+
+// process is a program that runs until the test ends; its log is shown when the test has failed.
+type process struct {
+	pid  int
+	done chan struct{}
+}
+
+func start(t *testing.T, name string, cmd *exec.Cmd) *process {
+	t.Helper()
+	dir := os.Getenv("INTEROP_LOG")
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	file, err := os.Create(filepath.Join(dir, name+".log"))
+	must(t, err)
+	cmd.Stdout, cmd.Stderr = file, file
+	// It dies with this test, also when that is killed. The death signal follows the starting thread, which is therefore kept.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p, started := &process{done: make(chan struct{})}, make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+		close(p.done)
+	}()
+	must(t, <-started)
+	p.pid = cmd.Process.Pid
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(10 * time.Second):
+			_ = cmd.Process.Kill()
+			<-p.done
+		}
+		_ = file.Close()
+		if raw, err := os.ReadFile(file.Name()); t.Failed() && err == nil {
+			lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+			t.Logf("the end of the log of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+		}
+	})
+	return p
+}
+
+// ready waits until a call succeeds.
+func (p *process) ready(t *testing.T, call func() error) {
+	t.Helper()
+	until(t, "ready", func() (bool, string) {
+		select {
+		case <-p.done:
+			t.Fatalf("process %d ended while starting", p.pid)
+		default:
+		}
+		err := call()
+		return err == nil, fmt.Sprint(err)
+	})
+}
+
+// rss is the memory that the process has resident, in MB.
+func (p *process) rss(t *testing.T) int {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.pid))
+	must(t, err)
+	var size, resident int
+	_, err = fmt.Sscan(string(raw), &size, &resident)
+	must(t, err)
+	return resident * os.Getpagesize() >> 20
+}
+
+// java starts one of EDC's runtimes: the profile of the pom and the classes of ours that are added to it.
+func java(t *testing.T, name, profile string, classes []string, settings map[string]string) *process {
+	t.Helper()
+	classPath := classPath(t, profile, classes)
+	args := []string{"-Xmx256m", "-cp", `"` + classPath + `"`}
+	for _, k := range slices.Sorted(maps.Keys(settings)) {
+		args = append(args, fmt.Sprintf("%q", "-D"+k+"="+settings[k]))
+	}
+	file := filepath.Join(t.TempDir(), "args") // settings are not for everybody who lists processes
+	must(t, os.WriteFile(file, []byte(strings.Join(append(args, "org.eclipse.edc.boot.system.runtime.BaseRuntime"), "\n")), 0o600))
+	return start(t, name, exec.Command("java", "@"+file)) // #nosec G204
+}
+
+// classPath resolves a profile and compiles the classes against it, once for each content.
+func classPath(t *testing.T, profile string, classes []string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	libraries, err := runner.ClassPath(ctx, "edc/pom.xml", profile)
+	must(t, err)
+	sum := sha256.New()
+	sum.Write([]byte(libraries))
+	var sources []string
+	for _, c := range classes {
+		sources = append(sources, filepath.Join("edc", c+".java"))
+		raw, err := os.ReadFile(sources[len(sources)-1])
+		must(t, err)
+		sum.Write(raw)
+	}
+	cache, err := runner.CacheDir("interop")
+	must(t, err)
+	dir := filepath.Join(cache, profile+"-"+hex.EncodeToString(sum.Sum(nil)[:8]))
+	if _, err := os.Stat(dir); err == nil {
+		return dir + ":" + libraries
+	}
+	temp, err := os.MkdirTemp(cache, "compile") //nolint:usetesting // renamed within the cache
+	must(t, err)
+	defer func() { _ = os.RemoveAll(temp) }()
+	out, err := exec.CommandContext(ctx, "javac", append([]string{"-proc:none", "-d", temp, "-cp", libraries}, sources...)...).CombinedOutput() // #nosec G204
+	if err != nil {
+		t.Fatalf("compile %v: %v: %s", classes, err, out)
+	}
+	services := filepath.Join(temp, "META-INF", "services")
+	must(t, os.MkdirAll(services, 0o750))
+	must(t, os.WriteFile(filepath.Join(services, "org.eclipse.edc.spi.system.ServiceExtension"), []byte(strings.Join(classes, "\n")), 0o600))
+	must(t, os.Rename(temp, dir))
+	return dir + ":" + libraries
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	port, err := runner.FreePort()
+	must(t, err)
+	return port
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
