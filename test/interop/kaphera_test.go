@@ -113,7 +113,7 @@ func startKaphera(t *testing.T, name, roles string, cfg config.Config, environme
 	cfg.Listen = config.Listen{Public: address(), Internal: address(), Health: address()}
 	k.public, k.internal = "http://"+cfg.Listen.Public, "http://"+cfg.Listen.Internal
 	cfg.PublicURL, cfg.Database = k.public, config.Database{Host: "127.0.0.1", Port: server.Port, Name: "postgres", User: "postgres", SSLMode: "disable"}
-	cfg.Trust = config.Trust{DIDHTTP: true, AllowPrivateNetworks: true}
+	cfg.Trust = config.Trust{AllowPlainHTTP: true, AllowPrivateNetworks: true}
 	cfg.Internal = config.Internal{TokenFile: secret(t, k.token), DataPlaneURL: k.internal, WalletURL: k.internal}
 	cfg.Management.APIKeyFile = secret(t, k.key)
 	cfg.Protocol = config.Protocol{RequestTimeout: config.Duration(time.Minute), RetryFor: config.Duration(2 * time.Minute)} // EDC is slow to warm up

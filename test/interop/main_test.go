@@ -47,7 +47,7 @@ func check(t *testing.T, name string, f func(t *testing.T)) {
 	}
 }
 
-const patience = 120 * time.Second
+const patience = 5 * time.Minute
 
 // until waits for a condition; say tells what is there instead.
 func until(t *testing.T, what string, holds func() (ok bool, say string)) {
