@@ -39,6 +39,8 @@ type Options struct {
 	ConnectorImage string
 	// Namespaces to watch; empty watches all.
 	Namespaces []string
+	// Namespace of the operator's own Pods, which NetworkPolicies let in to the runtimes; empty when it runs outside the cluster.
+	Namespace string
 	// LeaderElection lets several replicas run of which one works; LeaderElectionNamespace holds the Lease, empty = the pod's own.
 	LeaderElection          bool
 	LeaderElectionNamespace string
@@ -87,7 +89,7 @@ func NewManager(ctx context.Context, cfg *rest.Config, o Options) (ctrl.Manager,
 	if err := participantcontext.Index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, fmt.Errorf("index participant contexts: %w", err)
 	}
-	stages := &stage.Runner{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Dial: o.Dial, Now: o.Now}
+	stages := &stage.Runner{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Dial: o.Dial, Now: o.Now, Namespace: o.Namespace}
 	settler := outcome.Settler{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("edc-operator")}
 	for _, r := range []interface{ SetupWithManager(ctrl.Manager) error }{
 		connector.New(stages, settler, o.ConnectorImage), credentialissuer.New(stages, settler, o.ConnectorImage), participantcontext.New(stages, settler),
@@ -107,6 +109,7 @@ func cacheOptions(namespaces []string) cache.Options {
 	own := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{workload.LabelManagedBy: workload.ManagedBy})}
 	o := cache.Options{ByObject: map[client.Object]cache.ByObject{
 		&appsv1.Deployment{}: own, &batchv1.Job{}: own, &corev1.Service{}: own, &corev1.ServiceAccount{}: own, &networkingv1.Ingress{}: own,
+		&networkingv1.NetworkPolicy{}: own,
 	}}
 	if len(namespaces) > 0 {
 		o.DefaultNamespaces = map[string]cache.Config{}

@@ -104,6 +104,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 			return condition(ctx, o, cloud.ConditionReady, metav1.ConditionTrue, "")
 		})
 	}
+	t.Run("every port is closed to those who have no business there", closed)
 	t.Run("a call reaches the connector", callsConnector)
 	t.Run("a participant that takes another's context is refused", taken)
 	t.Run("nothing changes without a reason", steady)

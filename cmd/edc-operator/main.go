@@ -31,6 +31,7 @@ func run(args []string) error {
 	fs := flag.NewFlagSet("edc-operator", flag.ContinueOnError)
 	fs.StringVar(&o.ConnectorImage, "connector-image", os.Getenv("RELATED_IMAGE_CONNECTOR"), "image of connectors that name none (RELATED_IMAGE_CONNECTOR)")
 	fs.StringVar(&namespaces, "namespaces", "", "comma-separated namespaces to watch; empty watches all")
+	fs.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the operator's own pods, which may call the connectors' internal ports (POD_NAMESPACE)")
 	fs.BoolVar(&o.LeaderElection, "leader-election", true, "let one of several replicas work")
 	fs.StringVar(&o.LeaderElectionNamespace, "leader-election-namespace", os.Getenv("POD_NAMESPACE"), "namespace of the Lease; empty is the pod's own (POD_NAMESPACE)")
 	fs.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "address of /metrics; 0 is off")

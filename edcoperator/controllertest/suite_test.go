@@ -17,9 +17,14 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -38,6 +43,8 @@ var (
 	manager ctrl.Manager
 	adminTo *rest.Config
 	net1    = &network{routes: map[string]string{}}
+	// apiServer is the address of the API server in its own EndpointSlice.
+	apiServer string
 )
 
 func TestMain(m *testing.M) {
@@ -65,9 +72,12 @@ func suite(m *testing.M) (code int, err error) {
 	if err := install(ctx, func(*unstructured.Unstructured) bool { return true }); err != nil {
 		return 1, err
 	}
+	if err := ownEndpoints(ctx); err != nil {
+		return 1, err
+	}
 	if manager, err = edcoperator.NewManager(ctx, as(operatorAccount), edcoperator.Options{
 		ConnectorImage: connectorImage, LeaderElection: true, LeaderElectionNamespace: "kaphera-system",
-		MetricsAddress: "0", HealthAddress: "0", Dial: net1.dial,
+		MetricsAddress: "0", HealthAddress: "0", Dial: net1.dial, Namespace: "kaphera-system",
 	}); err != nil {
 		return 1, err
 	}
@@ -76,6 +86,21 @@ func suite(m *testing.M) (code int, err error) {
 	code = m.Run()
 	cancel()
 	return code, <-done
+}
+
+// ownEndpoints finds the API server's own EndpointSlice, or makes one: a server that listens on loopback only has none.
+func ownEndpoints(ctx context.Context) error {
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.1"}}},
+		Ports:     []discoveryv1.EndpointPort{{Name: ptr.To("https"), Port: ptr.To[int32](6443), Protocol: ptr.To(corev1.ProtocolTCP)}},
+	}
+	err := admin.Create(ctx, slice)
+	if apierrors.IsAlreadyExists(err) {
+		err = admin.Get(ctx, client.ObjectKeyFromObject(slice), slice)
+	}
+	apiServer = slice.Endpoints[0].Addresses[0]
+	return err
 }
 
 // as returns a configuration with the rights of an account and no other.

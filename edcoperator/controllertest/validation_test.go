@@ -46,6 +46,8 @@ func TestBadObjectsAreRefused(t *testing.T) {
 		"a name that no Service may have": {connector(func(o *v1alpha1.Connector) { o.Name = "1st" }), "must start with a letter"},
 		"a host name with a scheme":       {connector(func(o *v1alpha1.Connector) { o.Spec.Exposure.Hostname = "https://shared.example" }), "spec.exposure.hostname"},
 		"no way to encrypt that is known": {connector(func(o *v1alpha1.Connector) { o.Spec.Database.SSLMode = "prefer" }), "spec.database.sslMode"},
+		"a denied network that is none":   {connector(func(o *v1alpha1.Connector) { o.Spec.DataPlane.DeniedNetworks = []string{"10.96.0.0/12", "10.0.0.1"} }), "deniedNetworks must be networks in CIDR notation"},
+		"an allowed network that is none": {connector(func(o *v1alpha1.Connector) { o.Spec.DataPlane.AllowedNetworks = []string{"backend.example"} }), "allowedNetworks must be networks in CIDR notation"},
 		"no type to issue":                {issuer(func(o *v1alpha1.CredentialIssuer) { o.Spec.CredentialTypes = []v1alpha1.CredentialType{} }), "spec.credentialTypes"},
 		"a validity that is no duration":  {issuer(func(o *v1alpha1.CredentialIssuer) { o.Spec.CredentialTypes[0].Validity = "1 year" }), "spec.credentialTypes[0].validity"},
 	} {

@@ -4,6 +4,7 @@ package workload
 
 import (
 	"encoding/json"
+	"net/netip"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,6 +65,9 @@ func (r Runtime) Config(role Role) config.Config {
 	if role != Issuer {
 		c.Internal.WalletURL, c.Internal.DataPlaneURL, c.Internal.ControlPlaneURL = r.InternalURL(Wallet), r.InternalURL(DataPlane), r.InternalURL(ControlPlane)
 	}
+	if role == ControlPlane || role == DataPlane {
+		c.DataPlane.AllowedNetworks, c.DataPlane.DeniedNetworks = networks(r.DataPlane.AllowedNetworks), networks(r.DataPlane.DeniedNetworks)
+	}
 	if role == ControlPlane {
 		c.Management.APIKeyFile = secretDir + "/" + fileManagementKey
 	}
@@ -78,6 +82,15 @@ func (r Runtime) Config(role Role) config.Config {
 		c.Vault.Auth.TokenFile = secretDir + "/" + fileVaultToken
 	}
 	return c
+}
+
+// networks parses what the schema has let through.
+func networks(cidrs []string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, c := range cidrs {
+		out = append(out, netip.MustParsePrefix(c))
+	}
+	return out
 }
 
 func (r Runtime) kubernetesAuth() bool { return r.Vault.Auth.Method == v1alpha1.VaultMethodKubernetes }

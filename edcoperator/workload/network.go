@@ -5,6 +5,7 @@ package workload
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -76,6 +77,110 @@ func (r Runtime) paths(id string) []networkingv1.HTTPIngressPath {
 		path(networkingv1.PathTypePrefix, "/dcp", Wallet),
 		path(networkingv1.PathTypePrefix, "/dsp", ControlPlane),
 	}
+}
+
+// NetworkPolicies let in what a runtime's Pods are for and nothing else: everybody at the public port, the operator and the roles of the
+// same runtime at the internal ones. Outwards they reach what participants, backends, database and Vault may be, which is everything but
+// the Kubernetes API and link-local addresses. Policies add up: who else may come in is for whoever runs the namespace to say.
+func (r Runtime) NetworkPolicies() []*networkingv1.NetworkPolicy {
+	isolation := r.networkPolicy(r.Name+"-isolation", "", networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{LabelName: r.App, LabelInstance: r.Name}},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		Egress:      r.egress(),
+	})
+	out := []*networkingv1.NetworkPolicy{isolation}
+	for _, role := range r.Roles {
+		ingress := []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(PublicPort)}} // an ingress controller may be anywhere
+		allow := func(port int32, peers []networkingv1.NetworkPolicyPeer) {
+			if len(peers) > 0 { // a rule without any would let everybody in
+				ingress = append(ingress, networkingv1.NetworkPolicyIngressRule{From: peers, Ports: tcp(port)})
+			}
+		}
+		allow(InternalPort, r.callers(role))
+		allow(HealthPort, r.operator())
+		out = append(out, r.networkPolicy(r.ObjectName(role), role, networkingv1.NetworkPolicySpec{
+			PodSelector: metav1.LabelSelector{MatchLabels: r.Selector(role)},
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}, Ingress: ingress,
+		}))
+	}
+	return out
+}
+
+func (r Runtime) networkPolicy(name string, role Role, spec networkingv1.NetworkPolicySpec) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{
+		TypeMeta: metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}, ObjectMeta: r.meta(name, role), Spec: spec,
+	}
+}
+
+// callers of a role's internal API.
+func (r Runtime) callers(role Role) []networkingv1.NetworkPolicyPeer {
+	controlPlane := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: r.Selector(ControlPlane)}}
+	switch role {
+	case DataPlane:
+		return []networkingv1.NetworkPolicyPeer{controlPlane}
+	case Wallet:
+		return append(r.operator(), controlPlane)
+	default:
+		return r.operator()
+	}
+}
+
+// operator is the peer of the operator's own Pods; none when it runs outside the cluster.
+func (r Runtime) operator() []networkingv1.NetworkPolicyPeer {
+	if r.OperatorNamespace == "" {
+		return nil
+	}
+	return []networkingv1.NetworkPolicyPeer{{
+		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: r.OperatorNamespace}},
+		PodSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{LabelName: ManagedBy}},
+	}}
+}
+
+// Addresses that lead to a node's own services, of each IP version: link-local ones, where clouds serve machine credentials, and the one of
+// them that is not link-local.
+var linkLocal = map[string][]string{"0.0.0.0/0": {"169.254.0.0/16"}, "::/0": {"fe80::/10", "fd00:ec2::254/128"}}
+
+func (r Runtime) egress() []networkingv1.NetworkPolicyEgressRule {
+	const dns, lastPort = 53, 65535
+	block := func(cidr string, except ...string) networkingv1.NetworkPolicyPeer {
+		return networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr, Except: except}}
+	}
+	except := map[string][]string{"0.0.0.0/0": slices.Clone(linkLocal["0.0.0.0/0"]), "::/0": slices.Clone(linkLocal["::/0"])}
+	var besideAPI []networkingv1.NetworkPolicyEgressRule // what else is at the API servers' addresses, such as an ingress controller
+	for _, api := range r.APIServers {
+		own := netip.PrefixFrom(api.Addr(), api.Addr().BitLen()).String()
+		if api.Addr().Is4() {
+			except["0.0.0.0/0"] = append(except["0.0.0.0/0"], own)
+		} else {
+			except["::/0"] = append(except["::/0"], own)
+		}
+		besideAPI = append(besideAPI, networkingv1.NetworkPolicyEgressRule{
+			To:    []networkingv1.NetworkPolicyPeer{block(own)},
+			Ports: append(portRange(1, int32(api.Port())-1), portRange(int32(api.Port())+1, lastPort)...),
+		})
+	}
+	return append([]networkingv1.NetworkPolicyEgressRule{
+		{Ports: []networkingv1.NetworkPolicyPort{port(corev1.ProtocolUDP, dns), port(corev1.ProtocolTCP, dns)}},
+		{To: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}, block("0.0.0.0/0", except["0.0.0.0/0"]...), block("::/0", except["::/0"]...)}},
+	}, besideAPI...)
+}
+
+func tcp(number int32) []networkingv1.NetworkPolicyPort {
+	return []networkingv1.NetworkPolicyPort{port(corev1.ProtocolTCP, number)}
+}
+
+func port(protocol corev1.Protocol, number int32) networkingv1.NetworkPolicyPort {
+	return networkingv1.NetworkPolicyPort{Protocol: ptr.To(protocol), Port: ptr.To(intstr.FromInt32(number))}
+}
+
+// portRange is empty when first is after last.
+func portRange(first, last int32) []networkingv1.NetworkPolicyPort {
+	if first > last {
+		return nil
+	}
+	p := port(corev1.ProtocolTCP, first)
+	p.EndPort = ptr.To(last)
+	return []networkingv1.NetworkPolicyPort{p}
 }
 
 func shortHash(parts ...string) string {

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -40,7 +41,7 @@ const (
 	LabelComponent = "app.kubernetes.io/component"
 	LabelPartOf    = "app.kubernetes.io/part-of"
 	LabelManagedBy = "app.kubernetes.io/managed-by"
-	// ManagedBy is the value of LabelManagedBy.
+	// ManagedBy is the value of LabelManagedBy, and of LabelName on the operator's own Pods.
 	ManagedBy = "edc-operator"
 	// AnnotationHash changes when a Pod must be replaced: its configuration or a Secret it reads has changed.
 	AnnotationHash = "edc.kaphera.io/config-hash"
@@ -79,6 +80,7 @@ type Runtime struct {
 	Trust     v1alpha1.Trust
 	Database  v1alpha1.Database
 	Vault     v1alpha1.Vault
+	DataPlane v1alpha1.DataPlane
 	Replicas  *int32
 	Resources corev1.ResourceRequirements
 
@@ -88,6 +90,10 @@ type Runtime struct {
 	VaultToken string
 	// Internal is the content of the Secret InternalSecret.
 	Internal map[string]string
+	// OperatorNamespace is where the operator's own Pods run; empty when it runs outside the cluster.
+	OperatorNamespace string
+	// APIServers are the addresses behind the Kubernetes API's Service, which no Pod of a runtime has business with.
+	APIServers []netip.AddrPort
 }
 
 // ObjectName is the name of a role's Deployment, Service and ServiceAccount.

@@ -153,6 +153,9 @@ func (c Cluster) allow(address, namespace string, peers []networkingv1.NetworkPo
 	}
 	for _, peer := range peers {
 		if peer.IPBlock != nil {
+			if strings.Contains(peer.IPBlock.CIDR, ":") {
+				continue // pods here have no IPv6 addresses
+			}
 			match := "ip " + address + " " + peer.IPBlock.CIDR
 			if len(peer.IPBlock.Except) > 0 {
 				match += " ip " + address + " != { " + strings.Join(peer.IPBlock.Except, ", ") + " }"

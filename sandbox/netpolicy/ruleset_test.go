@@ -88,6 +88,7 @@ func TestPoliciesBecomeRules(t *testing.T) {
 				"ip saddr { 10.0.0.1, 10.0.0.2 } tcp dport 100-200 return", "ip saddr { 10.0.0.1, 10.0.0.2 } meta l4proto udp return"}, nil},
 		"ports from everywhere": {[]string{db + "policyTypes: [Ingress]\ningress: [{ports: [{port: 5432}]}]"}, []string{"tcp dport 5432 return"}, nil},
 		"addresses":             {[]string{db + "policyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]}]"}, nil, append(slices.Clone(dns), "ip daddr 10.0.0.0/8 ip daddr != { 10.1.0.0/16 } return")},
+		"IPv6 addresses":        {[]string{db + "policyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: '::/0', except: ['fe80::/10']}}]}]"}, nil, dns},
 		"to a port by its name": {[]string{db + "policyTypes: [Egress]\negress: [{to: [{namespaceSelector: {matchLabels: {team: two}}}], ports: [{port: dns, protocol: UDP}]}]"}, nil,
 			append(slices.Clone(dns), "ip daddr 10.0.0.3 udp dport 5353 return", "ip daddr 10.0.0.4 udp dport 5353 return")},
 		"two policies add up": {[]string{db + "policyTypes: [Ingress]\ningress: [{ports: [{port: 1}]}]", db + "policyTypes: [Ingress, Egress]\ningress: [{ports: [{port: 2}]}]"},

@@ -25,6 +25,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/vault"
 	edcconfig "github.com/kaphera/kaphera/edcoperator/config"
+	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
 // ClusterRoles of the installation that are bound in a cell's namespace besides the EDC operator's: the operator's own, to set the cell up,
@@ -36,15 +37,16 @@ const (
 
 // Names in a cell's namespace.
 const (
-	agentName   = "kaphera-cell-agent"
+	agentName   = parts.Agent
 	agentCreds  = "cell-agent-nats" // #nosec G101 -- a name
 	credsKey    = "agent.creds"
 	seedKey     = "seed"
 	issuerLabel = "cloud.kaphera.io/issuer"
-	cellLabel   = "cloud.kaphera.io/cell"
+	cellLabel   = parts.CellLabel
 )
 
-// namespace makes the cell's namespace and binds the roles in it.
+// namespace makes the cell's namespace, binds the roles in it and lets nobody in to its pods: whom a connector serves is for the EDC
+// operator to say, and it knows no agent.
 func (r *run) namespace(ctx context.Context) error {
 	labels := kube.Labels("cell")
 	labels[cellLabel] = r.cell.Name
@@ -58,6 +60,9 @@ func (r *run) namespace(ctx context.Context) error {
 		&corev1.ServiceAccount{ObjectMeta: r.meta(agentName), AutomountServiceAccountToken: ptr.To(false)},
 		r.binding(AgentRole, agentName, r.ns),
 		r.binding(edcconfig.NamespaceRole, edcconfig.ServiceAccount, edcconfig.Namespace),
+		kube.NetworkPolicy(r.meta("default-deny"), nil),
+		kube.NetworkPolicy(r.meta("agent-to-connector"), map[string]string{workload.LabelManagedBy: workload.ManagedBy, workload.LabelComponent: string(workload.ControlPlane)},
+			kube.Ingress(workload.InternalPort, kube.Pods(kube.NameLabel, agentName))),
 	)
 }
 

@@ -37,6 +37,13 @@ const (
 	Cloud      = "kaphera-cloud"
 )
 
+// Names of the operator's pods, of those of cells' agents, and the label of a cell's namespace and of what is made in it.
+const (
+	Operator  = "cloud-operator"
+	Agent     = "kaphera-cell-agent"
+	CellLabel = "cloud.kaphera.io/cell"
+)
+
 // Names of Secrets and ConfigMaps in the platform's namespace.
 const (
 	SecretCA             = "internal-ca"      // tls.crt, tls.key of the internal authority

@@ -55,6 +55,7 @@ type Reconciler struct {
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(m).For(&cloud.Platform{}).
 		Owns(&appsv1.StatefulSet{}).Owns(&appsv1.Deployment{}).Owns(&corev1.Service{}).Owns(&corev1.ConfigMap{}).Owns(&networkingv1.Ingress{}).
+		Owns(&networkingv1.NetworkPolicy{}).
 		Named("platform").Complete(r)
 }
 
@@ -118,7 +119,10 @@ func (r *run) all(ctx context.Context) bool {
 		{cloud.ConditionCloudReady, "Cloud API", r.cloud},
 	}
 	conditions, generation := &r.platform.Status.Conditions, r.platform.Generation
-	err := r.authority(ctx)
+	err := r.isolate(ctx) // before any pod runs
+	if err == nil {
+		err = r.authority(ctx)
+	}
 	var missing []string
 	for _, s := range steps {
 		stepErr := err

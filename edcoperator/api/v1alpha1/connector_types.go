@@ -19,6 +19,8 @@ type ConnectorSpec struct {
 	Trust    Trust    `json:"trust,omitzero"`
 	Database Database `json:"database"`
 	Vault    Vault    `json:"vault"`
+	// +optional
+	DataPlane DataPlane `json:"dataPlane,omitzero"`
 	// Profiles are the dataspace profiles this runtime speaks.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map

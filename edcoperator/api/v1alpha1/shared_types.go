@@ -39,6 +39,25 @@ type Trust struct {
 	AllowPrivateNetworks bool `json:"allowPrivateNetworks,omitempty"`
 }
 
+// DataPlane says where the backends of assets may be, from which data is read. Whatever it says, loopback, link-local (cloud metadata),
+// multicast and unspecified addresses are never read from, nor are those of the runtime's own database, Vault, Kubernetes API and roles.
+type DataPlane struct {
+	// AllowedNetworks (CIDR), unless empty, are the only ones in which a backend may be.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="self.all(n, isCIDR(n))",message="allowedNetworks must be networks in CIDR notation, such as 10.20.0.0/16 or fd00:20::/32"
+	// +listType=set
+	// +optional
+	AllowedNetworks []string `json:"allowedNetworks,omitempty"`
+	// DeniedNetworks (CIDR) are those in which no backend may be, also within an allowed one.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="self.all(n, isCIDR(n))",message="deniedNetworks must be networks in CIDR notation, such as 10.96.0.0/12 or fd00:96::/32"
+	// +listType=set
+	// +optional
+	DeniedNetworks []string `json:"deniedNetworks,omitempty"`
+}
+
 // Database is a PostgreSQL database given by address.
 type Database struct {
 	// +kubebuilder:validation:MinLength=1

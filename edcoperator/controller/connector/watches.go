@@ -30,7 +30,7 @@ func setup(mgr ctrl.Manager, r reconcile.Reconciler) error {
 	})
 	return ctrl.NewControllerManagedBy(mgr).Named(Name).
 		For(&v1alpha1.Connector{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Owns(&appsv1.Deployment{}).Owns(&batchv1.Job{}).Owns(&corev1.Service{}).Owns(&corev1.ServiceAccount{}).Owns(&networkingv1.Ingress{}).
+		Owns(&appsv1.Deployment{}).Owns(&batchv1.Job{}).Owns(&corev1.Service{}).Owns(&corev1.ServiceAccount{}).Owns(&networkingv1.Ingress{}).Owns(&networkingv1.NetworkPolicy{}).
 		Watches(&v1alpha1.ParticipantContext{}, toConnector, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 }

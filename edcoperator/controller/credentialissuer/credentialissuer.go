@@ -146,7 +146,7 @@ func Runtime(i *v1alpha1.CredentialIssuer, image string) workload.Runtime {
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	err := ctrl.NewControllerManagedBy(mgr).Named(Name).
 		For(&v1alpha1.CredentialIssuer{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Owns(&appsv1.Deployment{}).Owns(&batchv1.Job{}).Owns(&corev1.Service{}).Owns(&corev1.ServiceAccount{}).Owns(&networkingv1.Ingress{}).
+		Owns(&appsv1.Deployment{}).Owns(&batchv1.Job{}).Owns(&corev1.Service{}).Owns(&corev1.ServiceAccount{}).Owns(&networkingv1.Ingress{}).Owns(&networkingv1.NetworkPolicy{}).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("controller %s: %w", Name, err)

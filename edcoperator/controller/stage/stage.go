@@ -8,14 +8,18 @@ package stage
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
@@ -42,6 +46,8 @@ type Runner struct {
 	// Dial opens connections to pods, services and the Vault; nil is the network.
 	Dial runtimeclient.DialFunc
 	Now  func() time.Time
+	// Namespace of the operator's own Pods; empty when it runs outside the cluster.
+	Namespace string
 }
 
 // Apply makes an object as it should be and leaves alone what others own in it. Nothing is written when nothing differs.
@@ -83,6 +89,9 @@ func (r *Runner) Run(ctx context.Context, rt *workload.Runtime, o outcome.Object
 			return err
 		}
 	}
+	if err := r.isolate(ctx, rt); err != nil { // before any Pod runs
+		return err
+	}
 	if err := r.Vault(ctx, rt.Vault); err != nil {
 		return err
 	}
@@ -95,6 +104,40 @@ func (r *Runner) Run(ctx context.Context, rt *workload.Runtime, o outcome.Object
 		return err
 	}
 	return r.Workloads(ctx, rt, o)
+}
+
+// isolate applies the NetworkPolicies.
+func (r *Runner) isolate(ctx context.Context, rt *workload.Runtime) error {
+	var api discoveryv1.EndpointSlice
+	if err := r.Reader.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, &api); err != nil {
+		return fmt.Errorf("read EndpointSlice default/kubernetes, the addresses that connectors are kept from: %w", err)
+	}
+	rt.OperatorNamespace, rt.APIServers = r.Namespace, apiServers(&api)
+	for _, p := range rt.NetworkPolicies() {
+		if err := r.Apply(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func apiServers(s *discoveryv1.EndpointSlice) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, e := range s.Endpoints {
+		for _, address := range e.Addresses {
+			a, err := netip.ParseAddr(address)
+			if err != nil {
+				continue // a name
+			}
+			for _, p := range s.Ports {
+				if port := ptr.Deref(p.Port, 0); port > 0 && ptr.Deref(p.Name, "") == "https" {
+					out = append(out, netip.AddrPortFrom(a, uint16(port)))
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return out
 }
 
 // route applies the Ingress, or removes the one that is not wanted any more.
