@@ -220,7 +220,7 @@ type NegotiationRequest struct {
 	OfferID      string `json:"offerId"`
 }
 
-// Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason},
+// Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; without traces; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason},
 // /accept (an offer of the provider's) and /release (a held decision). GET /negotiations/{id}?wait=<revision> answers when the revision is another
 // one, or after 20 s; GET /negotiations/{id}/events streams server-sent events "negotiation" until the end.
 type Negotiation struct {

@@ -108,7 +108,9 @@ func (s *server) listNegotiations(r *http.Request, p *store.Participant) (any, e
 	all, err := s.Store.Negotiations(r.Context(), p.Ctx, pg)
 	out := make([]adminapi.Negotiation, 0, len(all))
 	for _, n := range all {
-		out = append(out, negotiationView(n))
+		v := negotiationView(n)
+		v.Traces = nil // whoever wants to know more reads the one; a page with all of them does not fit through an agent
+		out = append(out, v)
 	}
 	return out, err
 }
