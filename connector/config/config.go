@@ -102,9 +102,17 @@ type Internal struct {
 	ControlPlaneURL string `json:"controlPlaneURL"`
 }
 
-// Management is the EDC Management API.
+// Management is the EDC Management API. Without key and OAuth 2 it is not served.
 type Management struct {
-	APIKeyFile string `json:"apiKeyFile"`
+	APIKeyFile string `json:"apiKeyFile"` // opens everything
+	OAuth2     OAuth2 `json:"oauth2"`
+}
+
+// OAuth2 says whose access tokens the EDC Management API accepts.
+type OAuth2 struct {
+	Issuer   string `json:"issuer"`
+	Audience string `json:"audience"` // that a token must be made for
+	JWKSURL  string `json:"jwksURL"`  // the issuer's keys
 }
 
 // Verifier holds switches of credential verification, see dcp.Settings for what the values mean.
@@ -256,6 +264,9 @@ func (c *Config) validate() error {
 	}
 	if m := c.Vault.Auth.Method; m != "" && m != "kubernetes" && m != "token" {
 		errs = append(errs, fmt.Errorf("vault.auth.method %q: must be kubernetes or token", m))
+	}
+	if o := c.Management.OAuth2; o != (OAuth2{}) && (o.Issuer == "" || o.Audience == "" || o.JWKSURL == "") {
+		errs = append(errs, errors.New("management.oauth2: issuer, audience and jwksURL go together"))
 	}
 	return errors.Join(errs...)
 }

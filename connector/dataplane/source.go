@@ -51,6 +51,12 @@ func CheckBackend(ctx context.Context, backends netguard.Guard, addr map[string]
 	return nil
 }
 
+// Check says what is wrong with an asset's data address, which must not hold a secret in clear. Whether the backend answers is not looked at.
+func Check(address map[string]string) error {
+	_, err := parseSource(address)
+	return err
+}
+
 // parseSource reads a data address. Members that would change what is fetched and that are not supported are refused by name; so are
 // secrets in clear.
 func parseSource(addr map[string]string) (source, error) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package management serves the control plane's internal port: the admin API (/admin/v1) for the EDC operator, the plain JSON view of each
-// participant (/api/{ctx}/v1) for agents and portals, and the EDC Management API (/management/{ctx}/v3) for its clients. It checks,
+// Package management serves the control plane's internal port: the admin API (/admin/v1) for the EDC operator and the plain JSON view of
+// each participant (/api/{ctx}/v1) for agents and portals; the EDC Management API beside them is connector/management/edc. It checks,
 // translates and calls connector/dsp and connector/store; it decides nothing about the protocol.
 package management
 
@@ -43,7 +43,6 @@ type Deps struct {
 	Secrets       Secrets
 	DataPlane     DataPlane
 	InternalToken string // of /admin and /api
-	ManagementKey string // of /management; empty switches it off
 	// Fetch fetches data from the providers' data planes; without overall time-out, since data may be long.
 	Fetch *http.Client
 	// Backends says where the data plane reads data from.
@@ -72,29 +71,18 @@ func New(d Deps) (http.Handler, error) {
 	guarded := Bearer(d.InternalToken, internal)
 	mux.Handle("/admin/v1/", guarded)
 	mux.Handle("/api/", guarded)
-	if d.ManagementKey != "" {
-		edc := http.NewServeMux()
-		s.edcRoutes(edc)
-		mux.Handle("/management/", requireKey(func(r *http.Request) string { return r.Header.Get("X-Api-Key") }, d.ManagementKey, edc))
-	}
 	return mux, nil
 }
 
-// Bearer lets only requests with the given bearer token through.
+// Bearer lets only requests with the given bearer token through. It compares digests, so that neither content nor length of the token shows
+// in the time it takes.
 func Bearer(token string, next http.Handler) http.Handler {
-	return requireKey(func(r *http.Request) string {
-		t, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		return t
-	}, token, next)
-}
-
-// requireKey compares digests, so that neither content nor length of the key shows in the time it takes.
-func requireKey(given func(*http.Request) string, key string, next http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(key))
+	want := sha256.Sum256([]byte(token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(given(r)))
+		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		got := sha256.Sum256([]byte(given))
 		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			writeJSON(w, http.StatusUnauthorized, adminapi.Error{Code: "unauthenticated", Message: "the token or key of this API is missing or wrong"})
+			writeJSON(w, http.StatusUnauthorized, adminapi.Error{Code: "unauthenticated", Message: "the token of this API is missing or wrong"})
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)

@@ -18,6 +18,8 @@ import (
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/issuer"
 	"github.com/kaphera/kaphera/connector/management"
+	"github.com/kaphera/kaphera/connector/management/edc"
+	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/wallet"
@@ -135,23 +137,44 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key := ""
-	if file := p.Config.Management.APIKeyFile; file != "" {
-		if key, err = config.ReadSecret(file); err != nil {
-			return err
-		}
-	}
-	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token, ManagementKey: key,
+	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token,
 		Fetch: p.httpClient(time.Hour), Backends: p.Config.Backends(), Log: p.Log.With("role", ControlPlane)})
 	if err != nil {
 		return err
 	}
 	p.public.Handle("/{ctx}/dsp/", engine.Handler())
 	p.public.Handle("/{ctx}/.well-known/", engine.Handler())
-	for _, prefix := range []string{"/admin/v1/", "/api/", "/management/"} {
-		p.internal.Handle(prefix, api)
-	}
+	p.internal.Handle("/admin/v1/", api)
+	p.internal.Handle("/api/", api)
 	p.run = append(p.run, engine.Run, replay.Run)
+	return p.startManagement(ctx, engine, st, dataPlaneURL)
+}
+
+// startManagement serves the EDC Management API, if anybody is to have access to it.
+func (p *process) startManagement(ctx context.Context, engine *dsp.Engine, st *store.Store, dataPlaneURL string) error {
+	c := p.Config.Management
+	if c == (config.Management{}) {
+		return nil
+	}
+	d := edc.Deps{Engine: engine, Store: st, Secrets: p.vault, HTTP: p.httpClient(10 * time.Second), PlainHTTP: p.Config.PlainHTTP(), Backends: p.Config.Backends(), DataPlane: dataPlaneURL,
+		Log: p.Log.With("role", ControlPlane)}
+	if c.APIKeyFile != "" {
+		var err error
+		if d.Key, err = config.ReadSecret(c.APIKeyFile); err != nil {
+			return err
+		}
+	}
+	if o := c.OAuth2; o.Issuer != "" {
+		// The operator names this address, which is often a private one.
+		keys := dcp.NewHTTPClient(dcp.HTTPConfig{Roots: p.roots, Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true})
+		d.Tokens = edc.NewOIDC(ctx, o.Issuer, o.Audience, o.JWKSURL, keys, time.Now)
+	}
+	api, err := edc.New(d)
+	if err != nil {
+		return err
+	}
+	p.internal.Handle("/management/", api)
+	p.run = append(p.run, api.Run)
 	return nil
 }
 

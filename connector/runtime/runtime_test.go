@@ -352,7 +352,7 @@ func TestExchange(t *testing.T) {
 	t.Run("EDC Management API", func(t *testing.T) { edcExchange(t, supplier, buyer, backend.URL, value) })
 	var summary adminapi.Summary
 	supplier.call(http.MethodGet, supplier.api("supplier", "/summary"), nil, &summary)
-	if summary.Agreements != 2 || summary.Negotiations["FINALIZED"] != 2 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 1 {
+	if summary.Agreements != 5 || summary.Negotiations["FINALIZED"] != 5 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 3 {
 		t.Errorf("summary %+v", summary)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,11 +14,13 @@ import (
 
 // Asset is something to offer.
 type Asset struct {
-	Ctx         string
-	ID          string `db:"id"`
-	Properties  map[string]any
-	DataAddress map[string]string
-	CreatedAt   time.Time
+	Ctx        string
+	ID         string `db:"id"`
+	Properties map[string]any
+	// PrivateProperties are the owner's own notes: nobody else sees them.
+	PrivateProperties map[string]any
+	DataAddress       map[string]string
+	CreatedAt         time.Time
 }
 
 // Policy is a stored ODRL Set.
@@ -27,13 +29,8 @@ type Policy struct {
 	ID        string `db:"id"`
 	Policy    json.RawMessage
 	CreatedAt time.Time
-}
 
-// Criterion is one condition of a selector, as in the EDC Management API.
-type Criterion struct {
-	OperandLeft  string `json:"operandLeft"`
-	Operator     string `json:"operator"`
-	OperandRight any    `json:"operandRight"`
+	PrivateProperties map[string]any
 }
 
 // Definition is a contract definition with its policies. AccessPolicy is nil when everybody who satisfies the profile may see the offer.
@@ -47,10 +44,9 @@ type Definition struct {
 	Selector         []Criterion
 	UseCase          string
 	CreatedAt        time.Time
-}
 
-// Names under which a selector means the asset's id.
-var idOperands = []string{"id", "@id", "https://w3id.org/edc/v0.0.1/ns/id"}
+	PrivateProperties map[string]any
+}
 
 // SelectAssets makes a selector for assets by id.
 func SelectAssets(ids []string) []Criterion {
@@ -58,58 +54,99 @@ func SelectAssets(ids []string) []Criterion {
 	for i, id := range ids {
 		right[i] = id
 	}
-	return []Criterion{{OperandLeft: idOperands[2], Operator: "in", OperandRight: right}}
+	return []Criterion{{OperandLeft: edcNamespace + "id", Operator: "in", OperandRight: right}}
 }
 
-// SelectedIDs returns the ids that a selector names, when it selects by id only.
+// SelectedIDs returns the ids that a selector names, when it names ids only.
 func (d *Definition) SelectedIDs() ([]string, bool) {
-	if len(d.Selector) != 1 || !slices.Contains(idOperands, d.Selector[0].OperandLeft) {
+	if len(d.Selector) != 1 || (d.Selector[0].Operator != "=" && d.Selector[0].Operator != "in") {
 		return nil, false
 	}
-	return rightStrings(d.Selector[0].OperandRight), true
+	if bag, key := splitField(d.Selector[0].OperandLeft); bag != "" || key != "id" {
+		return nil, false
+	}
+	return scalars(d.Selector[0].OperandRight), true
 }
 
 // Selects reports whether the asset is offered by the definition. An operator that is not known selects nothing.
 func (d *Definition) Selects(a *Asset) bool {
 	for _, c := range d.Selector {
-		value := a.ID
-		if !slices.Contains(idOperands, c.OperandLeft) {
-			v, ok := a.Properties[c.OperandLeft]
-			if !ok {
-				return false
-			}
-			value = fmt.Sprint(v)
-		}
-		right := rightStrings(c.OperandRight)
-		equal := c.Operator == "=" && len(right) == 1 && right[0] == value
-		if !equal && (c.Operator != "in" || !slices.Contains(right, value)) {
+		if !c.Matches(a.field(c.OperandLeft)) {
 			return false
 		}
 	}
 	return true
 }
 
-func rightStrings(v any) (out []string) {
-	list, ok := v.([]any)
-	if !ok {
-		list = []any{v}
+// field is the value that a criterion's left operand means; nil when the asset has none.
+func (a *Asset) field(left string) any {
+	bag, key := splitField(left)
+	switch {
+	case bag == "privateProperties":
+		return a.PrivateProperties[key]
+	case bag == "dataAddress":
+		if v, ok := a.DataAddress[key]; ok {
+			return v
+		}
+		return nil
+	case bag == "" && key == "id":
+		return a.ID
 	}
-	for _, item := range list {
-		out = append(out, fmt.Sprint(item))
-	}
-	return out
+	return a.Properties[key]
 }
 
-// PutAsset makes or changes an asset.
+// Mode is what writing an object may do.
+type Mode int
+
+// Modes.
+const (
+	Put    Mode = iota // make or change
+	Create             // ErrConflict when there is one already
+	Update             // ErrNotFound when there is none
+)
+
+// save writes a row of a table by its participant and id; columns not named keep what they have.
+func save(ctx context.Context, tx pgx.Tx, mode Mode, table, participant, id string, columns []string, values ...any) error {
+	var names, marks, sets []string
+	for i, c := range columns {
+		names, marks, sets = append(names, c), append(marks, fmt.Sprintf("$%d", i+3)), append(sets, fmt.Sprintf("%s = $%d", c, i+3))
+	}
+	update := "UPDATE SET " + strings.Join(sets, ", ")
+	sql := fmt.Sprintf("INSERT INTO control_plane.%s (ctx, id, %s) VALUES ($1, $2, %s)", table, strings.Join(names, ", "), strings.Join(marks, ", "))
+	switch mode {
+	case Put:
+		sql += " ON CONFLICT (ctx, id) DO " + update
+	case Create:
+	case Update:
+		sql = fmt.Sprintf("UPDATE control_plane.%s SET %s WHERE ctx = $1 AND id = $2", table, strings.Join(sets, ", "))
+	}
+	tag, err := tx.Exec(ctx, sql, append([]any{participant, id}, values...)...)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+func orEmpty[V any](m map[string]V) map[string]V {
+	if m == nil {
+		return map[string]V{}
+	}
+	return m
+}
+
+// PutAsset makes or changes an asset; private properties stay as they are.
 func (s *Store) PutAsset(ctx context.Context, a Asset) error {
-	if a.Properties == nil {
-		a.Properties = map[string]any{}
-	}
-	if a.DataAddress == nil {
-		a.DataAddress = map[string]string{}
-	}
-	return s.exec(ctx, `INSERT INTO control_plane.assets (ctx, id, properties, data_address) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (ctx, id) DO UPDATE SET properties = $3, data_address = $4`, a.Ctx, a.ID, a.Properties, a.DataAddress)
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		return save(ctx, tx, Put, "assets", a.Ctx, a.ID, []string{"properties", "data_address"}, orEmpty(a.Properties), orEmpty(a.DataAddress))
+	})
+}
+
+// SaveAsset writes the whole asset.
+func (s *Store) SaveAsset(ctx context.Context, mode Mode, a *Asset) error {
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		return save(ctx, tx, mode, "assets", a.Ctx, a.ID, []string{"properties", "private_properties", "data_address"},
+			orEmpty(a.Properties), orEmpty(a.PrivateProperties), orEmpty(a.DataAddress))
+	})
 }
 
 // Asset reads one asset.
@@ -127,15 +164,32 @@ func (s *Store) DeleteAsset(ctx context.Context, participant, id string) error {
 	return s.exec(ctx, "DELETE FROM control_plane.assets WHERE ctx = $1 AND id = $2", participant, id)
 }
 
-// PutPolicy makes or changes a policy.
-func (s *Store) PutPolicy(ctx context.Context, p Policy) error {
-	return s.tx(ctx, func(tx pgx.Tx) error { return putPolicy(ctx, tx, p.Ctx, p.ID, p.Policy) })
+// DeleteUnusedAsset is DeleteAsset, but ErrConflict while an agreement of its provider is about the asset.
+func (s *Store) DeleteUnusedAsset(ctx context.Context, participant, id string) error {
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		var agreement *string
+		err := tx.QueryRow(ctx, `SELECT (SELECT id FROM control_plane.agreements WHERE ctx = $1 AND asset_id = $2 AND role = 'provider' LIMIT 1)
+			FROM control_plane.assets WHERE ctx = $1 AND id = $2 FOR UPDATE`, participant, id).Scan(&agreement)
+		switch {
+		case err != nil:
+			return err
+		case agreement != nil:
+			return fmt.Errorf("%w: agreement %s is about it", ErrConflict, *agreement)
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM control_plane.assets WHERE ctx = $1 AND id = $2", participant, id)
+		return err
+	})
+}
+
+// SavePolicy writes a policy.
+func (s *Store) SavePolicy(ctx context.Context, mode Mode, p *Policy) error {
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		return save(ctx, tx, mode, "policies", p.Ctx, p.ID, []string{"policy", "private_properties"}, p.Policy, orEmpty(p.PrivateProperties))
+	})
 }
 
 func putPolicy(ctx context.Context, tx pgx.Tx, participant, id string, policy json.RawMessage) error {
-	_, err := tx.Exec(ctx, `INSERT INTO control_plane.policies (ctx, id, policy) VALUES ($1, $2, $3)
-		ON CONFLICT (ctx, id) DO UPDATE SET policy = $3`, participant, id, policy)
-	return err
+	return save(ctx, tx, Put, "policies", participant, id, []string{"policy"}, policy)
 }
 
 // Policy reads one policy.
@@ -154,7 +208,7 @@ func (s *Store) DeletePolicy(ctx context.Context, participant, id string) error 
 }
 
 const selectDefinition = `SELECT d.ctx, d.id, d.access_policy AS access_policy_id, a.policy AS access_policy,
-	d.contract_policy AS contract_policy_id, c.policy AS contract_policy, d.selector, d.use_case, d.created_at
+	d.contract_policy AS contract_policy_id, c.policy AS contract_policy, d.selector, d.use_case, d.created_at, d.private_properties
 	FROM control_plane.contract_definitions d
 	JOIN control_plane.policies c ON c.ctx = d.ctx AND c.id = d.contract_policy
 	LEFT JOIN control_plane.policies a ON a.ctx = d.ctx AND a.id = d.access_policy `
@@ -183,11 +237,21 @@ func (s *Store) PutDefinition(ctx context.Context, d Definition) error {
 				return err
 			}
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO control_plane.contract_definitions (ctx, id, access_policy, contract_policy, selector, use_case)
-			VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT (ctx, id) DO UPDATE SET access_policy = $3, contract_policy = $4, selector = $5, use_case = $6`,
-			d.Ctx, d.ID, d.AccessPolicyID, d.ContractPolicyID, d.Selector, d.UseCase)
-		return err
+		return save(ctx, tx, Put, "contract_definitions", d.Ctx, d.ID, definitionColumns, d.values()...)
+	})
+}
+
+var definitionColumns = []string{"access_policy", "contract_policy", "selector", "use_case"}
+
+func (d *Definition) values() []any {
+	return []any{d.AccessPolicyID, d.ContractPolicyID, d.Selector, d.UseCase}
+}
+
+// SaveDefinition writes a contract definition whose policies exist (else ErrConflict).
+func (s *Store) SaveDefinition(ctx context.Context, mode Mode, d *Definition) error {
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		return save(ctx, tx, mode, "contract_definitions", d.Ctx, d.ID, append([]string{"private_properties"}, definitionColumns...),
+			append([]any{orEmpty(d.PrivateProperties)}, d.values()...)...)
 	})
 }
 

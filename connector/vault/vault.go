@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,9 @@ var ErrNotFound = errors.New("not found in the vault")
 
 // ErrExists is wrapped by Create when something is there already.
 var ErrExists = errors.New("exists already in the vault")
+
+// ErrName is wrapped when a name cannot be part of a path.
+var ErrName = errors.New("use letters, digits, dot, dash and underscore")
 
 // KV is a versioned key-value store; paths are relative to the configured prefix. Client is the real one.
 type KV interface {
@@ -131,6 +135,37 @@ func (s *Store) PutSecret(ctx context.Context, owner, alias, value string) error
 	return nil
 }
 
+// CreateSecret stores a secret; the error wraps ErrExists when there is one of the name.
+func (s *Store) CreateSecret(ctx context.Context, owner, alias, value string) error {
+	path, err := path(owner, "secrets", alias)
+	if err != nil {
+		return err
+	}
+	defer s.forget(path)
+	if err := s.kv.Create(ctx, path, map[string]string{"value": value}); err != nil {
+		return fmt.Errorf("store secret %s of %s: %w", alias, owner, err)
+	}
+	return nil
+}
+
+// HasSecret reports whether there is a secret, without reading it.
+func (s *Store) HasSecret(ctx context.Context, owner, alias string) (bool, error) {
+	if _, err := path(owner, "secrets", alias); err != nil {
+		return false, err
+	}
+	names, err := s.kv.List(ctx, owner+"/secrets")
+	return slices.Contains(names, alias), err
+}
+
+// DeleteSecret removes a secret; removing none is no error.
+func (s *Store) DeleteSecret(ctx context.Context, owner, alias string) error {
+	path, err := path(owner, "secrets", alias)
+	if err != nil {
+		return err
+	}
+	return s.delete(ctx, path)
+}
+
 // DeleteKey removes a key.
 func (s *Store) DeleteKey(ctx context.Context, owner, kid string) error {
 	path, err := path(owner, "keys", kid)
@@ -215,7 +250,7 @@ var segment = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$`)
 func path(owner, kind, name string) (string, error) {
 	for _, s := range []string{owner, name} {
 		if !segment.MatchString(s) {
-			return "", fmt.Errorf("%q cannot be part of a path in the vault: use letters, digits, dot, dash and underscore", s)
+			return "", fmt.Errorf("%q cannot be part of a path in the vault: %w", s, ErrName)
 		}
 	}
 	return owner + "/" + kind + "/" + name, nil
