@@ -27,14 +27,20 @@ demo-down: $(SANDBOX) ## remove the demo and its cluster
 	@$(SANDBOX) demo down $(TARGET)
 	@echo "demo-down: the demo is gone"
 
-test: ## everything, what fails fastest first: lint, unit, operators, protocol kits, Eclipse EDC, the sandbox, end to end
-	@test/run lint unit operators tck interop sandbox e2e
+test: ## everything, what fails fastest first: lint, unit, fuzzing, operators, protocol kits, Eclipse EDC, the sandbox, end to end
+	@test/run lint unit fuzz operators tck interop sandbox e2e
 
 lint: ## formatting, licence headers, golangci-lint with the import wall, drift of generated files
 	@test/run lint
 
 test-unit: ## Go tests that need no cluster (they start PostgreSQL and an API server themselves)
 	@test/run unit operators
+
+# For how long each target runs; `make test` takes 2 s.
+FUZZ_TIME ?= 1m
+
+fuzz: ## every parser of what others send, for FUZZ_TIME (1m) each with made-up input
+	@FUZZ_TIME='$(FUZZ_TIME)' test/run fuzz
 
 tck: ## the public conformance kits against the connector
 	@test/run tck
@@ -58,4 +64,4 @@ $(SANDBOX): FORCE
 
 FORCE:
 
-.PHONY: help demo demo-down test lint test-unit tck interop e2e generate envtest FORCE
+.PHONY: help demo demo-down test lint test-unit fuzz tck interop e2e generate envtest FORCE

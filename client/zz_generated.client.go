@@ -258,6 +258,7 @@ type CredentialStatus struct {
 	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
 	IssuedAt  time.Time `json:"issuedAt,omitempty,omitzero"`
 	Issuer    string    `json:"issuer"`
+	Remedy    string    `json:"remedy,omitempty,omitzero"`
 	State     string    `json:"state"`
 	Type      string    `json:"type"`
 }

@@ -72,7 +72,7 @@ func objects(now time.Time) []ctrl.Object {
 			ObjectMeta: meta(name), Spec: cloudv1.ParticipantSpec{Organization: org, Cell: "shared", Profile: "automotive", Identity: cloudv1.Identity{Context: org, BusinessPartnerNumber: "BPNL0000000CAST1"}},
 			Status: cloudv1.ParticipantStatus{
 				DID: did, Contracts: &edc.ContractStatus{Active: 3}, Checks: []cloudv1.OnboardingCheck{{Name: "DIDReachable", State: "Passed"}},
-				Credentials: []edc.CredentialStatus{{Type: "MembershipCredential", Issuer: "did:web:authority.example:issuer", State: "Revoked", Detail: "on request"}},
+				Credentials: []edc.CredentialStatus{{Type: "MembershipCredential", Issuer: "did:web:authority.example:issuer", State: "Revoked", Detail: "on request", Remedy: adminapi.CredentialRemedies[adminapi.CredentialRevoked]}},
 				Conditions:  []metav1.Condition{{Type: cloudv1.ConditionActive, Status: metav1.ConditionTrue}},
 			},
 		}
@@ -433,7 +433,7 @@ func TestTheStatusPageShowsWhatTheAPISays(t *testing.T) {
 	row := `tr[data-participant="supplier"] `
 	for selector, want := range map[string]string{
 		row + "th a": "supplier", row + ".connector .badge": "Healthy", row + ".credentials .badge": "Failed",
-		row + ".credentials .reason": "MembershipCredential was revoked by its issuer: on request", row + ".contracts small": "3 active · 0 under way · 0 failed",
+		row + ".credentials .reason": "MembershipCredential was revoked by its issuer: on request. Ask the issuer why. The wallet asks for no new one by itself and takes one that the issuer offers", row + ".contracts small": "3 active · 0 under way · 0 failed",
 	} {
 		if got := text(p, selector); got != want {
 			t.Errorf("%s is %q, want %q", selector, got, want)
@@ -460,6 +460,24 @@ func TestGermanForThoseWhoAskForIt(t *testing.T) {
 	}
 	if l, _ := b.get("/", "Accept-Language", "fr").Find("html").Attr("lang"); l != "en" {
 		t.Errorf("French gets %s", l)
+	}
+}
+
+// A credential's state is told in words, with what to do, in either language.
+func TestCredentialStatesSayWhatToDo(t *testing.T) {
+	for state, remedy := range adminapi.CredentialRemedies {
+		for _, words := range []string{credentialState(string(state)), remedy} {
+			if lang("de").t(words) == words {
+				t.Errorf("%s: %q has no German", state, words)
+			}
+		}
+	}
+	b := setup(t).as("olga", "", "platform-operator")
+	for language, want := range map[string][2]string{"en": {"Revoked", "What to do: Ask the issuer why."}, "de": {"Widerrufen", "Was zu tun ist: Fragen Sie den Aussteller nach dem Grund."}} {
+		row := text(b.get("/participants/supplier", "Accept-Language", language), "table.credentials tbody tr")
+		if !strings.Contains(row, want[0]) || !strings.Contains(row, want[1]) || !strings.Contains(row, "on request") {
+			t.Errorf("%s: %s", language, row)
+		}
 	}
 }
 

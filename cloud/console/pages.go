@@ -179,6 +179,20 @@ func checkWords(name string) string {
 	return name
 }
 
+// credentialState says a credential's state in plain words.
+func credentialState(state string) string {
+	switch adminapi.CredentialState(state) {
+	case adminapi.CredentialWrongIssuer:
+		return "Wrong issuer"
+	case adminapi.CredentialNeverDelivered:
+		return "Never delivered"
+	case adminapi.CredentialRenewalStuck:
+		return "Renewal stuck"
+	default:
+		return state
+	}
+}
+
 func verdict(allowed bool) string {
 	if allowed {
 		return "granted"

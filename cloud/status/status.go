@@ -204,6 +204,9 @@ func credentials(items []edc.CredentialStatus) Health {
 		if c.Detail != "" {
 			detail = ": " + c.Detail
 		}
+		if c.Remedy != "" {
+			detail += ". " + strings.TrimSuffix(c.Remedy, ".")
+		}
 		reasons = append(reasons, c.Type+" "+known.words+when+detail)
 		inGerman = append(inGerman, c.Type+" "+known.de+when)
 	}

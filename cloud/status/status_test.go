@@ -51,8 +51,8 @@ func TestAParticipantWhoseCellReportsIsJudgedByWhatItReports(t *testing.T) {
 			p.Status.Conditions[1] = metav1.Condition{Type: cloudv1.ConditionReady, Status: metav1.ConditionFalse, Message: "the wallet restarts"}
 		}, Warning, Healthy, Healthy, "the wallet restarts"},
 		"a credential was revoked and another expires": {func(p *cloudv1.Participant) {
-			p.Status.Credentials = []edc.CredentialStatus{{Type: "A", State: "Expiring", ExpiresAt: &expiry}, {Type: "B", State: "Revoked", Detail: "by the auditor"}}
-		}, Healthy, Failed, Healthy, "A expires soon (2026-10-04); B was revoked by its issuer: by the auditor"},
+			p.Status.Credentials = []edc.CredentialStatus{{Type: "A", State: "Expiring", ExpiresAt: &expiry}, {Type: "B", State: "Revoked", Detail: "by the auditor", Remedy: "Ask why."}}
+		}, Healthy, Failed, Healthy, "A expires soon (2026-10-04); B was revoked by its issuer: by the auditor. Ask why"},
 		"a credential state that is new": {func(p *cloudv1.Participant) {
 			p.Status.Credentials[0].State = "Lost"
 		}, Healthy, Failed, Healthy, "MembershipCredential is in state Lost"},

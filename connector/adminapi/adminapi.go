@@ -107,6 +107,18 @@ const (
 	CredentialRenewalStuck   CredentialState = "RenewalStuck"
 )
 
+// CredentialRemedies are the sentences that HeldCredential.Remedy has, by state; states without one need nothing done.
+var CredentialRemedies = map[CredentialState]string{
+	CredentialExpiring:       "Nothing: the wallet is renewing it by itself.",
+	CredentialRenewalStuck:   "Clear up the reason with the issuer before the credential expires; the wallet goes on asking by itself.",
+	CredentialExpired:        "Clear up with the issuer why no new one came; the wallet goes on asking by itself and takes it as soon as it comes.",
+	CredentialRevoked:        "Ask the issuer why. The wallet asks for no new one by itself and takes one that the issuer offers.",
+	CredentialSuspended:      "Ask the issuer what it waits for; the credential counts again as soon as it is resumed.",
+	CredentialWrongIssuer:    "Request it from an issuer that the dataspace profile trusts for it, or have this one added to the profile.",
+	CredentialNeverDelivered: "See whether the issuer answers and can reach this wallet; it goes on being asked.",
+	CredentialRejected:       "Have the issuer register what it says is missing; then request it again.",
+}
+
 // TokenRequest is POST /internal/v1/{ctx}/token on the wallet (internal token): a self-issued ID token.
 // Exactly one of Scopes (the receiver may query these) and AccessToken (echoed as `token` when querying) may be set.
 type TokenRequest struct {

@@ -205,7 +205,11 @@ func (d *Document) fragment(id string) (string, bool) {
 	return fragment, fragment != "" && (did == "" || did == d.ID)
 }
 
-var didWebPart = regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=@-]+$`)
+var (
+	didWebHost = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+	didWebPort = regexp.MustCompile(`^[0-9]{1,5}$`)
+	didWebPart = regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=@-]+$`)
+)
 
 // WebURL returns where the document of a did:web is: did:web:host%3A8443:a:b is https://host:8443/a/b/did.json, and without a path
 // /.well-known/did.json. plainHTTP gives an http address.
@@ -216,7 +220,7 @@ func WebURL(did string, plainHTTP bool) (string, error) {
 	}
 	parts := strings.Split(rest, ":")
 	host, port, hasPort := strings.Cut(strings.Replace(parts[0], "%3a", "%3A", 1), "%3A")
-	if !didWebPart.MatchString(host) || (hasPort && !regexp.MustCompile(`^[0-9]{1,5}$`).MatchString(port)) {
+	if !didWebHost.MatchString(host) || (hasPort && !didWebPort.MatchString(port)) {
 		return "", fmt.Errorf("%q: %q is not a host with an optional %%3Aport", did, parts[0])
 	}
 	if hasPort {

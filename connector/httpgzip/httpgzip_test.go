@@ -128,3 +128,24 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is sent as gzip, no more than the limit is read, and never a panic.
+func FuzzRequest(f *testing.F) {
+	var buf bytes.Buffer
+	zw := gzip.NewWriter(&buf)
+	if _, err := zw.Write([]byte(`{"a":1}`)); err != nil {
+		f.Fatal(err)
+	}
+	if err := zw.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(buf.Bytes())
+	f.Add(append(buf.Bytes(), buf.Bytes()...))
+	f.Add([]byte{0x1f, 0x8b, 8, 0xff})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		res, raw := send(t, body, map[string]string{"Content-Encoding": "gzip"})
+		if len(raw) > limit || res.StatusCode >= 500 {
+			t.Errorf("%d, %d bytes", res.StatusCode, len(raw))
+		}
+	})
+}

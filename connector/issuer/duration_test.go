@@ -20,3 +20,16 @@ func TestDuration(t *testing.T) {
 		}
 	}
 }
+
+// A duration that is accepted leads to a later time.
+func FuzzDuration(f *testing.F) {
+	f.Add("P1Y2M3W4DT5H6M7S")
+	f.Add("PT0S")
+	f.Add("P")
+	from := time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, s string) {
+		if d, err := parseDuration(s); err == nil && !d.after(from).After(from) {
+			t.Errorf("%s after %s is %s", s, from, d.after(from))
+		}
+	})
+}

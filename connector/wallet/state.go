@@ -31,18 +31,6 @@ func (h held) stuckAfter(t Timing) time.Duration {
 	return min(t.RenewalStuck, h.ValidUntil.Sub(h.ValidFrom)/6)
 }
 
-// remedies say what to do, by state.
-var remedies = map[adminapi.CredentialState]string{
-	adminapi.CredentialExpiring:       "Nothing: the wallet is renewing it by itself.",
-	adminapi.CredentialRenewalStuck:   "Clear up the reason with the issuer before the credential expires; the wallet goes on asking by itself.",
-	adminapi.CredentialExpired:        "Clear up with the issuer why no new one came; the wallet goes on asking by itself and takes it as soon as it comes.",
-	adminapi.CredentialRevoked:        "Ask the issuer why. It is not asked for a new one by itself; the wallet takes one that the issuer offers.",
-	adminapi.CredentialSuspended:      "Ask the issuer what it waits for; the credential counts again as soon as it is resumed.",
-	adminapi.CredentialWrongIssuer:    "Request it from an issuer that the dataspace profile trusts for it, or have this one added to the profile.",
-	adminapi.CredentialNeverDelivered: "See whether the issuer answers and can reach this wallet; it goes on being asked.",
-	adminapi.CredentialRejected:       "Have the issuer register what it says is missing; then request it again.",
-}
-
 // overview tells for each issuer and type what is held or under way. It is computed at reading, from the rows and the time alone.
 func overview(trust []profile.TrustedIssuer, credentials []held, requests []request, t Timing, now time.Time) []adminapi.HeldCredential {
 	type kind struct{ issuer, typ string }
@@ -68,7 +56,7 @@ func overview(trust []profile.TrustedIssuer, credentials []held, requests []requ
 		}
 	}
 	for i := range out {
-		out[i].Remedy = remedies[out[i].State]
+		out[i].Remedy = adminapi.CredentialRemedies[out[i].State]
 	}
 	slices.SortFunc(out, func(a, b adminapi.HeldCredential) int {
 		if c := strings.Compare(a.Type, b.Type); c != 0 {

@@ -38,6 +38,7 @@ func TestIssuerIsConfigured(t *testing.T) {
 	c := newCell(t)
 	c.play()
 	i := c.issuer()
+	i.Spec.Key.Generation = 3
 	create(t, i)
 	token := c.internalToken("membership-internal")
 	c.double.with(func() {
@@ -49,11 +50,12 @@ func TestIssuerIsConfigured(t *testing.T) {
 	c.await(i, v1alpha1.ConditionDIDPublished, metav1.ConditionFalse, v1alpha1.ReasonNotPublished, "answers 404")
 	c.publish("issuer", c.did("issuer"))
 	c.await(i, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
-	if i.Status.DID != c.did("issuer") || i.Status.Holders != 2 {
+	if i.Status.DID != c.did("issuer") || i.Status.KeyID != c.did("issuer")+"#key-3" || i.Status.Holders != 2 {
 		t.Errorf("status %+v", i.Status)
 	}
 	c.double.with(func() {
-		want := adminapi.IssuerConfig{DID: c.did("issuer"), Types: []adminapi.CredentialType{{Type: "MembershipCredential", Validity: "P1Y", RequiredClaims: []string{"memberOf"}}}}
+		want := adminapi.IssuerConfig{DID: c.did("issuer"), Types: []adminapi.CredentialType{{Type: "MembershipCredential", Validity: "P1Y", RequiredClaims: []string{"memberOf"}}},
+			Key: adminapi.Key{Generation: 3}}
 		if diff := cmp.Diff(want, c.double.issuers["issuer"]); diff != "" {
 			t.Errorf("issuer: %s", diff)
 		}

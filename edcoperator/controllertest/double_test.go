@@ -116,7 +116,12 @@ func (d *runtimeDouble) controlPlane() http.Handler {
 
 func (d *runtimeDouble) wallet() http.Handler {
 	m := http.NewServeMux()
-	m.HandleFunc("PUT /admin/v1/participants/{ctx}", func(w http.ResponseWriter, r *http.Request) { put(w, r, d.wallets, r.PathValue("ctx")) })
+	m.HandleFunc("PUT /admin/v1/participants/{ctx}", func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.PathValue("ctx")
+		if store(w, r, d.wallets, ctx) {
+			answer(w, http.StatusOK, adminapi.WalletParticipantStatus{DID: d.wallets[ctx].DID, KeyID: keyID(d.wallets[ctx].DID, d.wallets[ctx].Key)})
+		}
+	})
 	m.HandleFunc("DELETE /admin/v1/participants/{ctx}", func(w http.ResponseWriter, r *http.Request) { remove(w, d.wallets, r.PathValue("ctx")) })
 	m.HandleFunc("GET /admin/v1/participants/{ctx}/credentials", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, append([]adminapi.HeldCredential{}, d.credentials[r.PathValue("ctx")]...))
@@ -137,7 +142,12 @@ func (d *runtimeDouble) wallet() http.Handler {
 
 func (d *runtimeDouble) issuer() http.Handler {
 	m := http.NewServeMux()
-	m.HandleFunc("PUT /admin/v1/issuers/{ctx}", func(w http.ResponseWriter, r *http.Request) { put(w, r, d.issuers, r.PathValue("ctx")) })
+	m.HandleFunc("PUT /admin/v1/issuers/{ctx}", func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.PathValue("ctx")
+		if store(w, r, d.issuers, ctx) {
+			answer(w, http.StatusOK, adminapi.IssuerStatus{DID: d.issuers[ctx].DID, KeyID: keyID(d.issuers[ctx].DID, d.issuers[ctx].Key)})
+		}
+	})
 	did := func(r *http.Request) string {
 		raw, err := base64.RawURLEncoding.DecodeString(r.PathValue("did"))
 		if err != nil {
@@ -153,16 +163,28 @@ func (d *runtimeDouble) issuer() http.Handler {
 	return m
 }
 
+// keyID is the key that a fresh wallet or issuer makes for a wish.
+func keyID(did string, wish adminapi.Key) string {
+	return fmt.Sprintf("%s#key-%d", did, max(1, wish.Generation))
+}
+
 func put[T any](w http.ResponseWriter, r *http.Request, into map[string]T, key string) {
+	if store(w, r, into, key) {
+		answer(w, http.StatusOK, into[key])
+	}
+}
+
+// store reads a body; one that cannot be read is answered.
+func store[T any](w http.ResponseWriter, r *http.Request, into map[string]T, key string) bool {
 	var v T
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&v); err != nil {
 		answer(w, http.StatusBadRequest, adminapi.Error{Code: "invalid", Message: err.Error()})
-		return
+		return false
 	}
 	into[key] = v
-	answer(w, http.StatusOK, v)
+	return true
 }
 
 func remove[T any](w http.ResponseWriter, from map[string]T, key string) {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +29,7 @@ func TestParticipantIsConfiguredAndGetsItsCredentials(t *testing.T) {
 	c.runConnector()
 	p := c.participant("supplier", "brandt-guss")
 	p.Spec.Credentials = []v1alpha1.RequestedCredential{{Type: "MembershipCredential", Issuer: authority}}
+	p.Spec.Key = v1alpha1.Key{Algorithm: "EdDSA", Generation: 2}
 	create(t, p)
 	c.await(p, v1alpha1.ConditionDIDPublished, metav1.ConditionFalse, v1alpha1.ReasonNotPublished, "https://"+c.hostname+"/brandt-guss/did.json answers 404 Not Found")
 	c.await(p, v1alpha1.ConditionCredentialsHeld, metav1.ConditionFalse, v1alpha1.ReasonIncomplete, "is asked for once the DID document is published")
@@ -49,7 +52,7 @@ func TestParticipantIsConfiguredAndGetsItsCredentials(t *testing.T) {
 	})
 	c.await(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 	want := v1alpha1.ParticipantContextStatus{
-		ObservedGeneration: p.Generation, DID: c.did("brandt-guss"), ProtocolURL: "https://" + c.hostname + "/brandt-guss/dsp/2025-1",
+		ObservedGeneration: p.Generation, DID: c.did("brandt-guss"), KeyID: c.did("brandt-guss") + "#key-2", ProtocolURL: "https://" + c.hostname + "/brandt-guss/dsp/2025-1",
 		Credentials: []v1alpha1.CredentialStatus{{
 			Type: "MembershipCredential", Issuer: authority, State: "Valid",
 			IssuedAt: &metav1.Time{Time: issued}, ExpiresAt: &metav1.Time{Time: expires},
@@ -65,7 +68,8 @@ func TestParticipantIsConfiguredAndGetsItsCredentials(t *testing.T) {
 		if diff := cmp.Diff(wantParticipant, c.double.participants["brandt-guss"]); diff != "" {
 			t.Errorf("control plane: %s", diff)
 		}
-		wantWallet := adminapi.WalletParticipant{DID: c.did("brandt-guss"), TrustedIssuers: []profile.TrustedIssuer{{DID: authority, Types: []string{"MembershipCredential"}}}}
+		wantWallet := adminapi.WalletParticipant{DID: c.did("brandt-guss"), TrustedIssuers: []profile.TrustedIssuer{{DID: authority, Types: []string{"MembershipCredential"}}},
+			Key: adminapi.Key{Algorithm: "EdDSA", Generation: 2}}
 		if diff := cmp.Diff(wantWallet, c.double.wallets["brandt-guss"]); diff != "" {
 			t.Errorf("wallet: %s", diff)
 		}
@@ -79,21 +83,22 @@ func TestCredentialStatesBecomeReasons(t *testing.T) {
 	t.Parallel()
 	c := newCell(t)
 	c.runConnector()
-	for state, reason := range map[adminapi.CredentialState]string{
-		adminapi.CredentialRevoked: v1alpha1.ReasonRevoked, adminapi.CredentialRejected: v1alpha1.ReasonRejected, adminapi.CredentialRenewalStuck: v1alpha1.ReasonIncomplete,
+	for _, state := range []adminapi.CredentialState{
+		adminapi.CredentialRevoked, adminapi.CredentialSuspended, adminapi.CredentialRejected, adminapi.CredentialWrongIssuer, adminapi.CredentialExpired,
+		adminapi.CredentialNeverDelivered, adminapi.CredentialRenewalStuck,
 	} {
-		id := "p-" + map[adminapi.CredentialState]string{adminapi.CredentialRevoked: "revoked", adminapi.CredentialRejected: "rejected", adminapi.CredentialRenewalStuck: "stuck"}[state]
+		id, reason := "p-"+strings.ToLower(string(state)), string(state)
 		c.publish(id, c.did(id))
 		c.double.with(func() {
-			c.double.credentials[id] = []adminapi.HeldCredential{{Type: "MembershipCredential", Issuer: authority, State: state, Detail: "so says " + authority}}
+			c.double.credentials[id] = []adminapi.HeldCredential{{Type: "MembershipCredential", Issuer: authority, State: state, Detail: "so says " + authority, Remedy: "Do something."}}
 			c.double.refuse["/admin/v1/participants/"+id+"/credential-requests"] = adminapi.Error{Message: "the issuer knows no such holder"}
 		})
 		p := c.participant(id, id)
 		p.Spec.Credentials = []v1alpha1.RequestedCredential{{Type: "MembershipCredential", Issuer: authority}}
 		create(t, p)
-		text := "so says " + authority
-		if state == adminapi.CredentialRejected { // asked for again, and refused again
-			text = "the issuer knows no such holder"
+		text := "so says " + authority + "). Do something"
+		if slices.Contains([]adminapi.CredentialState{adminapi.CredentialRejected, adminapi.CredentialWrongIssuer, adminapi.CredentialExpired, adminapi.CredentialNeverDelivered}, state) {
+			text = "the issuer knows no such holder" // asked for again, and refused
 		}
 		c.await(p, v1alpha1.ConditionCredentialsHeld, metav1.ConditionFalse, reason, text)
 		c.await(p, v1alpha1.ConditionReady, metav1.ConditionFalse, reason, string(state))

@@ -53,8 +53,10 @@ func (c *Client) Summary(ctx context.Context, id string) (adminapi.Summary, erro
 }
 
 // PutIssuer makes the issuer's key when absent and publishes its DID document.
-func (c *Client) PutIssuer(ctx context.Context, id string, cfg adminapi.IssuerConfig) error {
-	return c.call(ctx, http.MethodPut, issuer(id), cfg, nil)
+func (c *Client) PutIssuer(ctx context.Context, id string, cfg adminapi.IssuerConfig) (adminapi.IssuerStatus, error) {
+	var out adminapi.IssuerStatus
+	err := c.call(ctx, http.MethodPut, issuer(id), cfg, &out)
+	return out, err
 }
 
 // PutHolder says what a holder may receive.

@@ -149,7 +149,7 @@ func (r *run) credentials() result {
 				continue
 			}
 			switch adminapi.CredentialState(c.State) {
-			case adminapi.CredentialValid, adminapi.CredentialExpiring:
+			case adminapi.CredentialValid, adminapi.CredentialExpiring, adminapi.CredentialRenewalStuck: // valid still
 				ok = true
 			default:
 				why = strings.TrimSpace(c.State + " " + c.Detail)

@@ -104,6 +104,7 @@ func TestRequiredCredentials(t *testing.T) {
 	}{
 		"held":                         {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Valid"}}, StatePassed},
 		"held, soon to be renewed":     {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Expiring"}}, StatePassed},
+		"held, renewal stuck":          {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "RenewalStuck"}}, StatePassed},
 		"requested":                    {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Requested"}}, StatePending},
 		"revoked":                      {true, []edc.CredentialStatus{{Type: "Membership", Issuer: issuer, State: "Revoked"}}, StateFailed},
 		"of another issuer":            {true, []edc.CredentialStatus{{Type: "Membership", Issuer: "did:web:evil.example:issuer", State: "Valid"}}, StatePending},

@@ -72,12 +72,17 @@ const (
 	ReasonRuntimeUnreachable = "RuntimeUnreachable"
 	// ReasonNotPublished: the public address of the DID document does not answer with it (DIDPublished).
 	ReasonNotPublished = "NotPublished"
-	// ReasonRequested, ReasonRejected, ReasonExpired, ReasonRevoked and ReasonIncomplete: the worst of the credentials (CredentialsHeld).
-	ReasonRequested  = "Requested"
-	ReasonRejected   = "Rejected"
-	ReasonExpired    = "Expired"
-	ReasonRevoked    = "Revoked"
-	ReasonIncomplete = "Incomplete"
+	// ReasonRevoked to ReasonRequested: the state of the worst of the credentials, in this order (CredentialsHeld). With RenewalStuck it is
+	// still valid, and somebody must act before it expires; with Incomplete it has not been asked for yet.
+	ReasonRevoked        = "Revoked"
+	ReasonSuspended      = "Suspended"
+	ReasonRejected       = "Rejected"
+	ReasonWrongIssuer    = "WrongIssuer"
+	ReasonExpired        = "Expired"
+	ReasonNeverDelivered = "NeverDelivered"
+	ReasonRenewalStuck   = "RenewalStuck"
+	ReasonIncomplete     = "Incomplete"
+	ReasonRequested      = "Requested"
 	// ReasonInactive: spec.active is false (Active, Ready).
 	ReasonInactive = "Inactive"
 	// ReasonDeleting: being deleted; the message says what that waits for.

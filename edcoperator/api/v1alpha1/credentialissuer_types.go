@@ -19,6 +19,8 @@ type CredentialIssuerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="context cannot change: the DID contains it"
 	Context string `json:"context,omitempty"`
 	// +optional
+	Key Key `json:"key,omitzero"`
+	// +optional
 	Trust    Trust    `json:"trust,omitzero"`
 	Database Database `json:"database"`
 	Vault    Vault    `json:"vault"`
@@ -75,6 +77,9 @@ type CredentialIssuerStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// +optional
 	DID string `json:"did,omitempty"`
+	// KeyID is the verification method that signs now.
+	// +optional
+	KeyID string `json:"keyID,omitempty"`
 	// +optional
 	InternalURL string `json:"internalURL,omitempty"`
 	// +optional

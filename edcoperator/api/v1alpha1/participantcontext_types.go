@@ -31,6 +31,8 @@ type ParticipantContextSpec struct {
 	// +kubebuilder:default=Enforce
 	// +optional
 	SelfCheck string `json:"selfCheck,omitempty"`
+	// +optional
+	Key Key `json:"key,omitzero"`
 	// Credentials to request by DCP and to hold.
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
@@ -51,6 +53,9 @@ type ParticipantContextStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// +optional
 	DID string `json:"did,omitempty"`
+	// KeyID is the verification method that signs now.
+	// +optional
+	KeyID string `json:"keyID,omitempty"`
 	// ProtocolURL is the DSP base.
 	// +optional
 	ProtocolURL string `json:"protocolURL,omitempty"`
@@ -74,8 +79,26 @@ type CredentialStatus struct {
 	IssuedAt *metav1.Time `json:"issuedAt,omitempty"`
 	// +optional
 	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
+	// Detail says why it is not valid.
 	// +optional
 	Detail string `json:"detail,omitempty"`
+	// Remedy says what to do; empty when nothing is to be done.
+	// +optional
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// Key is a wish about the key that signs for a DID. The one that it replaces stays in the DID document until nothing that it signed is
+// valid any more.
+type Key struct {
+	// Algorithm of the key; another one replaces the key. Empty: as it is, and ES256 for the first.
+	// +kubebuilder:validation:Enum=ES256;EdDSA
+	// +optional
+	Algorithm string `json:"algorithm,omitempty"`
+	// Generation is the number in the key's id ("key-2"); raising it replaces the key.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	Generation int32 `json:"generation,omitempty"`
 }
 
 // ContractStatus counts.

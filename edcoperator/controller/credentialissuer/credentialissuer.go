@@ -89,13 +89,16 @@ func (r *Reconciler) run(ctx context.Context, i *v1alpha1.CredentialIssuer) erro
 // configure says what the issuer issues and to whom. Whoever is not in the spec is entitled to nothing.
 func configure(ctx context.Context, issuer *runtimeclient.Client, i *v1alpha1.CredentialIssuer) error {
 	fail := func(err error) error { return stage.RuntimeError(v1alpha1.ConditionDIDPublished, "the issuer", err) }
-	cfg := adminapi.IssuerConfig{DID: i.Status.DID, Types: make([]adminapi.CredentialType, len(i.Spec.CredentialTypes))}
+	cfg := adminapi.IssuerConfig{DID: i.Status.DID, Types: make([]adminapi.CredentialType, len(i.Spec.CredentialTypes)),
+		Key: adminapi.Key{Algorithm: i.Spec.Key.Algorithm, Generation: int(i.Spec.Key.Generation)}}
 	for n, t := range i.Spec.CredentialTypes {
 		cfg.Types[n] = adminapi.CredentialType{Type: t.Type, Validity: t.Validity, RequiredClaims: t.RequiredClaims}
 	}
-	if err := issuer.PutIssuer(ctx, i.Spec.Context, cfg); err != nil {
+	status, err := issuer.PutIssuer(ctx, i.Spec.Context, cfg)
+	if err != nil {
 		return fail(err)
 	}
+	i.Status.KeyID = status.KeyID
 	for _, h := range i.Spec.Holders {
 		if err := issuer.PutHolder(ctx, i.Spec.Context, holder(h)); err != nil {
 			return fail(err)

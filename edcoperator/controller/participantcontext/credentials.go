@@ -99,7 +99,7 @@ func best(held []adminapi.HeldCredential, want v1alpha1.RequestedCredential) adm
 }
 
 func statusOf(h adminapi.HeldCredential, want v1alpha1.RequestedCredential) v1alpha1.CredentialStatus {
-	s := v1alpha1.CredentialStatus{Type: want.Type, Issuer: want.Issuer, State: cmp.Or(string(h.State), stateWanted), Detail: h.Detail}
+	s := v1alpha1.CredentialStatus{Type: want.Type, Issuer: want.Issuer, State: cmp.Or(string(h.State), stateWanted), Detail: h.Detail, Remedy: h.Remedy}
 	if h.IssuedAt != nil {
 		s.IssuedAt = &metav1.Time{Time: *h.IssuedAt}
 	}
@@ -126,6 +126,9 @@ func setHeld(p *v1alpha1.ParticipantContext) {
 		if s.Detail != "" {
 			text += " (" + s.Detail + ")"
 		}
+		if s.Remedy != "" {
+			text += ". " + strings.TrimSuffix(s.Remedy, ".")
+		}
 		missing = append(missing, text)
 		reasons[reasonOf(s.State)] = true
 	}
@@ -133,7 +136,7 @@ func setHeld(p *v1alpha1.ParticipantContext) {
 		outcome.True(p, v1alpha1.ConditionCredentialsHeld, v1alpha1.ReasonHeld, "every credential asked for is held and valid")
 		return
 	}
-	for _, reason := range []string{v1alpha1.ReasonRevoked, v1alpha1.ReasonRejected, v1alpha1.ReasonExpired, v1alpha1.ReasonIncomplete, v1alpha1.ReasonRequested} {
+	for _, reason := range worst {
 		if reasons[reason] {
 			outcome.Set(p, v1alpha1.ConditionCredentialsHeld, metav1.ConditionFalse, reason, strings.Join(missing, "; "))
 			return
@@ -141,17 +144,16 @@ func setHeld(p *v1alpha1.ParticipantContext) {
 	}
 }
 
+// worst are the reasons of CredentialsHeld, the worst first.
+var worst = []string{
+	v1alpha1.ReasonRevoked, v1alpha1.ReasonSuspended, v1alpha1.ReasonRejected, v1alpha1.ReasonWrongIssuer, v1alpha1.ReasonExpired,
+	v1alpha1.ReasonNeverDelivered, v1alpha1.ReasonRenewalStuck, v1alpha1.ReasonIncomplete, v1alpha1.ReasonRequested,
+}
+
+// reasonOf is the state itself, where it is one of those.
 func reasonOf(state string) string {
-	switch adminapi.CredentialState(state) {
-	case adminapi.CredentialRevoked, adminapi.CredentialSuspended:
-		return v1alpha1.ReasonRevoked
-	case adminapi.CredentialRejected, adminapi.CredentialWrongIssuer:
-		return v1alpha1.ReasonRejected
-	case adminapi.CredentialExpired:
-		return v1alpha1.ReasonExpired
-	case adminapi.CredentialRequested:
-		return v1alpha1.ReasonRequested
-	default:
-		return v1alpha1.ReasonIncomplete
+	if slices.Contains(worst, state) {
+		return state
 	}
+	return v1alpha1.ReasonIncomplete
 }

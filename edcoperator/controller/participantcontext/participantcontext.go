@@ -169,10 +169,12 @@ func (r *Reconciler) tenancy(ctx context.Context, c *v1alpha1.Connector) (tenanc
 
 // configure tells the wallet first, so that the DID document is there before the first protocol message.
 func configure(ctx context.Context, t tenancy, p *v1alpha1.ParticipantContext, profile adminapi.Profile) error {
-	_, err := t.wallet.PutWalletParticipant(ctx, p.Spec.Context, adminapi.WalletParticipant{DID: p.Status.DID, TrustedIssuers: profile.TrustedIssuers})
+	wallet, err := t.wallet.PutWalletParticipant(ctx, p.Spec.Context, adminapi.WalletParticipant{DID: p.Status.DID, TrustedIssuers: profile.TrustedIssuers,
+		Key: adminapi.Key{Algorithm: p.Spec.Key.Algorithm, Generation: int(p.Spec.Key.Generation)}})
 	if err != nil {
 		return stage.RuntimeError(v1alpha1.ConditionDIDPublished, "the wallet", err)
 	}
+	p.Status.KeyID = wallet.KeyID
 	if err := t.controlPlane.PutProfile(ctx, profile); err != nil {
 		return stage.RuntimeError(v1alpha1.ConditionActive, "the control plane, given profile "+profile.Name+",", err)
 	}
