@@ -128,7 +128,7 @@ type Verifier struct {
 type Protocol struct {
 	RequestTimeout Duration `json:"requestTimeout"` // of one outgoing message; default 20s
 	RetryFor       Duration `json:"retryFor"`       // then a negotiation is terminated; default 30m
-	Workers        int      `json:"workers"`        // default 8
+	Workers        int      `json:"workers"`        // default 16; a quarter of them at most works for one counterparty
 }
 
 // DataPlane holds limits of accesses to data. Where backends are is checked by the control plane too, when an asset is written.
@@ -245,7 +245,7 @@ func (c *Config) defaults() {
 	setDuration(&c.DataPlane.MaxDuration, time.Hour)
 	setDuration(&c.DataPlane.BackendTimeout, 30*time.Second)
 	if c.Protocol.Workers == 0 {
-		c.Protocol.Workers = 8
+		c.Protocol.Workers = 16
 	}
 }
 

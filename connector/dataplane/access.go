@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -47,16 +48,20 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	label = f.Context
+	leave, ok := s.shares.Enter(f.Counterparty)
+	if !ok {
+		w.Header().Set("Retry-After", "5")
+		s.writeError(rec, r, refuse(http.StatusTooManyRequests, "busy", fmt.Sprintf("%d accesses of yours are being served: try again once one of them has ended", s.PerCounterparty)))
+		return
+	}
+	defer leave()
 	target, err := s.target(r, f, rest)
 	if err != nil {
 		s.writeError(rec, r, err)
 		return
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(s.deadline()) // not every writer has deadlines
 	s.proxy(f, target).ServeHTTP(rec, r)
 }
-
-func (s *server) deadline() time.Time { return time.Now().Add(s.MaxDuration) }
 
 // splitPath takes /{ctx}/data/{flowId}[/rest] apart; rest stays escaped.
 func splitPath(escaped string) (ctxID, flowID, rest string, ok bool) {
@@ -192,6 +197,7 @@ func (s *server) proxy(f flow, t target) *httputil.ReverseProxy {
 			for _, h := range strippedResponse {
 				res.Header.Del(h)
 			}
+			res.Body = &paced{ReadCloser: res.Body, grace: s.BackendGrace, left: s.BackendGrace, rate: s.BackendRate}
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -212,6 +218,26 @@ func (s *server) proxy(f flow, t target) *httputil.ReverseProxy {
 		},
 	}
 }
+
+// paced ends a body that comes too slowly: each read takes from what is left, and what it brings adds to it.
+type paced struct {
+	io.ReadCloser
+	grace, left time.Duration
+	rate        int64 // bytes per second
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	begin := time.Now()
+	late := time.AfterFunc(p.left, func() { _ = p.Close() }) // which ends the read
+	n, err := p.ReadCloser.Read(b)
+	if !late.Stop() {
+		return n, errTooSlow
+	}
+	p.left = min(p.grace, p.left-time.Since(begin)+time.Duration(n)*time.Second/time.Duration(p.rate))
+	return n, err
+}
+
+var errTooSlow = errors.New("the backend sends too slowly")
 
 type backendError struct{ why string }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/netguard"
 )
 
@@ -45,6 +46,12 @@ type Deps struct {
 	MaxDuration time.Duration
 	// HeaderTimeout is how long a backend may take until it begins to answer. Default 30 s.
 	HeaderTimeout time.Duration
+	// PerCounterparty is how many accesses of one counterparty are served at once. Default 64.
+	PerCounterparty int
+	// BackendGrace and BackendRate: a backend may stand still for BackendGrace in all, and for as long as what it has sent takes at BackendRate bytes
+	// per second; then the access is ended. Time in which the consumer takes nothing does not count. Default 30 s and 1 KiB/s.
+	BackendGrace time.Duration
+	BackendRate  int64
 	// Backends says where backends may be.
 	Backends netguard.Guard
 	Now      func() time.Time // default time.Now
@@ -57,6 +64,7 @@ type server struct {
 	transport http.RoundTripper
 	metrics   metrics
 	running   running
+	shares    *limits.Shares
 }
 
 // New makes a data plane: its public handler (/{ctx}/data/...) and its signaling handler (/dataflows/...).
@@ -72,6 +80,13 @@ func New(d Deps) (public, internal http.Handler, err error) {
 	setDefault(&d.TokenLifetime, time.Hour)
 	setDefault(&d.MaxDuration, time.Hour)
 	setDefault(&d.HeaderTimeout, 30*time.Second)
+	setDefault(&d.BackendGrace, 30*time.Second)
+	if d.BackendRate == 0 {
+		d.BackendRate = 1 << 10
+	}
+	if d.PerCounterparty == 0 {
+		d.PerCounterparty = 64
+	}
 	if d.Now == nil {
 		d.Now = time.Now
 	}
@@ -79,7 +94,7 @@ func New(d Deps) (public, internal http.Handler, err error) {
 		d.NewToken = func() string { return rand.Text() + rand.Text() } // 2 × 130 bits
 	}
 	d.PublicURL = strings.TrimSuffix(d.PublicURL, "/")
-	s := &server{Deps: d, flows: flows{db: d.DB}, metrics: newMetrics()}
+	s := &server{Deps: d, flows: flows{db: d.DB}, metrics: newMetrics(), shares: limits.NewShares(d.PerCounterparty)}
 	s.transport = newTransport(d)
 	if d.Metrics != nil {
 		if err := s.metrics.register(d.Metrics); err != nil {

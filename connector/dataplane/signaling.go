@@ -21,8 +21,6 @@ import (
 // EndpointType of the addresses handed out, as EDC's consumers know it.
 const EndpointType = "https://w3id.org/idsa/v4.1/HTTP"
 
-const maxSignal = 256 << 10
-
 // signaling serves Data Plane Signaling (v1.0-RC3 §7) as far as HTTP pull needs it, and one message of our own, which removes every flow of a
 // participant context. The data flow's id is the transfer process id.
 func (s *server) signaling() http.Handler {
@@ -85,7 +83,7 @@ var (
 
 func (s *server) start(r *http.Request) (dps.StatusMessage, error) {
 	var msg dps.StartMessage
-	raw, err := io.ReadAll(io.LimitReader(r.Body, maxSignal))
+	raw, err := io.ReadAll(r.Body) // bounded by package limits
 	if err == nil {
 		err = json.Unmarshal(raw, &msg)
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/identity"
@@ -33,19 +32,10 @@ func Failuref(status int, code, format string, args ...any) error {
 	return &AnswerError{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// How long a caller may take to send its message, and to take the answer once the message has begun to come.
-const (
-	readTimeout  = 30 * time.Second
-	writeTimeout = 90 * time.Second
-)
-
 // Handler answers with what f returns as JSON; nil is 200 with an empty body. Errors: an AnswerError as it says, identity.ErrUnauthenticated as
 // 401, a counterparty that cannot be reached as 503, anything else is logged and answered 500 without its text.
 func Handler(log *slog.Logger, f func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The server sets both anew for the connection's next request. A recorder in tests has no connection.
-		conn, now := http.NewResponseController(w), time.Now()
-		_, _ = conn.SetReadDeadline(now.Add(readTimeout)), conn.SetWriteDeadline(now.Add(writeTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, MaxMessage)
 		out, err := f(r)
 		if err != nil {

@@ -4,9 +4,9 @@ package dsp
 
 import (
 	"fmt"
-	"net/http"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/odrl"
@@ -23,6 +23,7 @@ type input struct {
 	participant *store.Participant
 	reason      *adminapi.Reason // of an end
 	agreement   *store.Agreement // received
+	address     *dps.DataAddress // received
 }
 
 // machineState builds the pure state of a row.
@@ -66,18 +67,6 @@ func (e *Engine) enter(m *state.Machine, p *store.Process, before, after state.S
 	if after.Wire == state.Terminated && p.Reason == nil {
 		p.Reason = &adminapi.Reason{Code: "terminated", Message: "terminated without a reason given", By: "own"}
 	}
-}
-
-// applyNegotiation applies one event to a row and then, as long as the own side has something to decide at once, its commands. All of it
-// is committed together. It reports the records to write beside the row.
-func (e *Engine) applyNegotiation(n *store.Negotiation, seen bool, in input) (store.Side, error) {
-	side := store.Side{Agreement: in.agreement}
-	if err := e.stepNegotiation(n, seen, in, &side); err != nil || seen {
-		return store.Side{}, err
-	}
-	side.MessageID = in.event.MessageID
-	e.decideNegotiation(n, in.participant, &side)
-	return side, nil
 }
 
 func (e *Engine) stepNegotiation(n *store.Negotiation, seen bool, in input, side *store.Side) error {
@@ -145,17 +134,6 @@ func (e *Engine) makeAgreement(n *store.Negotiation, p *store.Participant) (*sto
 	return a, nil
 }
 
-// applyTransfer is applyNegotiation for transfers.
-func (e *Engine) applyTransfer(t *store.Transfer, seen bool, in input) (store.Side, error) {
-	var side store.Side
-	if err := e.stepTransfer(t, seen, in, &side); err != nil || seen {
-		return store.Side{}, err
-	}
-	side.MessageID = in.event.MessageID
-	e.decideTransfer(t, &side)
-	return side, nil
-}
-
 func (e *Engine) stepTransfer(t *store.Transfer, seen bool, in input, side *store.Side) error {
 	before := machineState(&t.Process, seen, in.event.MessageID)
 	before.SuspendedBy = t.SuspendedBy
@@ -169,15 +147,17 @@ func (e *Engine) stepTransfer(t *store.Transfer, seen bool, in input, side *stor
 		switch f.Kind {
 		case state.EffectFlow:
 			t.Flow, t.Next = f.Value, &store.Next{}
+		case state.EffectKeepAddress:
+			side.Address = in.address
 		case state.EffectDropAddress:
 			side.DropAddress, side.Address = true, nil
-		default: // entered above, or kept by whoever received it
+		default: // entered above
 		}
 	}
 	return nil
 }
 
-func (e *Engine) decideTransfer(t *store.Transfer, side *store.Side) {
+func (e *Engine) decideTransfer(t *store.Transfer, p *store.Participant, side *store.Side) {
 	s := machineState(&t.Process, false, "")
 	if s.Held || state.Transfer.Sends(s) != "" || state.Transfer.Final(s.Step) {
 		return
@@ -191,12 +171,7 @@ func (e *Engine) decideTransfer(t *store.Transfer, side *store.Side) {
 	if d.Do == "" {
 		return
 	}
-	if err := e.stepTransfer(t, false, input{event: state.Event{On: d.Do}, reason: d.Reason}, side); err != nil {
+	if err := e.stepTransfer(t, false, input{event: state.Event{On: d.Do}, participant: p, reason: d.Reason}, side); err != nil {
 		e.opt.Log.Error("the decider chose an impossible command", "participant", t.Ctx, "transfer", t.ID, "error", err)
 	}
-}
-
-// illegal turns an impossible event into an answer (DSP 2025-1 §5.1: invalid transition is 400).
-func illegal(err error) *RefusalError {
-	return refuse(http.StatusBadRequest, "illegal-state", "%s", err.Error())
 }

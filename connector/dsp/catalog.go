@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -163,7 +164,7 @@ func (e *Engine) FetchCatalog(ctx context.Context, participant, counterparty, ad
 	return e.fetchCatalog(ctx, p, counterparty, address)
 }
 
-const maxPages = 100
+const maxPages = 1000
 
 func (e *Engine) fetchCatalog(ctx context.Context, p *store.Participant, counterparty, given string) ([]wire.Dataset, string, error) {
 	address, err := e.address(ctx, counterparty, given)
@@ -175,9 +176,9 @@ func (e *Engine) fetchCatalog(ctx context.Context, p *store.Participant, counter
 		return nil, "", err
 	}
 	var out []wire.Dataset
-	next := join(address, "catalog", "request")
+	next, left := join(address, "catalog", "request"), int64(maxCatalog)
 	for range maxPages {
-		raw, header, err := e.exchange(ctx, http.MethodPost, next, authorization, wire.New(wire.CatalogRequest, ""), maxCatalog)
+		raw, header, err := e.exchange(ctx, http.MethodPost, next, authorization, wire.New(wire.CatalogRequest, ""), left)
 		if err != nil {
 			return nil, "", unreachable(counterparty, err)
 		}
@@ -185,8 +186,8 @@ func (e *Engine) fetchCatalog(ctx context.Context, p *store.Participant, counter
 		if err != nil {
 			return nil, "", refuse(http.StatusBadGateway, "counterparty-refused", "the catalog of %s is not understood: %s", counterparty, err)
 		}
-		out = append(out, part...)
-		if next = nextLink(header, address); next == "" {
+		out, left = append(out, part...), left-int64(len(raw))
+		if next = nextLink(header, next, address); next == "" {
 			return out, address, nil
 		}
 		// A token may be good for one use.
@@ -211,16 +212,55 @@ func catalogScopes(p profile.Profile) []string {
 	return union(out)
 }
 
-// nextLink returns the address of the next page (RFC 8288), which must be on the same host as base.
-func nextLink(h http.Header, base string) string {
-	for _, line := range h.Values("Link") {
-		for link := range strings.SplitSeq(line, ",") {
-			target, params, ok := strings.Cut(strings.TrimSpace(link), ">")
-			target = strings.TrimPrefix(target, "<")
-			if ok && strings.Contains(params, `rel="next"`) && strings.HasPrefix(target, strings.TrimSuffix(base, "/")+"/") {
-				return target
+// nextLink returns the address of the next page (RFC 8288), which may be relative to the page's and must be beneath base.
+func nextLink(h http.Header, page, base string) string {
+	from, err := url.Parse(page)
+	if err != nil {
+		return ""
+	}
+	for _, rest := range h.Values("Link") {
+		for {
+			_, after, ok := strings.Cut(rest, "<")
+			if !ok {
+				break
+			}
+			var target string
+			var params []string
+			if target, after, ok = strings.Cut(after, ">"); !ok {
+				break
+			}
+			params, rest = linkParams(after)
+			if !slices.ContainsFunc(params, isNext) {
+				continue
+			}
+			u, err := from.Parse(target)
+			if err == nil && strings.HasPrefix(u.String(), strings.TrimSuffix(base, "/")+"/") {
+				return u.String()
 			}
 		}
 	}
 	return ""
+}
+
+// linkParams splits the parameters of a link off. What is in quotes ends neither a parameter nor the link.
+func linkParams(s string) (params []string, rest string) {
+	quoted, begin := false, 0
+	for i := range len(s) {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ';' && !quoted:
+			params, begin = append(params, s[begin:i]), i+1
+		case s[i] == ',' && !quoted:
+			return append(params, s[begin:i]), s[i+1:]
+		}
+	}
+	return append(params, s[begin:]), ""
+}
+
+// isNext reports whether rel, which may name several relations, names "next".
+func isNext(param string) bool {
+	name, value, _ := strings.Cut(param, "=")
+	return strings.EqualFold(strings.TrimSpace(name), "rel") &&
+		slices.Contains(strings.Fields(strings.ToLower(strings.Trim(strings.TrimSpace(value), `"`))), "next")
 }

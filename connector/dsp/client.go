@@ -53,7 +53,9 @@ func (e *Engine) exchange(ctx context.Context, method, address, authorization st
 	if err != nil {
 		return nil, nil, &refusedError{reasons: []string{fmt.Sprintf("its address %q can't be called: %v", address, err)}}
 	}
-	req.Header.Set("Authorization", authorization)
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
 	req.Header.Set("Accept", "application/json")
 	if message != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -110,23 +112,26 @@ func (e *Engine) authorization(ctx context.Context, p *store.Participant, audien
 	return token, nil
 }
 
-// address returns where to reach a counterparty: as given, or the DataService of its DID document.
-func (e *Engine) address(ctx context.Context, counterparty, given string) (string, error) {
-	if given != "" {
-		if err := e.callable(given); err != nil {
+// versionEndpoint ends the address of a version endpoint (DSP 2025-1 §5.1).
+const versionEndpoint = "/.well-known/dspace-version"
+
+// address returns where to reach a counterparty: as given, or the DataService of its DID document. Either may name the version endpoint; the
+// base is what that lists.
+func (e *Engine) address(ctx context.Context, counterparty, address string) (string, error) {
+	if address != "" {
+		if err := e.callable(address); err != nil {
 			return "", refuse(http.StatusUnprocessableEntity, "invalid", "address %s", err)
 		}
-		return given, nil
+	} else {
+		var err error
+		if address, err = e.opt.Identity.Endpoint(ctx, counterparty, "DataService"); err != nil {
+			return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "no connector address is known for %s: %s", counterparty, err)
+		}
+		if err := e.callable(address); err != nil {
+			return "", refuse(http.StatusBadGateway, "counterparty-refused", "the connector address of %s: %s", counterparty, err)
+		}
 	}
-	address, err := e.opt.Identity.Endpoint(ctx, counterparty, "DataService")
-	if err != nil {
-		return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "no connector address is known for %s: %s", counterparty, err)
-	}
-	if err := e.callable(address); err != nil {
-		return "", refuse(http.StatusBadGateway, "counterparty-refused", "the connector address of %s: %s", counterparty, err)
-	}
-	// A DataService entry may name the version endpoint (DSP 2025-1 §5.1); the base is what it lists.
-	if strings.HasSuffix(address, "/.well-known/dspace-version") {
+	if strings.HasSuffix(address, versionEndpoint) {
 		return e.discover(ctx, counterparty, address)
 	}
 	return address, nil
@@ -165,7 +170,7 @@ func (e *Engine) discover(ctx context.Context, counterparty, address string) (st
 	}
 	for _, v := range versions.ProtocolVersions {
 		if v.Version == wire.Version {
-			return join(strings.TrimSuffix(address, "/.well-known/dspace-version"), strings.Trim(v.Path, "/")), nil
+			return join(strings.TrimSuffix(address, versionEndpoint), strings.Trim(v.Path, "/")), nil
 		}
 	}
 	return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "%s does not speak DSP %s", counterparty, wire.Version)

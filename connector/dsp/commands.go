@@ -78,9 +78,9 @@ func (e *Engine) begin(ctx context.Context, participant, id, counterparty, addre
 	if err != nil {
 		return nil, err
 	}
-	policy, err := odrl.Parse(offer)
-	if err != nil || policy.ID == "" || policy.Target == "" {
-		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "the offer needs @id and target: %v", err)
+	policy, err := parseOffer(offer)
+	if err != nil {
+		return nil, err
 	}
 	if address, err = e.address(ctx, counterparty, address); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func (e *Engine) begin(ctx context.Context, participant, id, counterparty, addre
 		n.RequestedHash = ""
 		n.Definition, _, _ = wire.SplitOfferID(policy.ID)
 	}
-	side, err := e.applyNegotiation(n, false, input{event: state.Event{On: on}, participant: p})
+	side, err := e.negotiations.apply(n, false, input{event: state.Event{On: on}, participant: p})
 	if err != nil {
 		return nil, err
 	}
@@ -108,29 +108,48 @@ func (e *Engine) begin(ctx context.Context, participant, id, counterparty, addre
 
 // CommandNegotiation applies a command of a person: terminate, accept, release. A command that is not possible now is a RefusalError (409).
 func (e *Engine) CommandNegotiation(ctx context.Context, participant, id string, on state.Trigger, reason *adminapi.Reason) (*store.Negotiation, error) {
-	p, err := e.lookupParticipant(ctx, participant)
+	return e.negotiations.command(ctx, participant, id, on, reason, nil)
+}
+
+// Counter answers an offer or a request with other terms about the same asset: a counter-request as consumer, a counter-offer as provider. The
+// counterparty decides. Not possible now is a RefusalError (409).
+func (e *Engine) Counter(ctx context.Context, participant, id string, offer json.RawMessage) (*store.Negotiation, error) {
+	policy, err := parseOffer(offer)
 	if err != nil {
 		return nil, err
 	}
-	n, err := e.opt.Store.UpdateNegotiation(ctx, participant, id, "", func(n *store.Negotiation, _ bool) (store.Side, error) {
-		return e.applyNegotiation(n, false, input{event: state.Event{On: on}, participant: p, reason: reason})
-	})
-	if err != nil {
-		return nil, commandError(err, "negotiation", id)
+	n, err := e.opt.Store.Negotiation(ctx, participant, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, refuse(http.StatusNotFound, "not-found", "there is no negotiation %q", id)
 	}
-	e.changed(&n.Process)
-	return n, nil
+	if err != nil {
+		return nil, err
+	}
+	on := state.CommandCounterRequest
+	if n.Role == state.Provider {
+		on = state.CommandOffer
+	}
+	return e.negotiations.command(ctx, participant, id, on, nil, func(n *store.Negotiation) error {
+		if policy.Target != n.AssetID {
+			return refuse(http.StatusUnprocessableEntity, "invalid", "$.offer.target: is %q, the negotiation is about %q", policy.Target, n.AssetID)
+		}
+		n.Offer, n.OfferID, n.Denial = offer, policy.ID, nil
+		if n.Role == state.Consumer {
+			n.RequestedHash = odrl.Hash(policy)
+		}
+		return nil
+	})
 }
 
-func commandError(err error, kind, id string) error {
-	var ie *state.IllegalError
-	switch {
-	case errors.As(err, &ie):
-		return refuse(http.StatusConflict, "conflict", "%s", err)
-	case errors.Is(err, store.ErrNotFound):
-		return refuse(http.StatusNotFound, "not-found", "there is no %s %q", kind, id)
+func parseOffer(offer json.RawMessage) (*odrl.Policy, error) {
+	policy, err := odrl.Parse(offer)
+	if err != nil {
+		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "$.offer: %s", err)
 	}
-	return err
+	if policy.ID == "" || policy.Target == "" {
+		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "$.offer: @id and target are both needed")
+	}
+	return policy, nil
 }
 
 // RequestTransfer starts a transfer under an agreement as consumer. The same request id again returns the transfer that it started.
@@ -164,7 +183,7 @@ func (e *Engine) RequestTransfer(ctx context.Context, participant string, req ad
 	}
 	t := &store.Transfer{Format: req.Format, Process: store.Process{Ctx: participant, ID: req.ID, Role: state.Consumer, Counterparty: a.Provider,
 		Address: address, AssetID: a.AssetID, AgreementID: a.ID}}
-	side, err := e.applyTransfer(t, false, input{event: state.Event{On: state.CommandRequest}, participant: p})
+	side, err := e.transfers.apply(t, false, input{event: state.Event{On: state.CommandRequest}, participant: p})
 	if err != nil {
 		return nil, err
 	}
@@ -181,16 +200,5 @@ func (e *Engine) RequestTransfer(ctx context.Context, participant string, req ad
 
 // CommandTransfer applies a command of a person: suspend, resume, complete, terminate. Not possible now is a RefusalError (409).
 func (e *Engine) CommandTransfer(ctx context.Context, participant, id string, on state.Trigger, reason *adminapi.Reason) (*store.Transfer, error) {
-	p, err := e.lookupParticipant(ctx, participant)
-	if err != nil {
-		return nil, err
-	}
-	t, err := e.opt.Store.UpdateTransfer(ctx, participant, id, "", func(t *store.Transfer, _ bool) (store.Side, error) {
-		return e.applyTransfer(t, false, input{event: state.Event{On: on}, participant: p, reason: reason})
-	})
-	if err != nil {
-		return nil, commandError(err, "transfer", id)
-	}
-	e.changed(&t.Process)
-	return t, nil
+	return e.transfers.command(ctx, participant, id, on, reason, nil)
 }

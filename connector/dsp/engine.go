@@ -22,6 +22,7 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 )
@@ -46,7 +47,8 @@ type Options struct {
 	RetryFor       time.Duration // how long a message is retried; default 30 min
 	MinBackoff     time.Duration // default 100 ms
 	MaxBackoff     time.Duration // default 2 min
-	Workers        int           // default 8
+	Workers        int           // default 16; a quarter of them at most works for one counterparty
+	PerSender      int           // messages of one sender that are verified at once; default 32
 	Now            func() time.Time
 	NewID          func() string
 	Log            *slog.Logger
@@ -59,6 +61,10 @@ type Engine struct {
 	wake     chan struct{}
 	metrics  *metrics
 	watchers watchers
+	senders  *limits.Shares
+
+	negotiations kind[store.Negotiation]
+	transfers    kind[store.Transfer]
 
 	evaluators struct {
 		sync.Mutex
@@ -86,7 +92,10 @@ func New(opt Options) (*Engine, error) {
 	def(&opt.MinBackoff, 100*time.Millisecond)
 	def(&opt.MaxBackoff, 2*time.Minute)
 	if opt.Workers == 0 {
-		opt.Workers = 8
+		opt.Workers = 16
+	}
+	if opt.PerSender == 0 {
+		opt.PerSender = 32
 	}
 	if opt.Decider == nil {
 		opt.Decider = AtOnce{}
@@ -101,9 +110,10 @@ func New(opt Options) (*Engine, error) {
 		opt.Log = slog.Default()
 	}
 	opt.PublicURL = strings.TrimSuffix(opt.PublicURL, "/")
-	e := &Engine{opt: opt, wake: make(chan struct{}, 1), metrics: newMetrics(opt.Metrics)}
+	e := &Engine{opt: opt, wake: make(chan struct{}, 1), metrics: newMetrics(opt.Metrics), senders: limits.NewShares(opt.PerSender)}
 	e.evaluators.byName = map[string]compiled{}
 	e.watchers.byKey = map[string]chan struct{}{}
+	e.kinds()
 	return e, nil
 }
 

@@ -15,15 +15,11 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
-	"github.com/kaphera/kaphera/connector/httpgzip"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
-const (
-	maxBody = 1 << 20 // bytes of a protocol message
-	// handleTimeout bounds one request, the verification of the sender's credentials included.
-	handleTimeout = 45 * time.Second
-)
+// handleTimeout bounds one request, the verification of the sender's credentials included.
+const handleTimeout = 45 * time.Second
 
 // answer is what a protocol handler answers: a status with a body, or an error.
 type answer struct {
@@ -53,20 +49,20 @@ func (e *Engine) Handler() http.Handler {
 		"POST negotiations/{pid}/agreement/verification": {wire.NegotiationError, e.negotiationMessageOf(wire.ContractVerification)},
 		"POST negotiations/{pid}/events":                 {wire.NegotiationError, e.negotiationMessageOf(wire.NegotiationEvent)},
 		"POST negotiations/{pid}/termination":            {wire.NegotiationError, e.negotiationMessageOf(wire.NegotiationTermination)},
-		"GET negotiations/{pid}":                         {wire.NegotiationError, e.getNegotiation},
+		"GET negotiations/{pid}":                         {wire.NegotiationError, e.negotiations.get},
 		"POST transfers/request":                         {wire.TransferError, e.transferRequest},
 		"POST transfers/{pid}/start":                     {wire.TransferError, e.transferMessageOf(wire.TransferStart)},
 		"POST transfers/{pid}/suspension":                {wire.TransferError, e.transferMessageOf(wire.TransferSuspension)},
 		"POST transfers/{pid}/completion":                {wire.TransferError, e.transferMessageOf(wire.TransferCompletion)},
 		"POST transfers/{pid}/termination":               {wire.TransferError, e.transferMessageOf(wire.TransferTermination)},
-		"GET transfers/{pid}":                            {wire.TransferError, e.getTransfer},
+		"GET transfers/{pid}":                            {wire.TransferError, e.transfers.get},
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		handle := e.serve(path, h.errorType, h.handle)
 		mux.HandleFunc(method+" /{ctx}/dsp/2025-1/"+path, handle)
 		mux.HandleFunc(method+" /{ctx}/dsp/2025-1/"+path+"/{$}", handle)
 	}
-	return httpgzip.Handler(mux)
+	return mux
 }
 
 // versions is the version endpoint: unauthenticated and without JSON-LD context (DSP 2025-1 §5.1).
@@ -87,16 +83,11 @@ func (e *Engine) versions(w http.ResponseWriter, r *http.Request) {
 	}}})
 }
 
-// serve does what all routes share: limits, the participant, the typed error body.
+// serve does what all routes share: the time, the participant, the typed error body. Size, depth and pace of a message are bounded by package limits.
 func (e *Engine) serve(route, errorType string, handle protocolHandler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), handleTimeout)
 		defer cancel()
-		// A sender that dribbles is cut off; the connection's later requests have their own time.
-		conn := http.NewResponseController(w)
-		_ = conn.SetReadDeadline(time.Now().Add(handleTimeout + 5*time.Second)) // a recorder in tests has no connection
-		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		var (
 			out answer
 			p   *store.Participant
@@ -133,7 +124,7 @@ func (e *Engine) errorAnswer(ctx context.Context, r *http.Request, errorType str
 		refusal = refuse(http.StatusInternalServerError, "internal", "the connector failed to handle the message; send it again")
 	}
 	out := answer{status: refusal.Status, body: wire.ErrorBody(errorType, r.PathValue("pid"), r.PathValue("pid"), refusal.Code, refusal.Message)}
-	if refusal.Status == http.StatusServiceUnavailable {
+	if refusal.Status == http.StatusServiceUnavailable || refusal.Status == http.StatusTooManyRequests {
 		out.header = http.Header{"Retry-After": {"5"}}
 	}
 	return out
@@ -159,7 +150,7 @@ func read(r *http.Request, types ...string) (*wire.Message, error) {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "invalid", "the message is longer than %d bytes", tooLarge.Limit)
 	}
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "invalid", "the message could not be read")
+		return nil, refuse(http.StatusBadRequest, "invalid", "the message could not be read: %s", err)
 	}
 	return wire.Parse(raw, types...)
 }

@@ -4,13 +4,9 @@ package dsp
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,19 +18,6 @@ import (
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 )
-
-func negotiationBody(n *store.Negotiation) *wire.Message {
-	return processBody(wire.ContractNegotiation, &n.Process)
-}
-
-func processBody(messageType string, p *store.Process) *wire.Message {
-	m := wire.New(messageType, p.ID)
-	m.ProviderPID, m.ConsumerPID, m.State = p.CounterpartyPID, p.ID, p.State
-	if p.Role == state.Provider {
-		m.ProviderPID, m.ConsumerPID = p.ID, p.CounterpartyPID
-	}
-	return m
-}
 
 // contractRequest answers an initial ContractRequestMessage (provider).
 func (e *Engine) contractRequest(ctx context.Context, p *store.Participant, r *http.Request) (answer, error) {
@@ -64,30 +47,23 @@ func (e *Engine) contractRequest(ctx context.Context, p *store.Participant, r *h
 	if missing != nil {
 		return answer{}, missing
 	}
-	if n, err := e.opt.Store.FindNegotiation(ctx, p.Ctx, state.Provider, agent.ID, m.ConsumerPID); err == nil {
-		return repeatedFirst(n, m)
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return answer{}, err
-	}
-	var access bool
-	if current != nil {
-		if access, err = e.mayAccess(ctx, p, current.access, &agent); err != nil {
-			return answer{}, err
+	return e.negotiations.begin(ctx, p, &agent, state.Provider, m, state.ReceivedRequest, func() (*store.Negotiation, error) {
+		var access bool
+		if current != nil {
+			if access, err = e.mayAccess(ctx, p, current.access, &agent); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if !access {
-		return answer{}, refuse(http.StatusNotFound, "not-found", "offer %q is not offered to you: read the catalog again", m.Policy.ID)
-	}
-	if err := sameAsOffered(current, m); err != nil {
-		return answer{}, err
-	}
-	n := &store.Negotiation{OfferID: m.Policy.ID, Offer: m.Offer, Definition: current.definition.ID, UseCase: current.definition.UseCase,
-		Process: store.Process{Ctx: p.Ctx, ID: e.opt.NewID(), Role: state.Provider, Counterparty: agent.ID, CounterpartyPID: m.ConsumerPID,
-			Address: m.CallbackAddress, AssetID: current.asset.ID}}
-	if err := e.judgeOffer(ctx, p, n, m.Policy, &agent); err != nil {
-		return answer{}, err
-	}
-	return e.createNegotiation(ctx, p, n, m, state.ReceivedRequest)
+		if !access {
+			return nil, refuse(http.StatusNotFound, "not-found", "offer %q is not offered to you: read the catalog again", m.Policy.ID)
+		}
+		if err := sameAsOffered(current, m); err != nil {
+			return nil, err
+		}
+		n := &store.Negotiation{OfferID: m.Policy.ID, Offer: m.Offer, Definition: current.definition.ID, UseCase: current.definition.UseCase,
+			Process: store.Process{Role: state.Provider, AssetID: current.asset.ID}}
+		return n, e.judgeOffer(ctx, p, n, m.Policy, &agent)
+	})
 }
 
 // sameAsOffered refuses an offer that differs from the current one: what is requested must be what is offered, exactly.
@@ -117,31 +93,6 @@ func (e *Engine) judgeOffer(ctx context.Context, p *store.Participant, n *store.
 	}
 	n.Traces, n.Denial = append(n.Traces, j.trace), j.denial
 	return nil
-}
-
-// createNegotiation stores a negotiation that a counterparty began. A repeat of the same request finds the one it made.
-func (e *Engine) createNegotiation(ctx context.Context, p *store.Participant, n *store.Negotiation, m *wire.Message, on state.Trigger) (answer, error) {
-	side, err := e.applyNegotiation(n, false, input{event: state.Event{On: on, MessageID: m.ID}, participant: p})
-	if err != nil {
-		return answer{}, err
-	}
-	stored, made, err := e.opt.Store.InsertNegotiation(ctx, n, side)
-	if err != nil {
-		return answer{}, err
-	}
-	if !made {
-		return repeatedFirst(stored, m)
-	}
-	e.changed(&stored.Process)
-	return answer{status: http.StatusCreated, body: negotiationBody(stored)}, nil
-}
-
-// repeatedFirst answers a first message whose process is there already as the first time, whatever has changed since.
-func repeatedFirst(n *store.Negotiation, m *wire.Message) (answer, error) {
-	if n.OfferID != m.Policy.ID {
-		return answer{}, refuse(http.StatusBadRequest, "invalid", "process id %q belongs to a negotiation about another offer", n.CounterpartyPID)
-	}
-	return answer{status: http.StatusCreated, body: negotiationBody(n)}, nil
 }
 
 // readMessage reads a message; addresses in it must be ones that tokens may be sent to.
@@ -186,122 +137,36 @@ func (e *Engine) contractOffer(ctx context.Context, p *store.Participant, r *htt
 	if missing != nil {
 		return answer{}, missing
 	}
-	if n, err := e.opt.Store.FindNegotiation(ctx, p.Ctx, state.Consumer, agent.ID, m.ProviderPID); err == nil {
-		return repeatedFirst(n, m)
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return answer{}, err
-	}
-	n := &store.Negotiation{OfferID: m.Policy.ID, Offer: m.Offer,
-		Process: store.Process{Ctx: p.Ctx, ID: e.opt.NewID(), Role: state.Consumer, Counterparty: agent.ID, CounterpartyPID: m.ProviderPID,
-			Address: m.CallbackAddress, AssetID: m.Policy.Target}}
-	if err := e.judgeOffer(ctx, p, n, m.Policy, &agent); err != nil {
-		return answer{}, err
-	}
-	return e.createNegotiation(ctx, p, n, m, state.ReceivedOffer)
-}
-
-// received is a message about a negotiation that exists.
-type received struct {
-	row   *store.Negotiation
-	agent identity.Agent
-	// missing is set when the sender lacks a credential that the profile requires.
-	missing *RefusalError
-	message *wire.Message
-	id      string // of the message
-}
-
-// receive reads a message to a process, and proves that the counterparty of that process sent it. Whoever is not gets 404.
-func (e *Engine) receive(ctx context.Context, p *store.Participant, r *http.Request, types ...string) (*received, error) {
-	m, err := e.readMessage(r, types...)
-	if err != nil {
-		return nil, err
-	}
-	pid := r.PathValue("pid")
-	n, err := e.opt.Store.Negotiation(ctx, p.Ctx, pid)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
-	ev, evErr := e.Evaluator(p)
-	if evErr != nil {
-		return nil, evErr
-	}
-	scopes := ev.Scopes(nil, profile.SubjectConsumer)
-	if n != nil && m.Policy != nil {
-		scopes = ev.Scopes(m.Policy, subjectOf(n.Role.Other()))
-	} else if n != nil && n.Role == state.Provider && m.EventType == wire.EventAccepted {
-		if policy, err := odrl.Parse(n.Offer); err == nil {
-			scopes = ev.Scopes(policy, profile.SubjectConsumer)
-		}
-	}
-	agent, missing, err := e.verify(ctx, p, r, ev, scopes)
-	if err != nil {
-		return nil, err
-	}
-	if n == nil || n.Counterparty != agent.ID {
-		return nil, errUnknown
-	}
-	if err := checkPIDs(&n.Process, m); err != nil {
-		return nil, err
-	}
-	return &received{row: n, agent: agent, missing: missing, message: m, id: messageID(m, &n.Process)}, nil
-}
-
-// checkPIDs: the id in the path must be one of the two in the message (as EDC checks; a check by role fails with the signaling test kit).
-func checkPIDs(row *store.Process, m *wire.Message) error {
-	if m.ProviderPID != row.ID && m.ConsumerPID != row.ID {
-		return refuse(http.StatusBadRequest, "invalid", "neither providerPid %q nor consumerPid %q is the process %q of the address", m.ProviderPID, m.ConsumerPID, row.ID)
-	}
-	return nil
-}
-
-// messageID is what a repeat is recognised by: @id, or else the content as long as nothing else happened in between.
-func messageID(m *wire.Message, row *store.Process) string {
-	if m.ID != "" {
-		return m.ID
-	}
-	raw, _ := json.Marshal(m) //nolint:errchkjson // a parsed message always marshals
-	sum := sha256.Sum256(append(raw, strconv.FormatInt(row.Version, 10)...))
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
-// takeNegotiation applies a received message in one transaction. prepare may change the row before; it is not called for a repeat.
-func (e *Engine) takeNegotiation(ctx context.Context, p *store.Participant, in *received, on state.Trigger, what input, prepare func(*store.Negotiation) error) (answer, error) {
-	what.event, what.participant = state.Event{On: on, MessageID: in.id}, p
-	if err := e.letAnswerArrive(ctx, in.row, on); err != nil {
-		return answer{}, err
-	}
-	n, err := e.opt.Store.UpdateNegotiation(ctx, p.Ctx, in.row.ID, in.id, func(n *store.Negotiation, seen bool) (store.Side, error) {
-		if !seen {
-			if n.Role == state.Provider {
-				learn(&n.Process, in.message.ConsumerPID)
-			} else {
-				learn(&n.Process, in.message.ProviderPID)
-			}
-			if prepare != nil {
-				if err := prepare(n); err != nil {
-					return store.Side{}, err
-				}
-			}
-		}
-		return e.applyNegotiation(n, seen, what)
+	return e.negotiations.begin(ctx, p, &agent, state.Consumer, m, state.ReceivedOffer, func() (*store.Negotiation, error) {
+		n := &store.Negotiation{OfferID: m.Policy.ID, Offer: m.Offer, Process: store.Process{Role: state.Consumer, AssetID: m.Policy.Target}}
+		return n, e.judgeOffer(ctx, p, n, m.Policy, &agent)
 	})
-	var ie *state.IllegalError
-	if errors.As(err, &ie) {
-		return answer{}, illegal(err)
-	}
-	if err != nil {
-		return answer{}, err
-	}
-	e.changed(&n.Process)
-	return answer{status: http.StatusOK, body: negotiationBody(n)}, nil
+}
+
+// receive takes a message about a negotiation; the sender's credentials are needed for the policy that it brings, or accepts.
+func (e *Engine) receive(ctx context.Context, p *store.Participant, r *http.Request, messageType string) (*received[store.Negotiation], error) {
+	return e.negotiations.receive(ctx, p, r, messageType, func(n *store.Negotiation, m *wire.Message) ([]*odrl.Policy, error) {
+		switch {
+		case m.EventType == wire.EventAccepted:
+			policy, err := odrl.Parse(n.Offer)
+			return []*odrl.Policy{policy}, err
+		case messageType == wire.ContractRequest:
+			current, err := e.offer(ctx, p, m.Policy.ID)
+			if errors.Is(err, store.ErrNotFound) {
+				return []*odrl.Policy{m.Policy}, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			return []*odrl.Policy{m.Policy, current.access}, nil
+		}
+		return []*odrl.Policy{m.Policy}, nil
+	})
 }
 
 // letAnswerArrive holds a termination that meets a finalization whose answer is still to come: if the consumer took it, then the
 // negotiation is final and the termination is refused; if not, the termination counts.
-func (e *Engine) letAnswerArrive(ctx context.Context, n *store.Negotiation, on state.Trigger) error {
-	if on != state.ReceivedTermination {
-		return nil
-	}
+func (e *Engine) letAnswerArrive(ctx context.Context, n *store.Negotiation) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for n.Step == state.Finalizing && n.LeaseOwner != "" {
@@ -323,7 +188,8 @@ func (e *Engine) letAnswerArrive(ctx context.Context, n *store.Negotiation, on s
 	return nil
 }
 
-// counterRequest answers ContractRequestMessage with providerPid. An offer that is not ours is taken all the same, and denied.
+// counterRequest answers ContractRequestMessage with providerPid. An offer that is not ours, or not to this consumer, is taken all the same, and
+// denied: a person may still agree to it.
 func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *http.Request) (answer, error) {
 	in, err := e.receive(ctx, p, r, wire.ContractRequest)
 	if err != nil {
@@ -332,24 +198,33 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 	if in.missing != nil {
 		return answer{}, in.missing
 	}
-	judged := *in.row
-	current, err := e.offer(ctx, p, in.message.Policy.ID)
-	switch {
-	case err != nil && !errors.Is(err, store.ErrNotFound):
+	judged, policy := *in.row, in.message.Policy
+	if policy.Target != "" && policy.Target != judged.AssetID {
+		return answer{}, refuse(http.StatusBadRequest, "invalid", "$.offer.target: is %q, the negotiation is about %q", policy.Target, judged.AssetID)
+	}
+	current, err := e.offer(ctx, p, policy.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return answer{}, err
-	case err != nil:
-		judged.Denial = &adminapi.Reason{Code: "offer-changed", By: "own", Message: fmt.Sprintf("%q is not offered: read the catalog again", in.message.Policy.ID)}
-	default:
-		if err := e.judgeOffer(ctx, p, &judged, in.message.Policy, &in.agent); err != nil {
+	}
+	access := false
+	if current != nil && current.asset.ID == judged.AssetID {
+		if access, err = e.mayAccess(ctx, p, current.access, &in.agent); err != nil {
 			return answer{}, err
 		}
-		var refusal *RefusalError
-		if errors.As(sameAsOffered(current, in.message), &refusal) {
-			judged.Denial = &adminapi.Reason{Code: "offer-changed", By: "own", Message: refusal.Message}
-		}
 	}
-	return e.takeNegotiation(ctx, p, in, state.ReceivedCounterRequest, input{}, func(n *store.Negotiation) error {
-		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, in.message.Policy.ID
+	if err := e.judgeOffer(ctx, p, &judged, policy, &in.agent); err != nil {
+		return answer{}, err
+	}
+	if !access {
+		judged.Denial = &adminapi.Reason{Code: "offer-changed", By: "own", Message: fmt.Sprintf("%q is not offered: read the catalog again", policy.ID)}
+	} else if refusal := (*RefusalError)(nil); errors.As(sameAsOffered(current, in.message), &refusal) {
+		judged.Denial = &adminapi.Reason{Code: "offer-changed", By: "own", Message: refusal.Message}
+	} else {
+		judged.Definition, judged.UseCase = current.definition.ID, current.definition.UseCase
+	}
+	return e.negotiations.take(ctx, p, in, state.ReceivedCounterRequest, input{}, func(n *store.Negotiation) error {
+		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, policy.ID
+		n.Definition, n.UseCase = judged.Definition, judged.UseCase
 		return nil
 	})
 }
@@ -360,21 +235,24 @@ func (e *Engine) counterOffer(ctx context.Context, p *store.Participant, r *http
 	if err != nil {
 		return answer{}, err
 	}
+	if asked := in.message.Policy.Target; asked != in.row.AssetID {
+		return answer{}, refuse(http.StatusBadRequest, "invalid", "$.offer.target: is %q, the negotiation is about %q", asked, in.row.AssetID)
+	}
 	judged := *in.row
 	if err := e.judgeOffer(ctx, p, &judged, in.message.Policy, &in.agent); err != nil {
 		return answer{}, err
 	}
-	in.deny(&judged)
-	return e.takeNegotiation(ctx, p, in, state.ReceivedOffer, input{}, func(n *store.Negotiation) error {
+	deny(&judged, in.missing)
+	return e.negotiations.take(ctx, p, in, state.ReceivedOffer, input{}, func(n *store.Negotiation) error {
 		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, in.message.Policy.ID
 		return nil
 	})
 }
 
 // deny adds a missing membership of the sender to the verdict.
-func (in *received) deny(judged *store.Negotiation) {
-	if in.missing != nil {
-		judged.Denial = denied(in.missing.Message)
+func deny(judged *store.Negotiation, missing *RefusalError) {
+	if missing != nil {
+		judged.Denial = denied(missing.Message)
 	}
 }
 
@@ -389,7 +267,7 @@ func (e *Engine) agreement(ctx context.Context, p *store.Participant, r *http.Re
 	if err := e.judgeOffer(ctx, p, &judged, policy, &in.agent); err != nil {
 		return answer{}, err
 	}
-	in.deny(&judged)
+	deny(&judged, in.missing)
 	if message := e.agreementDiffers(p, in.row, policy); message != "" {
 		judged.Denial = &adminapi.Reason{Code: "agreement-differs", By: "own", Message: message}
 	}
@@ -401,8 +279,8 @@ func (e *Engine) agreement(ctx context.Context, p *store.Participant, r *http.Re
 		Agreement: in.message.Agreement, SignedAt: at.UTC()}
 	// Eclipse EDC may forget an agreement that it sent, and then sends another under the id of the same message: the last one counts.
 	in.id += " " + a.ID
-	return e.takeNegotiation(ctx, p, in, state.ReceivedAgreement, input{agreement: a}, func(n *store.Negotiation) error {
-		if n.OfferID != in.row.OfferID {
+	return e.negotiations.take(ctx, p, in, state.ReceivedAgreement, input{agreement: a}, func(n *store.Negotiation) error {
+		if string(n.Offer) != string(in.row.Offer) {
 			return refuse(http.StatusConflict, "illegal-state", "the offer has changed meanwhile; send the agreement again")
 		}
 		if n.Step == state.Verifying && judged.Denial != nil {
@@ -442,6 +320,9 @@ func (e *Engine) negotiationMessageOf(messageType string) protocolHandler {
 		switch {
 		case messageType == wire.NegotiationTermination:
 			// Whoever the counterparty is by now, it may end what it is part of.
+			if err := e.letAnswerArrive(ctx, in.row); err != nil {
+				return answer{}, err
+			}
 			on, what.reason = state.ReceivedTermination, counterpartyReason(in.message)
 		case in.missing != nil:
 			return answer{}, in.missing
@@ -450,12 +331,12 @@ func (e *Engine) negotiationMessageOf(messageType string) protocolHandler {
 		case in.message.EventType == wire.EventFinalized:
 			on = state.ReceivedFinalized
 		}
-		return e.takeNegotiation(ctx, p, in, on, what, nil)
+		return e.negotiations.take(ctx, p, in, on, what, nil)
 	}
 }
 
 // accepted takes the consumer's acceptance of an offer, which is evaluated as a request would be.
-func (e *Engine) accepted(ctx context.Context, p *store.Participant, in *received) (answer, error) {
+func (e *Engine) accepted(ctx context.Context, p *store.Participant, in *received[store.Negotiation]) (answer, error) {
 	judged := *in.row
 	policy, err := odrl.Parse(in.row.Offer)
 	if err != nil {
@@ -466,8 +347,8 @@ func (e *Engine) accepted(ctx context.Context, p *store.Participant, in *receive
 			return answer{}, err
 		}
 	}
-	return e.takeNegotiation(ctx, p, in, state.ReceivedAccepted, input{}, func(n *store.Negotiation) error {
-		if n.OfferID != in.row.OfferID {
+	return e.negotiations.take(ctx, p, in, state.ReceivedAccepted, input{}, func(n *store.Negotiation) error {
+		if string(n.Offer) != string(in.row.Offer) {
 			return refuse(http.StatusConflict, "illegal-state", "the offer has changed meanwhile; send the acceptance again")
 		}
 		n.Traces, n.Denial = judged.Traces, judged.Denial
@@ -484,28 +365,4 @@ func counterpartyReason(m *wire.Message) *adminapi.Reason {
 		out.Message = "the counterparty ended it without a reason"
 	}
 	return out
-}
-
-func (e *Engine) getNegotiation(ctx context.Context, p *store.Participant, r *http.Request) (answer, error) {
-	agent, err := e.reader(ctx, p, r)
-	if err != nil {
-		return answer{}, err
-	}
-	n, err := e.opt.Store.Negotiation(ctx, p.Ctx, r.PathValue("pid"))
-	if errors.Is(err, store.ErrNotFound) || (err == nil && n.Counterparty != agent.ID) {
-		return answer{}, errUnknown
-	}
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{status: http.StatusOK, body: negotiationBody(n)}, nil
-}
-
-// reader proves who reads a process.
-func (e *Engine) reader(ctx context.Context, p *store.Participant, r *http.Request) (identity.Agent, error) {
-	ev, err := e.Evaluator(p)
-	if err != nil {
-		return identity.Agent{}, err
-	}
-	return e.authenticate(ctx, p, r, ev.Scopes(nil, profile.SubjectConsumer))
 }

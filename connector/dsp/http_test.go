@@ -30,11 +30,7 @@ func (idle) Transfer(*store.Transfer) dsp.Decision       { return dsp.Decision{}
 // as makes an Authorization of a party towards s, which shows all of its credentials.
 func (s *side) as(did string) string {
 	s.t.Helper()
-	raw, err := json.Marshal(token{did, s.did, []string{identity.TypeScope("MembershipCredential"), identity.TypeScope("AttestationCredential")}})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(raw)
+	return token{did, s.did, []string{identity.TypeScope("MembershipCredential"), identity.TypeScope("AttestationCredential")}}.String()
 }
 
 // send makes a protocol call and returns status and body.

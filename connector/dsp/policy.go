@@ -65,6 +65,12 @@ func (e *Engine) authenticate(ctx context.Context, p *store.Participant, r *http
 	if authorization == "" {
 		return identity.Agent{}, refuse(http.StatusUnauthorized, "unauthenticated", "the Authorization header is missing")
 	}
+	// Verifying takes as long as the sender's own servers make it. A sender that is not who it claims to be is found out before those are asked.
+	leave, ok := e.senders.Enter(identity.Claimed(authorization))
+	if !ok {
+		return identity.Agent{}, refuse(http.StatusTooManyRequests, "busy", "%d messages of yours are being verified: send this one again once one of them is answered", e.opt.PerSender)
+	}
+	defer leave()
 	agent, err := e.opt.Identity.Verify(ctx, p.Local(), authorization, scopes)
 	switch {
 	case errors.Is(err, identity.ErrUnauthenticated):

@@ -91,13 +91,13 @@ func (e *Engine) prune(ctx context.Context) {
 
 // lease takes up to n due rows, starts work on each, and returns how many.
 func (e *Engine) lease(ctx, work context.Context, n int, start func(func())) (took int, err error) {
-	each := max(1, e.opt.Workers/2)
+	each := max(1, e.opt.Workers/4)
 	negotiations, err := e.opt.Store.LeaseNegotiations(ctx, n, each)
 	if err != nil {
 		return 0, err
 	}
 	for _, row := range negotiations {
-		start(func() { e.workNegotiation(work, row) })
+		start(func() { e.negotiations.work(work, row) })
 	}
 	if took = len(negotiations); took == n {
 		return took, nil
@@ -107,7 +107,7 @@ func (e *Engine) lease(ctx, work context.Context, n int, start func(func())) (to
 		return took, err
 	}
 	for _, row := range transfers {
-		start(func() { e.workTransfer(work, row) })
+		start(func() { e.transfers.work(work, row) })
 	}
 	return took + len(transfers), nil
 }
@@ -131,97 +131,11 @@ func (e *Engine) rest(ctx context.Context, failed bool) error {
 	return nil
 }
 
-// workNegotiation does what a leased negotiation has to do, as long as there is something at once.
-func (e *Engine) workNegotiation(ctx context.Context, n *store.Negotiation) {
-	for leased := true; leased; {
-		next, err := e.advanceNegotiation(ctx, n)
-		if err != nil {
-			e.opt.Log.Error("negotiation could not be advanced; its lease runs out", "participant", n.Ctx, "negotiation", n.ID, "error", err)
-			return
-		}
-		e.changed(&next.Process)
-		leased, n = next.LeaseOwner != "", next
-	}
-}
-
-func (e *Engine) advanceNegotiation(ctx context.Context, n *store.Negotiation) (*store.Negotiation, error) {
-	p, err := e.opt.Store.Participant(ctx, n.Ctx)
-	if err != nil {
-		return nil, err
-	}
-	sending := state.Negotiation.Sends(machineState(&n.Process, false, "")) != ""
-	result := outcome{}
-	if sending && (n.Step != state.Terminating || n.CounterpartyPID != "") {
-		result = e.attempt(ctx, p, &n.Process, func() (*outgoing, error) { return e.negotiationMessage(ctx, p, n) })
-	}
-	return e.opt.Store.UpdateNegotiation(ctx, n.Ctx, n.ID, "", func(row *store.Negotiation, _ bool) (store.Side, error) {
-		defer settle(&row.Process)
-		learn(&row.Process, result.peerPID)
-		if stale := sending && row.MessageID != n.MessageID; stale || (!sending && row.Version != n.Version) {
-			return store.Side{}, nil
-		}
-		var side store.Side
-		if !sending {
-			row.Next = &store.Next{Never: true}
-			e.decideNegotiation(row, p, &side)
-			return side, nil
-		}
-		on, reason, done := e.judgeOutcome(&row.Process, result, row.Step == state.Finalizing)
-		if !done {
-			return side, nil
-		}
-		return e.applyNegotiation(row, false, input{event: state.Event{On: on}, participant: p, reason: reason})
-	})
-}
-
-// workTransfer does what a leased transfer has to do, as long as there is something at once.
-func (e *Engine) workTransfer(ctx context.Context, t *store.Transfer) {
-	for leased := true; leased; {
-		next, err := e.advanceTransfer(ctx, t)
-		if err != nil {
-			e.opt.Log.Error("transfer could not be advanced; its lease runs out", "participant", t.Ctx, "transfer", t.ID, "error", err)
-			return
-		}
-		e.changed(&next.Process)
-		leased, t = next.LeaseOwner != "", next
-	}
-}
-
-func (e *Engine) advanceTransfer(ctx context.Context, t *store.Transfer) (*store.Transfer, error) {
-	if t.Flow != "" {
-		return e.tellFlow(ctx, t)
-	}
-	p, err := e.opt.Store.Participant(ctx, t.Ctx)
-	if err != nil {
-		return nil, err
-	}
-	sending := state.Transfer.Sends(machineState(&t.Process, false, "")) != ""
-	result := outcome{}
-	if sending && (t.Step != state.Terminating || t.CounterpartyPID != "") {
-		result = e.attempt(ctx, p, &t.Process, func() (*outgoing, error) { return e.transferMessage(ctx, p, t) })
-	}
-	return e.opt.Store.UpdateTransfer(ctx, t.Ctx, t.ID, "", func(row *store.Transfer, _ bool) (store.Side, error) {
-		defer settle(&row.Process)
-		learn(&row.Process, result.peerPID)
-		if stale := sending && row.MessageID != t.MessageID; stale || (!sending && row.Version != t.Version) {
-			return store.Side{}, nil
-		}
-		var side store.Side
-		if !sending {
-			row.Next = &store.Next{Never: true}
-			e.decideTransfer(row, &side)
-			return side, nil
-		}
-		on, reason, done := e.judgeOutcome(&row.Process, result, row.Step == state.Completing)
-		if !done {
-			return side, nil
-		}
-		return e.applyTransfer(row, false, input{event: state.Event{On: on}, participant: p, reason: reason})
-	})
-}
-
-// tellFlow tells the data plane what became of a flow; until it took it, nothing else is done.
+// tellFlow tells the data plane what became of a flow, if something did; until it took it, nothing else is done.
 func (e *Engine) tellFlow(ctx context.Context, t *store.Transfer) (*store.Transfer, error) {
+	if t.Flow == "" {
+		return nil, nil
+	}
 	tell := map[string]func(context.Context, string) error{"suspend": e.opt.DataPlane.Suspend, "complete": e.opt.DataPlane.Complete, "terminate": e.opt.DataPlane.Terminate}
 	err := tell[t.Flow](ctx, t.ID)
 	if errors.Is(err, dps.ErrRefused) {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package identity fixes what the protocol side of a connector needs to know of a counterparty, without saying how it is proven:
-// connector/dcp proves it by the Decentralized Claims Protocol, a test binary may prove it otherwise. It holds no behaviour.
+// connector/dcp proves it by the Decentralized Claims Protocol, a test binary may prove it otherwise.
 package identity
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -67,4 +70,21 @@ type Service interface {
 // TypeScope returns the DCP scope for a credential type (DCP 1.0 §5.4.1.2).
 func TypeScope(credentialType string) string {
 	return "org.eclipse.dspace.dcp.vc.type:" + credentialType + ":read"
+}
+
+// Claimed returns who an Authorization header says its sender is (the iss of a JWT), without any proof; empty when it does not say.
+func Claimed(authorization string) string {
+	parts := strings.Split(authorization, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		Iss string `json:"iss"`
+	}
+	_ = json.Unmarshal(raw, &claims) // then it says nothing
+	return claims.Iss
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dcp/keyring"
-	"github.com/kaphera/kaphera/connector/httpgzip"
 	"github.com/kaphera/kaphera/connector/vault"
 )
 
@@ -85,7 +84,7 @@ func (i *Issuer) Public() http.Handler {
 	mux.Handle("POST /{ctx}/issuance/credentials", i.handle(i.serveRequest))
 	mux.Handle("GET /{ctx}/issuance/requests/{id}", i.handle(i.serveRequestStatus))
 	mux.Handle("GET /{ctx}/status/{list}", i.handle(i.serveStatusList))
-	return httpgzip.Handler(mux)
+	return mux
 }
 
 // Internal serves the admin API; whoever mounts it checks the internal bearer token:

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/issuer"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/vault"
 	"github.com/kaphera/kaphera/connector/wallet"
@@ -116,17 +118,17 @@ func Run(ctx context.Context, opt Options) error {
 		}
 	}()
 	g, ctx := errgroup.WithContext(ctx)
-	if err := p.listen(ctx, g, "health", opt.Health, opt.Config.Listen.Health, p.health.handler()); err != nil {
+	if err := p.listen(ctx, g, "health", opt.Health, opt.Config.Listen.Health, p.health.handler(), limits.Options{}); err != nil {
 		return err
 	}
 	g.Go(func() error {
 		if err := p.assemble(ctx); err != nil {
 			return err
 		}
-		if err := p.listen(ctx, g, "public", opt.Public, opt.Config.Listen.Public, p.public); err != nil {
+		if err := p.listen(ctx, g, "public", opt.Public, opt.Config.Listen.Public, p.public, limits.Options{Stream: streams(publicStreams)}); err != nil {
 			return err
 		}
-		if err := p.listen(ctx, g, "internal", opt.Internal, opt.Config.Listen.Internal, p.internal); err != nil {
+		if err := p.listen(ctx, g, "internal", opt.Internal, opt.Config.Listen.Internal, p.internal, limits.Options{Stream: streams(internalStreams)}); err != nil {
 			return err
 		}
 		for _, run := range p.run {
@@ -273,16 +275,26 @@ func (p *process) eventually(ctx context.Context, name string, check func(contex
 	}
 }
 
-// listen serves a handler until ctx ends.
-func (p *process) listen(ctx context.Context, g *errgroup.Group, name string, l net.Listener, address string, h http.Handler) error {
+// Routes that carry data, or events as they come; all others carry messages, which package limits bounds.
+var (
+	publicStreams   = regexp.MustCompile(`^/[^/]+/data(/|$)`)
+	internalStreams = regexp.MustCompile(`^/api/[^/]+/v1/(transfers/[^/]+/data|negotiations/[^/]+/events)(/|$)`)
+)
+
+func streams(routes *regexp.Regexp) func(*http.Request) bool {
+	return func(r *http.Request) bool { return routes.MatchString(r.URL.Path) }
+}
+
+// listen serves a handler within limits until ctx ends.
+func (p *process) listen(ctx context.Context, g *errgroup.Group, name string, l net.Listener, address string, h http.Handler, o limits.Options) error {
 	if l == nil {
 		var err error
 		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", address); err != nil {
 			return fmt.Errorf("listen.%s %q: %w", name, address, err)
 		}
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug)}
+	server := limits.Server(h, o)
+	server.ErrorLog = slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug)
 	g.Go(func() error {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("listen.%s: %w", name, err)

@@ -196,37 +196,35 @@ func list[T any](v []T) []T {
 
 // InsertNegotiation stores a new negotiation, or returns the one that has its id or the same counterparty's process id (false).
 func (s *Store) InsertNegotiation(ctx context.Context, n *Negotiation, side Side) (*Negotiation, bool, error) {
-	var out *Negotiation
-	var made bool
-	err := s.tx(ctx, func(tx pgx.Tx) (err error) {
-		if made, err = insert(ctx, tx, negotiationColumns, &n.Process, n.values()); err != nil {
-			return err
-		}
-		if made {
-			if err := writeSide(ctx, tx, &n.Process, side); err != nil {
-				return err
-			}
-		}
-		out, err = one[Negotiation](ctx, tx, negotiationColumns.sel()+existing, n.Ctx, n.ID, n.Role, n.Counterparty, n.CounterpartyPID)
-		return err
-	})
-	return out, made, err
+	return insertRow(ctx, s, negotiationColumns, n, side)
 }
 
 // InsertTransfer stores a new transfer, or returns the one that has its id or the same counterparty's process id (false).
 func (s *Store) InsertTransfer(ctx context.Context, t *Transfer, side Side) (*Transfer, bool, error) {
-	var out *Transfer
-	var made bool
-	err := s.tx(ctx, func(tx pgx.Tx) (err error) {
-		if made, err = insert(ctx, tx, transferColumns, &t.Process, t.values()); err != nil {
+	return insertRow(ctx, s, transferColumns, t, side)
+}
+
+// row is a pointer to a negotiation or a transfer.
+type row[T any] interface {
+	*T
+	common() *Process
+	values() []any
+}
+
+func (p *Process) common() *Process { return p }
+
+func insertRow[T any, R row[T]](ctx context.Context, s *Store, o own, in R, side Side) (out *T, made bool, err error) {
+	p := in.common()
+	err = s.tx(ctx, func(tx pgx.Tx) (err error) {
+		if made, err = insert(ctx, tx, o, p, in.values()); err != nil {
 			return err
 		}
 		if made {
-			if err := writeSide(ctx, tx, &t.Process, side); err != nil {
+			if err := writeSide(ctx, tx, p, side); err != nil {
 				return err
 			}
 		}
-		out, err = one[Transfer](ctx, tx, transferColumns.sel()+existing, t.Ctx, t.ID, t.Role, t.Counterparty, t.CounterpartyPID)
+		out, err = one[T](ctx, tx, o.sel()+existing, p.Ctx, p.ID, p.Role, p.Counterparty, p.CounterpartyPID)
 		return err
 	})
 	return out, made, err
@@ -247,45 +245,36 @@ const existing = "WHERE ctx = $1 AND (id = $2 OR ($5 <> '' AND role = $3 AND cou
 // UpdateNegotiation locks a negotiation and lets fn change it; what fn returns is written in the same transaction. seen tells whether
 // messageID was received before. An error of fn leaves everything as it was and is returned.
 func (s *Store) UpdateNegotiation(ctx context.Context, participant, id, messageID string, fn func(n *Negotiation, seen bool) (Side, error)) (*Negotiation, error) {
-	var n *Negotiation
-	err := s.tx(ctx, func(tx pgx.Tx) (err error) {
-		if n, err = one[Negotiation](ctx, tx, negotiationColumns.sel()+"WHERE ctx = $1 AND id = $2 FOR UPDATE", participant, id); err != nil {
-			return err
-		}
-		side, err := call(ctx, tx, &n.Process, messageID, func(seen bool) (Side, error) { return fn(n, seen) })
-		if err != nil {
-			return err
-		}
-		return s.update(ctx, tx, negotiationColumns, &n.Process, n.values(), side)
-	})
-	return n, err
+	return updateRow(ctx, s, negotiationColumns, participant, id, messageID, fn)
 }
 
 // UpdateTransfer is UpdateNegotiation for transfers.
 func (s *Store) UpdateTransfer(ctx context.Context, participant, id, messageID string, fn func(t *Transfer, seen bool) (Side, error)) (*Transfer, error) {
-	var t *Transfer
-	err := s.tx(ctx, func(tx pgx.Tx) (err error) {
-		if t, err = one[Transfer](ctx, tx, transferColumns.sel()+"WHERE ctx = $1 AND id = $2 FOR UPDATE", participant, id); err != nil {
-			return err
-		}
-		side, err := call(ctx, tx, &t.Process, messageID, func(seen bool) (Side, error) { return fn(t, seen) })
+	return updateRow(ctx, s, transferColumns, participant, id, messageID, fn)
+}
+
+func updateRow[T any, R row[T]](ctx context.Context, s *Store, o own, participant, id, messageID string, fn func(r R, seen bool) (Side, error)) (out R, err error) {
+	err = s.tx(ctx, func(tx pgx.Tx) error {
+		r, err := one[T](ctx, tx, o.sel()+"WHERE ctx = $1 AND id = $2 FOR UPDATE", participant, id)
 		if err != nil {
 			return err
 		}
-		return s.update(ctx, tx, transferColumns, &t.Process, t.values(), side)
-	})
-	return t, err
-}
-
-func call(ctx context.Context, tx pgx.Tx, p *Process, messageID string, fn func(seen bool) (Side, error)) (Side, error) {
-	var seen bool
-	if messageID != "" {
-		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM control_plane.received_messages WHERE ctx = $1 AND process_id = $2 AND message_id = $3)",
-			p.Ctx, p.ID, messageID).Scan(&seen); err != nil {
-			return Side{}, err
+		out = r
+		p := out.common()
+		var seen bool
+		if messageID != "" {
+			if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM control_plane.received_messages WHERE ctx = $1 AND process_id = $2 AND message_id = $3)",
+				p.Ctx, p.ID, messageID).Scan(&seen); err != nil {
+				return err
+			}
 		}
-	}
-	return fn(seen)
+		side, err := fn(out, seen)
+		if err != nil {
+			return err
+		}
+		return s.update(ctx, tx, o, p, out.values(), side)
+	})
+	return out, err
 }
 
 func (s *Store) update(ctx context.Context, tx pgx.Tx, o own, p *Process, values []any, side Side) error {

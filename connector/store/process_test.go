@@ -185,7 +185,7 @@ func TestEachRowIsLeasedOnce(t *testing.T) {
 
 func TestOneCounterpartyDoesNotTakeAllLeases(t *testing.T) {
 	s, _ := open(t, store.Options{Owner: "one"})
-	for i := range 20 {
+	for i := range 600 { // all due before the other's, and more than anybody looks at
 		insert(t, s, negotiation(fmt.Sprint("slow", i), "did:web:slow"), store.Side{})
 	}
 	insert(t, s, negotiation("quick", "did:web:quick"), store.Side{})
@@ -202,6 +202,19 @@ func TestOneCounterpartyDoesNotTakeAllLeases(t *testing.T) {
 	}
 	if again, err := s.LeaseNegotiations(t.Context(), 8, 4); err != nil || len(again) != 0 {
 		t.Errorf("more than its share: %d, %v", len(again), err)
+	}
+	// What is under way as a negotiation counts for transfers.
+	final := negotiation("final", "did:web:slow")
+	final.State, final.Step, final.AgreementID, final.Next = state.Finalized, state.Finalized, "ag", nil
+	insert(t, s, final, store.Side{Agreement: &store.Agreement{ID: "ag", Role: state.Provider, Provider: "p", Consumer: "c", AssetID: "asset", Agreement: json.RawMessage(`{}`), SignedAt: time.Now()}})
+	for id, counterparty := range map[string]string{"t-slow": "did:web:slow", "t-quick": "did:web:quick"} {
+		if _, _, err := s.InsertTransfer(t.Context(), &store.Transfer{Format: "f", Process: store.Process{Ctx: "acme", ID: id, Role: state.Provider, State: state.Requested,
+			Step: state.Requested, Counterparty: counterparty, CounterpartyPID: "p" + id, Address: "https://peer", AssetID: "asset", AgreementID: "ag", Next: &store.Next{}}}, store.Side{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if transfers, err := s.LeaseTransfers(t.Context(), 8, 4); err != nil || len(transfers) != 1 || transfers[0].ID != "t-quick" {
+		t.Errorf("leased %d transfers, %v", len(transfers), err)
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dcp/keyring"
-	"github.com/kaphera/kaphera/connector/httpgzip"
 	"github.com/kaphera/kaphera/connector/vault"
 )
 
@@ -109,7 +108,7 @@ func (w *Wallet) Public() http.Handler {
 	mux.Handle("POST /{ctx}/dcp/presentations/query", w.handle(w.serveQuery))
 	mux.Handle("POST /{ctx}/dcp/credentials", w.handle(w.serveCredentials))
 	mux.Handle("POST /{ctx}/dcp/offers", w.handle(w.serveOffer))
-	return httpgzip.Handler(mux)
+	return mux
 }
 
 // Internal serves the admin API and the tokens; whoever mounts it checks the internal bearer token:

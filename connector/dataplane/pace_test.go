@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kaphera/kaphera/connector/dps"
+)
+
+// at calls the data plane with a flow's token and leaves the answer open.
+func (b *bundle) at(t *testing.T, endpoint, token string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, endpoint, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	return res
+}
+
+func TestABackendThatPinsAnAccessIsCutOff(t *testing.T) {
+	b := setup(t, func(d *Deps) { d.BackendGrace, d.BackendRate = 50*time.Millisecond, 1<<20 })
+	a := b.start(t, b.flow())
+	for name, every := range map[string]time.Duration{"a byte now and then": time.Millisecond, "nothing more": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan struct{})
+			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(ended)
+				tick := time.NewTicker(every)
+				defer tick.Stop()
+				for {
+					if _, err := w.Write([]byte("x")); err != nil || http.NewResponseController(w).Flush() != nil {
+						return
+					}
+					select {
+					case <-r.Context().Done():
+						return
+					case <-tick.C:
+					}
+				}
+			})
+			b.answer.Store(&h)
+			if _, err := io.Copy(io.Discard, b.at(t, a.Endpoint, a.Properties["authorization"]).Body); err == nil {
+				t.Error("the answer ended as if it were whole")
+			}
+			<-ended
+		})
+	}
+}
+
+// TestPace: only the backend's own time counts.
+func TestPace(t *testing.T) {
+	type step struct {
+		think, wait time.Duration // of the consumer before it reads, of the backend until it sends
+		bytes       int
+	}
+	for name, tc := range map[string]struct {
+		steps []step
+		slow  bool
+	}{
+		"quick":                         {[]step{{0, time.Second, 1000}, {0, time.Second, 1000}}, false},
+		"a slow consumer":               {[]step{{time.Hour, time.Second, 1000}, {time.Hour, time.Second, 1000}}, false},
+		"at just the rate, for long":    {[]step{{0, 9 * time.Second, 900}, {0, 9 * time.Second, 900}, {0, 9 * time.Second, 900}}, false},
+		"a pause":                       {[]step{{0, 9 * time.Second, 1}, {0, time.Second / 2, 1}}, false},
+		"too long a pause":              {[]step{{0, 11 * time.Second, 1}}, true},
+		"a pause after much":            {[]step{{0, time.Second, 1_000_000}, {0, 11 * time.Second, 1}}, true},
+		"a little again and again":      {[]step{{0, 4 * time.Second, 1}, {0, 4 * time.Second, 1}, {0, 4 * time.Second, 1}}, true},
+		"short pauses that add to much": {[]step{{0, 6 * time.Second, 1}, {time.Hour, 6 * time.Second, 1}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, w := io.Pipe()
+				p := &paced{ReadCloser: r, grace: 10 * time.Second, left: 10 * time.Second, rate: 100}
+				reading := make(chan struct{})
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for _, s := range tc.steps {
+						<-reading
+						time.Sleep(s.wait) // in the test's own time
+						_, _ = io.WriteString(w, strings.Repeat("x", s.bytes))
+					}
+				}()
+				var err error
+				for _, s := range tc.steps {
+					time.Sleep(s.think)
+					reading <- struct{}{}
+					if _, err = p.Read(make([]byte, s.bytes)); err != nil {
+						break
+					}
+				}
+				if errors.Is(err, errTooSlow) != tc.slow {
+					t.Errorf("ended with %v, too slow: want %v", err, tc.slow)
+				}
+				_ = r.Close()
+				close(reading)
+				<-done
+			})
+		})
+	}
+}
+
+func TestOneCounterpartyLeavesRoomForOthers(t *testing.T) {
+	b := setup(t, func(d *Deps) { d.PerCounterparty = 1 })
+	a := b.start(t, b.flow())
+	other := b.start(t, b.flow(func(f *dps.Flow) { f.FlowID, f.Counterparty = "tp-2", "did:web:x:other" }))
+	release := make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "x")
+		_ = http.NewResponseController(w).Flush()
+		<-release
+	})
+	b.answer.Store(&h)
+	res := b.at(t, a.Endpoint, a.Properties["authorization"])
+	if got := fetch(t, http.MethodGet, a.Endpoint, a.Properties["authorization"]); got.status != http.StatusTooManyRequests || got.code(t) != "busy" || got.header.Get("Retry-After") == "" {
+		t.Errorf("one more than its share: %+v", got)
+	}
+	if res := b.at(t, other.Endpoint, other.Properties["authorization"]); res.StatusCode != http.StatusOK {
+		t.Errorf("meanwhile another counterparty gets %d", res.StatusCode)
+	}
+	close(release)
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		t.Error(err)
+	}
+	if res := b.at(t, a.Endpoint, a.Properties["authorization"]); res.StatusCode != http.StatusOK {
+		t.Errorf("afterwards: %d", res.StatusCode)
+	}
+}
