@@ -169,7 +169,7 @@ func (p *process) startManagement(ctx context.Context, engine *dsp.Engine, st *s
 		keys := dcp.NewHTTPClient(dcp.HTTPConfig{Roots: p.roots, Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true})
 		d.Tokens = edc.NewOIDC(ctx, o.Issuer, o.Audience, o.JWKSURL, keys, time.Now)
 	}
-	api, err := edc.New(d)
+	api, err := edc.New(d) //nolint:contextcheck // every request brings its own
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ var inHeaders = []string{"authorization", "proxy-authorization", "cookie", "x-ap
 
 // readAddress reads where an asset's data is. Only the data plane's own kind is taken, so that what is offered can be fetched.
 func readAddress(doc map[string]any) (map[string]string, error) {
-	in, err := object(doc, "$", "dataAddress")
+	in, err := object(doc, "dataAddress")
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (a *API) datasets(c *call) ([]wire.Dataset, string, string, error) {
 }
 
 func (a *API) catalog(c *call) (any, error) {
-	spec, err := object(c.body, "$", "querySpec")
+	spec, err := object(c.body, "querySpec")
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func (a *API) validatePolicy(c *call) (any, error) {
 
 // policy reads the body's policy, in whichever of its forms.
 func (c *call) policy() (*odrl.Policy, error) {
-	in, err := object(c.body, "$", "policy")
+	in, err := object(c.body, "policy")
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func (a *API) transfer(c *call) (any, error) {
 	if _, ok := c.body["dataplaneMetadata"]; ok {
 		return nil, invalid("$.dataplaneMetadata", "not supported")
 	}
-	destination, err := object(c.body, "$", "dataDestination")
+	destination, err := object(c.body, "dataDestination")
 	if err != nil {
 		return nil, err
 	}

@@ -96,21 +96,21 @@ func objects(doc map[string]any, path, name string) ([]map[string]any, error) {
 	return out, nil
 }
 
-// object reads a member that holds an object; nil when it is absent.
-func object(doc map[string]any, path, name string) (map[string]any, error) {
-	all, err := objects(doc, path, name)
+// object reads a member of the body that holds an object; nil when it is absent.
+func object(doc map[string]any, name string) (map[string]any, error) {
+	all, err := objects(doc, "$", name)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
 	if len(all) > 1 {
-		return nil, invalid(path+"."+name, "one object is needed here")
+		return nil, invalid("$."+name, "one object is needed here")
 	}
 	return all[0], nil
 }
 
 // properties reads an object of the body with free members.
 func properties(doc map[string]any, name string) (map[string]any, error) {
-	in, err := object(doc, "$", name)
+	in, err := object(doc, name)
 	if err != nil {
 		return nil, err
 	}
