@@ -261,14 +261,12 @@ func (c *connector) negotiate(t *testing.T, provider *connector, asset, state st
 	for attempt := 1; ; attempt++ {
 		p := pair{kind: negotiations, consumer: c, provider: provider, mine: c.request(t, provider, asset, offer)}
 		v := c.ends(t, negotiations, p.mine, state)
-		if v.State == state {
-			p.theirs = provider.counterpart(t, negotiations, p.mine).ID
-			w := provider.ends(t, negotiations, p.theirs, state)
-			if w.State == state {
-				return p
-			}
-			v.ErrorDetail += w.ErrorDetail
+		p.theirs = provider.counterpart(t, negotiations, p.mine).ID
+		w := provider.ends(t, negotiations, p.theirs, state)
+		if v.State == state && w.State == state {
+			return p
 		}
+		v.ErrorDetail += " " + w.ErrorDetail
 		if attempt == 3 || !strings.Contains(v.ErrorDetail, "409") && !strings.Contains(v.ErrorDetail, "cannot be") {
 			t.Fatalf("negotiation %s of %s is %s instead of %s: %s", p.mine, c.name, v.State, state, v.ErrorDetail)
 		}
