@@ -23,8 +23,9 @@ const (
 )
 
 // gate is a RoundTripper that bounds what hosts can hold up. A host that answered lately is not limited. Another gets few exchanges at a
-// time, all of them together a bounded number, and after an exchange that failed it is left alone for a while that grows with how long the
-// failure took: a refused connection costs nothing and is tried again at once, one that hung for 5 s is not tried for 30 s.
+// time, all of them together a bounded number, and after an exchange that failed without any other being answered meanwhile it is left
+// alone for a while that grows with how long the failure took: a refused connection costs nothing and is tried again at once, one that hung
+// for 5 s is not tried for 30 s.
 type gate struct {
 	next http.RoundTripper
 
@@ -64,7 +65,7 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		if !errors.Is(r.Context().Err(), context.Canceled) { // a caller that gives up says nothing about the host
 			g.mu.Lock()
-			h.answered, h.until, h.err = time.Time{}, time.Now().Add(gatePenalty*time.Since(began)), err
+			h.fail(began, err)
 			g.mu.Unlock()
 		}
 		release()
@@ -136,6 +137,18 @@ func (h *gateHost) state(host string) (free bool, err error) {
 		return false, fmt.Errorf("%s is not asked before %s: %w", host, stamp(h.until), h.err)
 	}
 	return time.Since(h.answered) < gateTrust, nil
+}
+
+// fail notes an exchange that failed. One page of a host may hang while the others answer: a host that answered meanwhile is fine, and one
+// that has answered lately is only limited after its first failure.
+func (h *gateHost) fail(began time.Time, err error) {
+	switch {
+	case h.answered.After(began):
+	case h.answered.IsZero():
+		h.until, h.err = time.Now().Add(gatePenalty*time.Since(began)), err
+	default:
+		h.answered = time.Time{}
+	}
 }
 
 // gatedBody gives the slot back when the answer has been read.

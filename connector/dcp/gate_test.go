@@ -85,6 +85,27 @@ func TestAHangingHostIsLeftAlone(t *testing.T) {
 	})
 }
 
+// One page of a host that hangs does not keep the others from being asked.
+func TestAHangingPageIsNotItsHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := gated(&http.Client{Timeout: 10 * time.Second, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/hangs" {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		})})
+		for range 5 {
+			if err := fetch(client, "host"); err != nil {
+				t.Fatal(err)
+			}
+			if err := fetch(client, "host/hangs"); err == nil {
+				t.Fatal("answered")
+			}
+		}
+	})
+}
+
 // A failure that costs nothing delays nothing.
 func TestAQuickFailureIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
