@@ -68,7 +68,7 @@ func load(ctx context.Context, l layout, archive string) (imported bool, err err
 	}
 	ctx, cancel := context.WithTimeout(ctx, importLimit)
 	defer cancel()
-	out, err := l.ctr(ctx, "images", "import", archive)
+	out, err := output(ctx, nil, "ctr", l.ctrArgs("images", "import", archive)...)
 	if err != nil {
 		return false, err
 	}
@@ -128,7 +128,11 @@ func parseImages(out string) map[string]string {
 }
 
 func (l layout) ctr(ctx context.Context, args ...string) (string, error) {
-	return toolOutput(ctx, nil, "ctr", append([]string{"--address", l.containerdSocket(), "--namespace", imageNamespace}, args...)...)
+	return toolOutput(ctx, nil, "ctr", l.ctrArgs(args...)...)
+}
+
+func (l layout) ctrArgs(args ...string) []string {
+	return append([]string{"--address", l.containerdSocket(), "--namespace", imageNamespace}, args...)
 }
 
 func fileSum(path string) (string, error) {

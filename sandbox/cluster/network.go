@@ -27,12 +27,20 @@ func runTool(ctx context.Context, name string, args ...string) error {
 func toolOutput(ctx context.Context, stdin []byte, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, toolTimeout)
 	defer cancel()
+	return output(ctx, stdin, name, args...)
+}
+
+// output is toolOutput with the caller's own time limit.
+func output(ctx context.Context, stdin []byte, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the programs are this package's own choice
 	cmd.Env = componentEnv()
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("stopped: %w", ctx.Err()) // not only "signal: killed"
+		}
 		return out.String(), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
 	}
 	return out.String(), nil

@@ -41,8 +41,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// newName begins as the runner of the tests wants it, so that it finds what a killed test leaves.
+func newName() string {
+	prefix := os.Getenv("KAPHERA_TEST_CLUSTERS")
+	if prefix == "" {
+		prefix = "t-"
+	}
+	return fmt.Sprintf("%s%06x", prefix, rand.N(1<<24))
+}
+
 func TestClusterFromUpToDown(t *testing.T) {
-	name := fmt.Sprintf("t-%06x", rand.N(1<<24))
+	name := newName()
 	f := up(t, name)
 	image := probeImage(t)
 	must(t, cluster.Load(t.Context(), name, []string{image}, report(t)))
@@ -163,7 +172,7 @@ func TestClusterFromUpToDown(t *testing.T) {
 
 // An up that is interrupted at any of its stages is finished by the next one.
 func TestUpInterruptedIsFinishedByTheNext(t *testing.T) {
-	name := fmt.Sprintf("t-%06x", rand.N(1<<24))
+	name := newName()
 	t.Cleanup(func() {
 		if err := cluster.Down(context.Background(), name, report(t)); err != nil {
 			t.Error(err)
