@@ -89,13 +89,13 @@ func TestPace(t *testing.T) {
 					defer close(done)
 					for _, s := range tc.steps {
 						<-reading
-						time.Sleep(s.wait) // in the test's own time
+						<-time.After(s.wait) // in the test's own time
 						_, _ = io.WriteString(w, strings.Repeat("x", s.bytes))
 					}
 				}()
 				var err error
 				for _, s := range tc.steps {
-					time.Sleep(s.think)
+					<-time.After(s.think)
 					reading <- struct{}{}
 					if _, err = p.Read(make([]byte, s.bytes)); err != nil {
 						break

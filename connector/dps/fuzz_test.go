@@ -39,7 +39,7 @@ func again[T any](t *testing.T, v T) {
 	if err := json.Unmarshal(raw, &back); err != nil {
 		t.Fatalf("%v: %s", err, raw)
 	}
-	first, _ := json.Marshal(back) //nolint:errchkjson // marshalled above
+	first, _ := json.Marshal(back)
 	if diff := cmp.Diff(string(raw), string(first)); diff != "" {
 		t.Fatal(diff)
 	}

@@ -285,12 +285,12 @@ func TestTheVersionEndpointLeadsToTheConnector(t *testing.T) {
 	}
 	defer func() { _ = res.Body.Close() }()
 	var versions struct {
-		ProtocolVersions []struct{ Version, Path, Binding, ServiceID string }
+		ProtocolVersions []map[string]any `json:"protocolVersions"`
 	}
 	if err := json.NewDecoder(res.Body).Decode(&versions); err != nil || res.StatusCode != http.StatusOK || len(versions.ProtocolVersions) != 1 {
 		t.Fatalf("%d %+v, %v", res.StatusCode, versions, err)
 	}
-	if v := versions.ProtocolVersions[0]; v.Version != "2025-1" || v.Path != "/dsp/2025-1" || v.Binding != "HTTPS" || v.ServiceID != supplier {
+	if v := versions.ProtocolVersions[0]; v["version"] != "2025-1" || v["path"] != "/dsp/2025-1" || v["binding"] != "HTTPS" || v["serviceId"] != supplier {
 		t.Errorf("%+v", v)
 	}
 }

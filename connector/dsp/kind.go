@@ -89,7 +89,7 @@ func (k *kind[T]) begin(ctx context.Context, p *store.Participant, agent *identi
 	}
 	stored, err := k.find(ctx, p.Ctx, role, agent.ID, pid)
 	if errors.Is(err, store.ErrNotFound) {
-		made := false
+		var made bool
 		if stored, err = row(); err != nil {
 			return answer{}, err
 		}
