@@ -72,7 +72,7 @@ func objects(now time.Time) []ctrl.Object {
 			ObjectMeta: meta(name), Spec: cloudv1.ParticipantSpec{Organization: org, Cell: "shared", Profile: "automotive", Identity: cloudv1.Identity{Context: org, BusinessPartnerNumber: "BPNL0000000CAST1"}},
 			Status: cloudv1.ParticipantStatus{
 				DID: did, Contracts: &edc.ContractStatus{Active: 3}, Checks: []cloudv1.OnboardingCheck{{Name: "DIDReachable", State: "Passed"}},
-				Credentials: []edc.CredentialStatus{{Type: "MembershipCredential", Issuer: "did:web:authority.example:issuer", State: "Revoked", Detail: "on request", Remedy: adminapi.CredentialRemedies[adminapi.CredentialRevoked]}},
+				Credentials: []edc.CredentialStatus{{Type: "MembershipCredential", Issuer: "did:web:authority.example:issuer", State: "Revoked", Detail: "on request", Remedy: adminapi.Remedies[adminapi.CredentialRevoked]}},
 				Conditions:  []metav1.Condition{{Type: cloudv1.ConditionActive, Status: metav1.ConditionTrue}},
 			},
 		}
@@ -417,7 +417,7 @@ func TestPagesRunNoScriptButOurs(t *testing.T) {
 			t.Errorf("%s: inline style or handler", path)
 		}
 	}
-	for _, asset := range []string{"htmx.min.js", "htmx-sse.min.js", "console.css", "icon.svg", "NOTICE.txt"} {
+	for _, asset := range []string{"htmx.min.js", "htmx-sse.min.js", "console.js", "console.css", "icon.svg", "NOTICE.txt"} {
 		if p := b.get("/assets/" + asset); p.status != http.StatusOK {
 			t.Errorf("asset %s: %d", asset, p.status)
 		}
@@ -465,7 +465,7 @@ func TestGermanForThoseWhoAskForIt(t *testing.T) {
 
 // A credential's state is told in words, with what to do, in either language.
 func TestCredentialStatesSayWhatToDo(t *testing.T) {
-	for state, remedy := range adminapi.CredentialRemedies {
+	for state, remedy := range adminapi.Remedies {
 		for _, words := range []string{credentialState(string(state)), remedy} {
 			if lang("de").t(words) == words {
 				t.Errorf("%s: %q has no German", state, words)

@@ -107,8 +107,8 @@ const (
 	CredentialRenewalStuck   CredentialState = "RenewalStuck"
 )
 
-// CredentialRemedies are the sentences that HeldCredential.Remedy has, by state; states without one need nothing done.
-var CredentialRemedies = map[CredentialState]string{
+// Remedies are the sentences that HeldCredential.Remedy has, by state; states without one need nothing done.
+var Remedies = map[CredentialState]string{ //nolint:gosec // sentences, no secrets
 	CredentialExpiring:       "Nothing: the wallet is renewing it by itself.",
 	CredentialRenewalStuck:   "Clear up the reason with the issuer before the credential expires; the wallet goes on asking by itself.",
 	CredentialExpired:        "Clear up with the issuer why no new one came; the wallet goes on asking by itself and takes it as soon as it comes.",

@@ -155,7 +155,9 @@ func FuzzPresentation(f *testing.F) {
 		}
 		var text string
 		if json.Unmarshal(raw, &text) != nil {
-			var o struct{ ID string }
+			var o struct {
+				ID string `json:"id"`
+			}
 			_ = json.Unmarshal(raw, &o)
 			_, text, _ = strings.Cut(o.ID, ",")
 		}

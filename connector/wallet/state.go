@@ -56,7 +56,7 @@ func overview(trust []profile.TrustedIssuer, credentials []held, requests []requ
 		}
 	}
 	for i := range out {
-		out[i].Remedy = adminapi.CredentialRemedies[out[i].State]
+		out[i].Remedy = adminapi.Remedies[out[i].State]
 	}
 	slices.SortFunc(out, func(a, b adminapi.HeldCredential) int {
 		if c := strings.Compare(a.Type, b.Type); c != 0 {

@@ -96,7 +96,7 @@ func TestMessagesAreBounded(t *testing.T) {
 			}
 		}
 		// Without a token nothing of the body is looked at.
-		if resp, body := send(t, path, deep, nil); resp.StatusCode != 401 {
+		if resp, body := send(t, path, deep, nil); resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s without a token: %d %s", path, resp.StatusCode, body)
 		}
 	}
@@ -113,7 +113,7 @@ func TestGzipBothWays(t *testing.T) {
 		claims := p.token(r.did("acme"), map[string]any{"token": r.access(p.did, scopes)})
 		resp, raw := send(t, r.walletHost.URL+"/acme/dcp/presentations/query", zipped(t, message),
 			map[string]string{"Authorization": "Bearer " + p.sign(claims), "Content-Encoding": "gzip", "Accept-Encoding": accept})
-		if resp.StatusCode != 200 || resp.Header.Get("Content-Encoding") != accept {
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Encoding") != accept {
 			t.Fatalf("accepts %q: %d %v %.100s", accept, resp.StatusCode, resp.Header, raw)
 		}
 		if accept != "" {
@@ -379,7 +379,7 @@ func TestUnreachableSenderIsAnswered503(t *testing.T) {
 	header := map[string]string{"Authorization": "Bearer " + p.sign(p.token(r.did("acme"), nil))}
 	p.server.Close()
 	resp, body := send(t, r.walletHost.URL+"/acme/dcp/offers", []byte("{}"), header)
-	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || strings.Contains(string(body), "127.0.0.1") {
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || strings.Contains(string(body), "127.0.0.1") {
 		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
 	}
 }
