@@ -13,19 +13,18 @@ import (
 )
 
 // Senders choose which hosts are fetched from (their DID says where its document is), before anything of them has been verified. The gate
-// keeps hosts that hang from holding everybody's requests: see gate.
+// keeps hosts that hang from holding everybody's requests.
 const (
 	gateSlots    = 4                // exchanges at a time with a host that has not answered lately
 	gateWaiting  = 256              // exchanges with all such hosts together, those that wait for a slot included
 	gateTrust    = 10 * time.Minute // for which a host that answered has no limit
-	gatePenalty  = 6                // times as long as a failed exchange took, the host is left alone
+	gatePatience = time.Second      // to wait for another's exchange with a host that failed
 	gateMaxHosts = 10_000
 )
 
 // gate is a RoundTripper that bounds what hosts can hold up. A host that answered lately is not limited. Another gets few exchanges at a
-// time, all of them together a bounded number, and after an exchange that failed without any other being answered meanwhile it is left
-// alone for a while that grows with how long the failure took: a refused connection costs nothing and is tried again at once, one that hung
-// for 5 s is not tried for 30 s.
+// time, and all of them together a bounded number. After an exchange that failed, without another being answered meanwhile, a host gets one
+// exchange at a time, and who finds it taken is told so soon; the first answer ends that.
 type gate struct {
 	next http.RoundTripper
 
@@ -35,10 +34,9 @@ type gate struct {
 }
 
 type gateHost struct {
-	slots    chan struct{}
-	answered time.Time
-	until    time.Time // left alone until
-	err      error     // why
+	slots, probe chan struct{}
+	answered     time.Time
+	err          error // of the last exchange, if no other was answered since
 }
 
 // gated puts a gate before a client's transport.
@@ -65,14 +63,16 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		if !errors.Is(r.Context().Err(), context.Canceled) { // a caller that gives up says nothing about the host
 			g.mu.Lock()
-			h.fail(began, err)
+			if !h.answered.After(began) { // else one page of the host hangs, and others do not
+				h.err = err
+			}
 			g.mu.Unlock()
 		}
 		release()
 		return nil, err
 	}
 	g.mu.Lock()
-	h.answered, h.until = time.Now(), time.Time{}
+	h.answered, h.err = time.Now(), nil
 	g.mu.Unlock()
 	resp.Body = &gatedBody{ReadCloser: resp.Body, release: sync.OnceFunc(release)}
 	return resp, nil
@@ -80,34 +80,42 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // enter waits for a slot of a host, unless the host needs none.
 func (g *gate) enter(ctx context.Context, host string) (h *gateHost, release func(), err error) {
-	h, free, err := g.arrive(host)
+	h, free, failed, err := g.arrive(host)
 	if free || err != nil {
 		return h, func() {}, err
 	}
-	leave := func() {
-		g.mu.Lock()
-		g.strange--
-		g.mu.Unlock()
+	slots, soon := h.slots, (<-chan time.Time)(nil)
+	if failed != nil {
+		timer := time.NewTimer(gatePatience)
+		defer timer.Stop()
+		slots, soon = h.probe, timer.C
 	}
 	select {
-	case h.slots <- struct{}{}:
+	case slots <- struct{}{}:
+		release = func() { <-slots; g.leave() }
+	case <-soon:
+		g.leave()
+		return nil, nil, fmt.Errorf("%s did not answer and is being asked again by another: %w", host, failed)
 	case <-ctx.Done():
-		leave()
+		g.leave()
 		return nil, nil, ctx.Err()
 	}
-	release = func() { <-h.slots; leave() }
 	g.mu.Lock()
-	free, err = h.state(host) // those before may have found out
+	found, nowFree := h.err, h.free()
 	g.mu.Unlock()
-	if free || err != nil {
+	switch { // those before may have found out how the host is
+	case nowFree:
 		release()
-		release = func() {}
+		return h, func() {}, nil
+	case failed == nil && found != nil:
+		release()
+		return nil, nil, fmt.Errorf("%s did not answer: %w", host, found)
 	}
-	return h, release, err
+	return h, release, nil
 }
 
-// arrive counts an exchange with a host that is not free.
-func (g *gate) arrive(host string) (h *gateHost, free bool, err error) {
+// arrive counts an exchange with a host that is not free; failed says why the host gets one exchange at a time only.
+func (g *gate) arrive(host string) (h *gateHost, free bool, failed, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	h = g.hosts[host]
@@ -118,38 +126,26 @@ func (g *gate) arrive(host string) (h *gateHost, free bool, err error) {
 			}
 			delete(g.hosts, other) // any: the order of a map is random
 		}
-		h = &gateHost{slots: make(chan struct{}, gateSlots)}
+		h = &gateHost{slots: make(chan struct{}, gateSlots), probe: make(chan struct{}, 1)}
 		g.hosts[host] = h
 	}
-	if free, err = h.state(host); free || err != nil {
-		return h, free, err
+	if h.free() {
+		return h, true, nil, nil
 	}
 	if g.strange >= gateWaiting {
-		return nil, false, fmt.Errorf("%s was not asked: %d exchanges with hosts that have not answered yet are under way", host, g.strange)
+		return h, false, nil, fmt.Errorf("%s was not asked: %d exchanges with hosts that have not answered yet are under way", host, g.strange)
 	}
 	g.strange++
-	return h, false, nil
+	return h, false, h.err, nil
 }
 
-// state says whether a host is free of limits; the error says that it is left alone.
-func (h *gateHost) state(host string) (free bool, err error) {
-	if time.Now().Before(h.until) {
-		return false, fmt.Errorf("%s is not asked before %s: %w", host, stamp(h.until), h.err)
-	}
-	return time.Since(h.answered) < gateTrust, nil
+func (g *gate) leave() {
+	g.mu.Lock()
+	g.strange--
+	g.mu.Unlock()
 }
 
-// fail notes an exchange that failed. One page of a host may hang while the others answer: a host that answered meanwhile is fine, and one
-// that has answered lately is only limited after its first failure.
-func (h *gateHost) fail(began time.Time, err error) {
-	switch {
-	case h.answered.After(began):
-	case h.answered.IsZero():
-		h.until, h.err = time.Now().Add(gatePenalty*time.Since(began)), err
-	default:
-		h.answered = time.Time{}
-	}
-}
+func (h *gateHost) free() bool { return h.err == nil && time.Since(h.answered) < gateTrust }
 
 // gatedBody gives the slot back when the answer has been read.
 type gatedBody struct {
