@@ -26,6 +26,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/issuer"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
@@ -112,7 +113,7 @@ func newRig(t *testing.T, settings dcp.Settings) *rig {
 		Timing: wallet.Timing{Poll: 20 * time.Millisecond, StatusPoll: 100 * time.Millisecond, MinBackoff: 50 * time.Millisecond, MaxBackoff: 200 * time.Millisecond},
 	})
 	must(t, err)
-	r.issuerHost.Config.Handler, r.walletHost.Config.Handler = r.atIssuer.around(is.Public()), r.atWallet.around(r.wallet.Public())
+	r.issuerHost.Config.Handler, r.walletHost.Config.Handler = r.atIssuer.around(limited(is.Public())), r.atWallet.around(limited(r.wallet.Public()))
 	r.issuerInternal, r.walletInternal = httptest.NewServer(is.Internal()), httptest.NewServer(r.wallet.Internal())
 	stopIssuer, stopWallet := run(is.Run), run(r.wallet.Run)
 	r.stopWallet = stopWallet
@@ -267,6 +268,9 @@ func (r *rig) call(method, address string, body any) (int, []byte) {
 	must(r.t, err)
 	return resp.StatusCode, out
 }
+
+// limited bounds requests as the product's listeners do.
+func limited(h http.Handler) http.Handler { return limits.Handler(h, limits.Options{}) }
 
 func lateServer(t *testing.T) *httptest.Server {
 	t.Helper()
