@@ -7,6 +7,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -100,5 +101,38 @@ func TestMistakesShowAtPlanTime(t *testing.T) {
 	_, all, code := command(t, tofu(t), workspace(t, "plan", "-input=false", "-no-color", "-var", "attestation_completed_at=yesterday")...)
 	if code == 0 || !strings.Contains(all, "attestation_completed_at must be a date like") {
 		t.Errorf("a malformed date was not refused (exit code %d):\n%s", code, all)
+	}
+}
+
+// Every DID of a cell contains its host name, so neither the API nor a plan changes it.
+func TestACellStaysWhatItIs(t *testing.T) {
+	api := cloud(t)
+	for _, c := range []struct {
+		override, want string
+		change         func(*client.CellSpec)
+	}{
+		{`hostname = "elsewhere.` + domain() + `"`, "hostname cannot change: every DID of the cell contains it", func(s *client.CellSpec) { s.Hostname = "elsewhere." + domain() }},
+		{`type = "on-premise"`, `"shared"`, func(s *client.CellSpec) { s.Type = "on-premise" }},
+	} {
+		cell, err := api.GetCellWithResponse(t.Context(), "shared")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.change(&cell.JSON200.Spec)
+		cell.JSON200.Revision = ""
+		if _, err := api.PutCellWithResponse(t.Context(), "shared", &client.PutCellParams{Force: true}, *cell.JSON200); err == nil || client.AsError(err).Status != 422 || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s through the API: %v", c.override, err)
+		}
+		override := filepath.Join(os.Getenv("KAPHERA_WORKSPACE"), "e2e_override.tf")
+		if err := os.WriteFile(override, []byte("resource \"kaphera_cell\" \"shared\" {\n  "+c.override+"\n}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, all, code := command(t, tofu(t), workspace(t, "plan", "-input=false", "-no-color")...)
+		if err := os.Remove(override); err != nil {
+			t.Fatal(err)
+		}
+		if code == 0 || !strings.Contains(strings.Join(strings.Fields(strings.ReplaceAll(all, "│", "")), " "), c.want) {
+			t.Errorf("%s in a plan (exit code %d):\n%s", c.override, code, all)
+		}
 	}
 }

@@ -30,10 +30,10 @@ type attestationCase struct {
 	// claims of the attestation; nil grants none.
 	claims map[string]any
 	// afterwards changes the world once the credentials are held.
-	afterwards func(t *testing.T, did string)
+	afterwards func(t *testing.T, name, did string)
 	allowed    bool
-	// reason is a part of what the consumer is told about the attestation.
-	reason string
+	// reasons are parts of what the consumer is told about the attestation.
+	reasons []string
 }
 
 func TestAttestationsAreJudgedRightly(t *testing.T) {
@@ -46,11 +46,14 @@ func TestAttestationsAreJudgedRightly(t *testing.T) {
 		return c
 	}
 	for _, c := range []attestationCase{
-		{name: "364-days", claims: claims(map[string]any{"completedAt": day(364)}), allowed: true},
-		{name: "367-days", claims: claims(map[string]any{"completedAt": day(367)}), reason: day(367)[:10]},
-		{name: "no-date", claims: claims(nil), reason: "completedAt"},
-		{name: "none", reason: "DataQualityAttestationCredential"},
-		{name: "revoked", claims: claims(map[string]any{"completedAt": day(30)}), afterwards: revoke, reason: "revoked"},
+		{name: "364-days", claims: claims(map[string]any{"completedAt": day(364)[:10]}), allowed: true}, // a date without time
+		{name: "366-days", claims: claims(map[string]any{"completedAt": day(366)}), reasons: []string{day(366)[:10]}},
+		{name: "no-date", claims: claims(nil), reasons: []string{"completedAt"}},
+		{name: "not-a-date", claims: claims(map[string]any{"completedAt": "last spring"}), reasons: []string{`"last spring" is not a date`}},
+		{name: "none", reasons: []string{attestation}},
+		{name: "revoked", claims: claims(map[string]any{"completedAt": day(30)}), afterwards: revoke, reasons: []string{"revoked"}},
+		{name: "wrong-issuer", afterwards: issuedByTheAuthority, reasons: []string{"was issued by " + authorityDID(), "trusted: " + auditorDID()}},
+		{name: "self-issued", afterwards: selfIssued, reasons: []string{"was issued by did:web:shared." + domain() + ":e2e-self-issued", "trusted: " + auditorDID()}},
 	} {
 		t.Run(c.name, func(t *testing.T) { judge(t, c) })
 	}
@@ -62,7 +65,7 @@ func judge(t *testing.T, c attestationCase) {
 	name := "e2e-" + c.name
 	did := supplier(t, api, name, c.claims, "Enforce", "Active", "CredentialsHeld")
 	if c.afterwards != nil {
-		c.afterwards(t, did)
+		c.afterwards(t, name, did)
 	}
 	asset := client.Asset{
 		ID:          "pcf-" + c.name,
@@ -80,8 +83,8 @@ func judge(t *testing.T, c attestationCase) {
 		}
 	} else {
 		e := client.AsError(err)
-		if e == nil || e.Code != "policy-denied" || !denies(e.Trace, c.reason) {
-			t.Fatalf("the offer must be refused with the attestation's reason (%q); got %v %+v", c.reason, err, e)
+		if e == nil || e.Code != "policy-denied" || !denies(e.Trace, c.reasons) {
+			t.Fatalf("the offer must be refused with the attestation's reasons (%q); got %v %+v", c.reasons, err, e)
 		}
 		// A connector that does not check itself offers all the same.
 		supplier(t, api, name, c.claims, "Off", "Active") // a revoked credential is not held any more
@@ -102,7 +105,7 @@ func judge(t *testing.T, c attestationCase) {
 	case !c.allowed:
 		found := false
 		for _, tr := range n.Traces {
-			found = found || denies(tr, c.reason)
+			found = found || denies(tr, c.reasons)
 		}
 		if n.Reason.Code != "policy-denied" || !found {
 			t.Errorf("refused for another reason: %+v, traces %+v", n.Reason, n.Traces)
@@ -111,37 +114,31 @@ func judge(t *testing.T, c attestationCase) {
 }
 
 // denies reports whether a trace denies because of the attestation, with reason and remedy for people.
-func denies(tr client.Trace, reason string) bool {
+func denies(tr client.Trace, reasons []string) bool {
 	if tr.Allowed {
 		return false
 	}
 	for _, ch := range tr.Checks {
 		if !ch.Satisfied && strings.HasSuffix(ch.LeftOperand, "DataQualityAttestationAge") {
-			return strings.Contains(ch.Value+" "+ch.Reason, reason) && ch.Remedy != ""
+			missing := func(r string) bool { return !strings.Contains(ch.Value+" "+ch.Reason, r) }
+			return !slices.ContainsFunc(reasons, missing) && ch.Remedy != ""
 		}
 	}
 	return false
 }
 
 // supplier creates or changes a participant and waits until conditions hold. It returns its DID.
-func supplier(t *testing.T, api *client.API, name string, attestation map[string]any, selfCheck string, conditions ...string) string {
+func supplier(t *testing.T, api *client.API, name string, claims map[string]any, selfCheck string, conditions ...string) string {
 	t.Helper()
-	raw := func(v any) json.RawMessage {
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
 	spec := client.ParticipantSpec{
 		Organization: "brandt-guss", Cell: "shared", Profile: "automotive", SelfCheck: selfCheck,
 		Identity: client.Identity{Context: name, BusinessPartnerNumber: "BPNL00000000TEST"},
-		Credentials: []client.HolderCredential{{Type: "MembershipCredential", Claims: raw(map[string]any{
+		Credentials: []client.HolderCredential{{Type: "MembershipCredential", Claims: raw(t, map[string]any{
 			"holderIdentifier": "BPNL00000000TEST", "memberOf": "Automotive pilot", "membershipStartDate": "2026-01-01T00:00:00Z",
 		})}},
 	}
-	if attestation != nil {
-		spec.Credentials = append(spec.Credentials, client.HolderCredential{Type: "DataQualityAttestationCredential", Claims: raw(attestation)})
+	if claims != nil {
+		spec.Credentials = append(spec.Credentials, client.HolderCredential{Type: attestation, Claims: raw(t, claims)})
 	}
 	written, err := api.PutParticipantWithResponse(t.Context(), name, &client.PutParticipantParams{}, client.Participant{Spec: spec})
 	if err != nil {
@@ -217,7 +214,7 @@ func negotiate(t *testing.T, api *client.API, consumer, counterparty, asset stri
 }
 
 // revoke revokes the attestation of a holder at its issuer.
-func revoke(t *testing.T, did string) {
+func revoke(t *testing.T, _, did string) {
 	t.Helper()
 	_, cs := kube(t)
 	var issuer edc.CredentialIssuer
