@@ -122,7 +122,6 @@ func TestAStrangersPodReachesNothingInside(t *testing.T) {
 	for group, want := range map[bool]map[string]socket{true: open, false: inside} {
 		for name, s := range want {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel() // what is dropped takes its time
 				address := s.address(t)
 				if got, said := connects(t, address); got != group {
 					t.Errorf("connected to %s: %v\n%s", address, got, said)

@@ -139,7 +139,11 @@ func requestID(t *testing.T, cs *kubernetes.Clientset, holder, issuer string) st
 			lines := bufio.NewScanner(bytes.NewReader(log))
 			lines.Buffer(nil, 1<<20)
 			for lines.Scan() {
-				var entry struct{ Participant, Request, Issuer string }
+				var entry struct {
+					Participant string `json:"participant"`
+					Request     string `json:"request"`
+					Issuer      string `json:"issuer"`
+				}
 				if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Participant == holder && entry.Issuer == issuer && entry.Request != "" {
 					found = entry.Request
 				}
