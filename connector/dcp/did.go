@@ -139,7 +139,7 @@ func (d *Document) ServiceEndpoint(serviceType string) (string, error) {
 		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
 			return "", fmt.Errorf("the DID document of %s: the endpoint %q of service %s is not an http(s) address", d.ID, endpoint, serviceType)
 		}
-		return strings.TrimSuffix(endpoint, "/"), nil
+		return strings.TrimSuffix(u.String(), "/"), nil
 	}
 	return "", fmt.Errorf("the DID document of %s has no service of type %s", d.ID, serviceType)
 }

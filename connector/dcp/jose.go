@@ -90,11 +90,11 @@ func parseToken(raw string) (token, error) {
 	if len(raw) > maxToken {
 		return token{}, fmt.Errorf("it is longer than %d bytes", maxToken)
 	}
-	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
+	parts, strict := strings.Split(raw, "."), base64.RawURLEncoding.Strict() // one token, one spelling
+	if len(parts) != 3 || strings.ContainsAny(raw, "\r\n") {                 // line breaks are what the decoder would skip
 		return token{}, errors.New("it is not a compact JWS of three parts")
 	}
-	head, err := base64.RawURLEncoding.DecodeString(parts[0])
+	head, err := strict.DecodeString(parts[0])
 	if err != nil {
 		return token{}, errors.New("its header is not base64url")
 	}
@@ -114,9 +114,12 @@ func parseToken(raw string) (token, error) {
 	if _, ok := algorithms[h.Alg]; !ok {
 		return token{}, fmt.Errorf("its algorithm %q is not accepted", h.Alg)
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	payload, err := strict.DecodeString(parts[1])
 	if err != nil {
 		return token{}, errors.New("its payload is not base64url")
+	}
+	if _, err := strict.DecodeString(parts[2]); err != nil {
+		return token{}, errors.New("its signature is not base64url")
 	}
 	if err := jsondepth.Check(payload); err != nil {
 		return token{}, fmt.Errorf("its payload: %w", err)

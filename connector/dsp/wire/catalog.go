@@ -142,10 +142,9 @@ func format(raw json.RawMessage) string {
 func FindOffer(datasets []Dataset, id string) (json.RawMessage, *odrl.Policy, Dataset, error) {
 	for _, d := range datasets {
 		for i, raw := range d.Offers {
-			var o struct {
-				ID string `json:"@id"`
-			}
-			if json.Unmarshal(raw, &o) != nil || o.ID != id {
+			var members map[string]json.RawMessage // not a struct, which would take "@Id" for it
+			var given string
+			if json.Unmarshal(raw, &members) != nil || json.Unmarshal(members["@id"], &given) != nil || given != id {
 				continue
 			}
 			p, err := odrl.Parse(raw)

@@ -87,7 +87,7 @@ func FuzzCatalog(f *testing.F) {
 					continue
 				}
 				found, policy, of, err := wire.FindOffer(datasets, named.ID)
-				if err != nil {
+				if err != nil || found == nil {
 					continue
 				}
 				with, err := wire.WithTarget(found, of.ID, "did:web:p")
