@@ -36,7 +36,7 @@ lint: ## formatting, licence headers, golangci-lint with the import wall, drift 
 test-unit: ## Go tests that need no cluster (they start PostgreSQL and an API server themselves)
 	@test/run unit operators
 
-# For how long each target runs; `make test` takes 2 s.
+# For how long each target runs; `make test` takes 1 s.
 FUZZ_TIME ?= 1m
 
 fuzz: ## every parser of what others send, for FUZZ_TIME (1m) each with made-up input

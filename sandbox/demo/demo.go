@@ -263,6 +263,13 @@ func (d *demo) downCommand() string {
 	if d.Cluster != Sandbox {
 		command += " CLUSTER=" + d.Cluster
 	}
+	for _, option := range []struct{ name, value string }{ // a cluster of somebody else is found by them
+		{"KUBECONFIG", d.Kubeconfig}, {"REGISTRY", d.Registry}, {"DOMAIN", d.givenDomain}, {"INGRESS_CLASS", d.IngressClass}, {"CA_FILE", d.CAFile},
+	} {
+		if option.value != "" {
+			command += " " + option.name + "=" + option.value
+		}
+	}
 	return command
 }
 

@@ -57,6 +57,27 @@ func TestWrongOptionsAreRefusedWithWhatToDo(t *testing.T) {
 	}
 }
 
+func TestTheWordsThatRemoveADemoFindItsCluster(t *testing.T) {
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(kubeconfig, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, o := range map[string]Options{
+		"make demo-down":          {Cluster: Sandbox, Name: "demo"},
+		"make demo-down NAME=two": {Cluster: Sandbox, Name: "two"},
+		"make demo-down CLUSTER=existing KUBECONFIG=" + kubeconfig + " REGISTRY=r DOMAIN=a.test INGRESS_CLASS=nginx": {
+			Cluster: Existing, Name: "demo", Kubeconfig: kubeconfig, Registry: "r", IngressClass: "nginx", Domain: "a.test"},
+	} {
+		d := demo{Options: o}
+		if err := d.settle(); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.downCommand(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestManifestsGetTheNamesThatTheClusterKnows(t *testing.T) {
 	const manifest = `# a comment
 apiVersion: apps/v1

@@ -38,7 +38,7 @@ type Options struct {
 	Out  io.Writer
 	Live bool // Out is a terminal
 
-	root, dir string
+	root, dir, givenDomain string
 }
 
 var nameRule = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,18}[a-z0-9])?$`)
@@ -83,6 +83,7 @@ func (o *Options) settle() error {
 	default:
 		return fmt.Errorf("CLUSTER=%s: choose sandbox, kind or existing", o.Cluster)
 	}
+	o.givenDomain = o.Domain
 	if o.Domain == "" {
 		o.Domain = o.Name + ".kaphera.test"
 	}
