@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/identity"
@@ -83,6 +84,7 @@ func (k *kind[T]) body(row *T) *wire.Message {
 // begin answers a counterparty's first message. A repeat of it finds the process that it made, and is answered as the first time whatever has
 // changed since; otherwise row makes the process.
 func (k *kind[T]) begin(ctx context.Context, p *store.Participant, agent *identity.Agent, role state.Role, m *wire.Message, on state.Trigger, row func() (*T, error)) (answer, error) {
+	ctx = audit.WithActor(ctx, agent.ID)
 	pid := m.ConsumerPID
 	if role == state.Consumer {
 		pid = m.ProviderPID
@@ -177,6 +179,7 @@ func messageID(m *wire.Message, row *store.Process) string {
 
 // take applies a received message in one transaction. prepare may change the row before; it is not called for a repeat.
 func (k *kind[T]) take(ctx context.Context, p *store.Participant, in *received[T], on state.Trigger, what input, prepare func(*T) error) (answer, error) {
+	ctx = audit.WithActor(ctx, in.agent.ID)
 	what.event, what.participant = state.Event{On: on, MessageID: in.id}, p
 	row, err := k.update(ctx, p.Ctx, k.process(in.row).ID, in.id, func(row *T, seen bool) (store.Side, error) {
 		if !seen {

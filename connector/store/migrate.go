@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -25,22 +26,24 @@ const (
 	SchemaWallet       = "wallet"
 	SchemaDataPlane    = "data_plane"
 	SchemaIssuer       = "issuer"
+	SchemaAudit        = "audit" // last: it reads once who is there
 )
 
 //go:embed migrations/*/*.sql
 var migrations embed.FS
 
-// Grants names the database role that may read and write each schema. An empty role gets nothing: the migrating user serves it.
+// Grants names the database role that may read and write each role's schema. An empty role gets nothing: the migrating user serves it. What
+// each of them may do in the schema audit follows from what it is.
 type Grants map[string]string
 
-// Migrate brings all four schemas up to date and grants them. It is safe to run from several processes at once.
+// Migrate brings all schemas up to date and grants them. It is safe to run from several processes at once.
 func Migrate(ctx context.Context, cc *pgx.ConnConfig, grants Grants) error {
 	db := stdlib.OpenDB(*cc)
 	defer func() { _ = db.Close() }()
 	if err := db.PingContext(ctx); err != nil {
 		return fmt.Errorf("reach the database %s at %s:%d as %s: %w", cc.Database, cc.Host, cc.Port, cc.User, err)
 	}
-	for _, schema := range []string{SchemaControlPlane, SchemaWallet, SchemaDataPlane, SchemaIssuer} {
+	for _, schema := range []string{SchemaControlPlane, SchemaWallet, SchemaDataPlane, SchemaIssuer, SchemaAudit} {
 		if err := migrateSchema(ctx, db, schema); err != nil {
 			return fmt.Errorf("migrate schema %s: %w", schema, err)
 		}
@@ -50,7 +53,22 @@ func Migrate(ctx context.Context, cc *pgx.ConnConfig, grants Grants) error {
 			}
 		}
 	}
+	for schema, may := range auditGrants {
+		if role := grants[schema]; role != "" {
+			sql := strings.ReplaceAll("GRANT USAGE ON SCHEMA audit TO @;"+may, "@", pgx.Identifier{role}.Sanitize())
+			if _, err := db.ExecContext(ctx, sql); err != nil {
+				return fmt.Errorf("grant schema audit to role %s: %w", role, err)
+			}
+		}
+	}
 	return nil
+}
+
+// auditGrants is what the roles may do in the schema audit: append; begin and end chains; read and prune them. None may change a record.
+var auditGrants = map[string]string{
+	SchemaControlPlane: "GRANT SELECT ON ALL TABLES IN SCHEMA audit TO @; GRANT EXECUTE ON FUNCTION audit.append, audit.open, audit.close, audit.prune TO @",
+	SchemaWallet:       "GRANT EXECUTE ON FUNCTION audit.append, audit.open TO @",
+	SchemaDataPlane:    "GRANT EXECUTE ON FUNCTION audit.append TO @",
 }
 
 func migrateSchema(ctx context.Context, db *sql.DB, schema string) error {
@@ -63,7 +81,7 @@ func migrateSchema(ctx context.Context, db *sql.DB, schema string) error {
 		return err
 	}
 	// Two sessions that both find no schema would both make it: the second is told so by the unique index and finds it made.
-	// #nosec G202 -- one of four constants
+	// #nosec G202 -- one of the constants
 	if _, err := db.ExecContext(ctx, "SELECT pg_advisory_lock(7301); CREATE SCHEMA IF NOT EXISTS "+schema+"; SELECT pg_advisory_unlock(7301)"); err != nil {
 		return err
 	}

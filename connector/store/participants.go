@@ -5,8 +5,12 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/profile"
 )
@@ -45,14 +49,41 @@ func (s *Store) PutParticipant(ctx context.Context, name string, p adminapi.Part
 	if p.SelfCheck == "" {
 		p.SelfCheck = adminapi.SelfCheckEnforce
 	}
-	return s.exec(ctx, `INSERT INTO control_plane.participants (ctx, did, bpn, profile, active, self_check) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (ctx) DO UPDATE SET did = $2, bpn = $3, profile = $4, active = $5, self_check = $6, updated_at = now()`,
-		name, p.DID, p.BPN, p.Profile, p.Active, p.SelfCheck)
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		made := false
+		err := tx.QueryRow(ctx, `INSERT INTO control_plane.participants AS p (ctx, did, bpn, profile, active, self_check) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT (ctx) DO UPDATE SET did = $2, bpn = $3, profile = $4, active = $5, self_check = $6, updated_at = now()
+			WHERE (p.did, p.bpn, p.profile, p.active, p.self_check) <> ($2, $3, $4, $5, $6) RETURNING xmax = 0`,
+			name, p.DID, p.BPN, p.Profile, p.Active, p.SelfCheck).Scan(&made)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil // it is so already
+		}
+		if err != nil {
+			return err
+		}
+		e := audit.Entry{Type: audit.ParticipantChanged, Body: participantIs{p.DID, p.BPN, p.Profile, p.Active, p.SelfCheck}}
+		if made {
+			e.Type = audit.ParticipantMade
+			if err := audit.Open(ctx, tx, name); err != nil {
+				return err
+			}
+		}
+		return audit.Append(ctx, tx, name, e)
+	})
 }
 
-// DeleteParticipant removes a participant and all of its data.
+// DeleteParticipant removes a participant and all of its data, and closes its audit trail, which stays.
 func (s *Store) DeleteParticipant(ctx context.Context, name string) error {
-	return s.exec(ctx, "DELETE FROM control_plane.participants WHERE ctx = $1", name)
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, "DELETE FROM control_plane.participants WHERE ctx = $1", name)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		return audit.Close(ctx, tx, name)
+	})
 }
 
 // PutProfile makes or changes a dataspace profile.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 )
@@ -100,6 +101,8 @@ type Side struct {
 	Agreement   *Agreement // made or received
 	Address     *dps.DataAddress
 	DropAddress bool
+	// Records are audit records besides those of what the process shows: its transitions, evaluations and agreement.
+	Records []audit.Entry
 }
 
 const commonColumns = `ctx, id, role, state, step, held, version, counterparty, counterparty_pid, address, asset_id, agreement_id, denial, reason,
@@ -224,8 +227,10 @@ func insertRow[T any, R row[T]](ctx context.Context, s *Store, o own, in R, side
 				return err
 			}
 		}
-		out, err = one[T](ctx, tx, o.sel()+existing, p.Ctx, p.ID, p.Role, p.Counterparty, p.CounterpartyPID)
-		return err
+		if out, err = one[T](ctx, tx, o.sel()+existing, p.Ctx, p.ID, p.Role, p.Counterparty, p.CounterpartyPID); err != nil || !made {
+			return err
+		}
+		return audit.Append(ctx, tx, p.Ctx, p.entries(o.table, mark{}, side)...)
 	})
 	return out, made, err
 }
@@ -261,6 +266,7 @@ func updateRow[T any, R row[T]](ctx context.Context, s *Store, o own, participan
 		}
 		out = r
 		p := out.common()
+		before := p.mark()
 		var seen bool
 		if messageID != "" {
 			if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM control_plane.received_messages WHERE ctx = $1 AND process_id = $2 AND message_id = $3)",
@@ -272,7 +278,10 @@ func updateRow[T any, R row[T]](ctx context.Context, s *Store, o own, participan
 		if err != nil {
 			return err
 		}
-		return s.update(ctx, tx, o, p, out.values(), side)
+		if err := s.update(ctx, tx, o, p, out.values(), side); err != nil {
+			return err
+		}
+		return audit.Append(ctx, tx, p.Ctx, p.entries(o.table, before, side)...)
 	})
 	return out, err
 }

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
+	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/profile"
+)
+
+// Bodies of the audit records that are written here.
+type (
+	transition struct {
+		Process         string           `json:"process"`
+		Role            state.Role       `json:"role"`
+		State           string           `json:"state"` // that it entered
+		At              time.Time        `json:"at"`
+		Counterparty    string           `json:"counterparty"`
+		CounterpartyPID string           `json:"counterpartyPid,omitempty"`
+		Asset           string           `json:"asset"`
+		Agreement       string           `json:"agreement,omitempty"`
+		Reason          *adminapi.Reason `json:"reason,omitempty"` // of an end
+	}
+	concluded struct {
+		Agreement   string     `json:"agreement"`
+		Negotiation string     `json:"negotiation"`
+		Role        state.Role `json:"role"`
+		Provider    string     `json:"provider"`
+		Consumer    string     `json:"consumer"`
+		Asset       string     `json:"asset"`
+		SignedAt    time.Time  `json:"signedAt"`
+		SHA256      string     `json:"sha256"` // of the agreement as it was sent
+	}
+	evaluated struct {
+		Process string        `json:"process"`
+		Phase   profile.Phase `json:"phase"`
+		Policy  string        `json:"policy"` // sha256 of the canonical policy
+		At      time.Time     `json:"at"`
+		By      string        `json:"by"`
+		Allowed bool          `json:"allowed"`
+		Checks  []checked     `json:"checks"`
+	}
+	checked struct {
+		Path         string          `json:"path"`
+		LeftOperand  string          `json:"leftOperand"`
+		Operator     string          `json:"operator"`
+		RightOperand json.RawMessage `json:"rightOperand"`
+		Party        string          `json:"party"`
+		Value        string          `json:"value"`
+		Credential   string          `json:"credential,omitempty"`
+		Satisfied    bool            `json:"satisfied"`
+		Reason       string          `json:"reason,omitempty"`
+	}
+	// action is something that a person or client did to what is a participant's.
+	action struct {
+		Do     string `json:"do"`
+		Object string `json:"object,omitempty"`
+		SHA256 string `json:"sha256,omitempty"` // of what was written, as JSON
+	}
+	participantIs struct {
+		DID       string             `json:"did"`
+		BPN       string             `json:"businessPartnerNumber,omitempty"`
+		Profile   string             `json:"profile"`
+		Active    bool               `json:"active"`
+		SelfCheck adminapi.SelfCheck `json:"selfCheck"`
+	}
+)
+
+// Did is the audit entry of an action on an object; content, unless nil, is what was written.
+func Did(do, object string, content any) audit.Entry {
+	a := action{Do: do, Object: object}
+	if content != nil {
+		raw, err := json.Marshal(content)
+		if err != nil {
+			raw = []byte(err.Error()) // no value that is stored as JSON fails to marshal
+		}
+		a.SHA256 = hexSum(raw)
+	}
+	return audit.Entry{Type: audit.Management, Body: a}
+}
+
+func hexSum(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// Record writes audit records that belong to no other change in the database.
+func (s *Store) Record(ctx context.Context, participant string, entries ...audit.Entry) error {
+	return s.change(ctx, participant, entries, func(pgx.Tx) error { return nil })
+}
+
+// change runs fn in a transaction and records it there.
+func (s *Store) change(ctx context.Context, participant string, entries []audit.Entry, fn func(pgx.Tx) error) error {
+	return s.tx(ctx, func(tx pgx.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return audit.Append(ctx, tx, participant, entries...)
+	})
+}
+
+// AuditHead reads the head of a participant's chain.
+func (s *Store) AuditHead(ctx context.Context, participant string) (audit.Head, error) {
+	h, err := audit.HeadOf(ctx, s.pool, participant)
+	return h, translate(err)
+}
+
+// AuditHeads reads the heads of all chains, also of participants that were deleted.
+func (s *Store) AuditHeads(ctx context.Context) ([]audit.Head, error) {
+	return audit.Heads(ctx, s.pool)
+}
+
+// AuditRecords reads up to limit records of a chain, those after a number.
+func (s *Store) AuditRecords(ctx context.Context, chain string, after int64, limit int) ([]*audit.Record, error) {
+	return audit.Records(ctx, s.pool, chain, after, limit)
+}
+
+// PruneAudit takes away the bodies of audit records that are older than age.
+func (s *Store) PruneAudit(ctx context.Context, age time.Duration) error {
+	return audit.Prune(ctx, s.pool, age)
+}
+
+// mark is what was on record of a process before a change.
+type mark struct {
+	events int
+	traces []adminapi.Trace
+}
+
+func (p *Process) mark() mark { return mark{len(p.History), slices.Clone(p.Traces)} }
+
+// entries are the audit records of a change: each state entered, each policy evaluated, the agreement, and what the caller adds.
+func (p *Process) entries(table string, before mark, side Side) (out []audit.Entry) {
+	for _, t := range p.Traces {
+		if slices.ContainsFunc(before.traces, func(b adminapi.Trace) bool { return sameTrace(b, t) }) {
+			continue
+		}
+		e := evaluated{Process: p.ID, Phase: t.Phase, Policy: t.Policy, At: t.At.UTC(), By: t.By, Allowed: t.Allowed, Checks: make([]checked, 0, len(t.Checks))}
+		for _, c := range t.Checks {
+			e.Checks = append(e.Checks, checked{c.Path, c.LeftOperand, c.Operator, c.RightOperand, c.Party, c.Value, c.Credential, c.Satisfied, c.Reason})
+		}
+		out = append(out, audit.Entry{Type: audit.Policy, Body: e})
+	}
+	if a := side.Agreement; a != nil {
+		out = append(out, audit.Entry{Type: audit.Agreement, Body: concluded{a.ID, p.ID, a.Role, a.Provider, a.Consumer, a.AssetID, a.SignedAt.UTC(), hexSum(a.Agreement)}})
+	}
+	typ := audit.NegotiationTransition
+	if table == transfers {
+		typ = audit.TransferTransition
+	}
+	for _, ev := range p.History[min(before.events, len(p.History)):] {
+		t := transition{Process: p.ID, Role: p.Role, State: ev.State, At: ev.At.UTC(), Counterparty: p.Counterparty, CounterpartyPID: p.CounterpartyPID,
+			Asset: p.AssetID, Agreement: p.AgreementID}
+		if ev.State == state.Terminated {
+			t.Reason = p.Reason
+		}
+		out = append(out, audit.Entry{Type: typ, Body: t})
+	}
+	return append(out, side.Records...)
+}
+
+// sameTrace tells evaluations apart by when, what and by whom.
+func sameTrace(a, b adminapi.Trace) bool {
+	return a.At.Equal(b.At) && a.Phase == b.Phase && a.Policy == b.Policy && a.By == b.By && len(a.Checks) == len(b.Checks)
+}
