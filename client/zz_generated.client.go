@@ -303,6 +303,7 @@ type DataspaceProfileList struct {
 
 // DataspaceProfileSpec defines model for DataspaceProfileSpec.
 type DataspaceProfileSpec struct {
+	Duties              []Duty    `json:"duties,omitempty,omitzero"`
 	Issuers             []Issuer  `json:"issuers"`
 	OnboardingChecks    []string  `json:"onboardingChecks,omitempty,omitzero"`
 	Operands            []Operand `json:"operands,omitempty,omitzero"`
@@ -315,6 +316,14 @@ type DataspaceProfileStatus struct {
 	Conditions         []Condition     `json:"conditions,omitempty,omitzero"`
 	ObservedGeneration int64           `json:"observedGeneration,omitempty,omitzero"`
 	TrustedIssuers     []TrustedIssuer `json:"trustedIssuers,omitempty,omitzero"`
+}
+
+// Duty defines model for Duty.
+type Duty struct {
+	Aliases    []string    `json:"aliases,omitempty,omitzero"`
+	Fulfilment string      `json:"fulfilment"`
+	Name       string      `json:"name"`
+	Sentence   Translation `json:"sentence"`
 }
 
 // Event defines model for Event.
@@ -459,6 +468,7 @@ type Operand struct {
 	Name       string      `json:"name"`
 	Operators  []string    `json:"operators"`
 	Phases     []string    `json:"phases"`
+	Purpose    bool        `json:"purpose,omitempty,omitzero"`
 	Remedy     Translation `json:"remedy,omitempty,omitzero"`
 	Sentence   Translation `json:"sentence"`
 	Subject    string      `json:"subject"`
@@ -774,12 +784,13 @@ type TerminationReason struct {
 
 // Trace defines model for Trace.
 type Trace struct {
-	Allowed bool      `json:"allowed"`
-	At      time.Time `json:"at"`
-	By      string    `json:"by"`
-	Checks  []Check   `json:"checks"`
-	Phase   string    `json:"phase"`
-	Policy  string    `json:"policy"`
+	Allowed  bool      `json:"allowed"`
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`
+	Checks   []Check   `json:"checks"`
+	Phase    string    `json:"phase"`
+	Policy   string    `json:"policy"`
+	Purposes []string  `json:"purposes,omitempty,omitzero"`
 }
 
 // Transfer defines model for Transfer.

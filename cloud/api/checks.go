@@ -84,7 +84,7 @@ func (s *Service) exists(ctx context.Context, name string, o ctrl.Object) (bool,
 // ConnectorProfile is the profile as connectors get it. Its issuers are did:web:<hostname>:issuer.
 func ConnectorProfile(name string, spec *cloudv1.DataspaceProfileSpec) profile.Profile {
 	p := profile.Profile{
-		Name: name, Protocol: nonEmpty(spec.Protocol, "dataspace-protocol-http:2025-1"), RequiredCredentials: spec.RequiredCredentials, Operands: spec.Operands,
+		Name: name, Protocol: nonEmpty(spec.Protocol, "dataspace-protocol-http:2025-1"), RequiredCredentials: spec.RequiredCredentials, Operands: spec.Operands, Duties: spec.Duties,
 	}
 	for _, i := range spec.Issuers {
 		t := profile.TrustedIssuer{DID: "did:web:" + i.Hostname + ":issuer"}
@@ -151,16 +151,16 @@ func checkUseCase(ctx context.Context, s *Service, name string, spec, _ *cloudv1
 // policyErrors judges both policies of a use case; without an evaluator, their form alone.
 func policyErrors(e *odrl.Evaluator, spec *cloudv1.UseCaseSpec) []FieldError {
 	f := &findings{}
-	judge := func(location string, raw json.RawMessage) {
+	judge := func(location string, raw json.RawMessage, check func(*odrl.Evaluator, *odrl.Policy) error) {
 		policy, err := odrl.Parse(raw)
 		if err == nil && e != nil {
-			err = e.Check(policy)
+			err = check(e, policy)
 		}
 		f.policy(location, err)
 	}
-	judge("spec.contractPolicy", spec.ContractPolicy.Raw)
+	judge("spec.contractPolicy", spec.ContractPolicy.Raw, (*odrl.Evaluator).Check)
 	if spec.AccessPolicy != nil {
-		judge("spec.accessPolicy", spec.AccessPolicy.Raw)
+		judge("spec.accessPolicy", spec.AccessPolicy.Raw, (*odrl.Evaluator).CheckAccess)
 	}
 	return f.errors
 }

@@ -131,7 +131,7 @@ func DatabaseSecret(runtimeName, role string) string {
 
 // Resolve turns a profile into what a connector needs.
 func Resolve(p cloud.DataspaceProfile) profile.Profile {
-	out := profile.Profile{Name: p.Name, Protocol: p.Spec.Protocol, RequiredCredentials: p.Spec.RequiredCredentials, Operands: p.Spec.Operands}
+	out := profile.Profile{Name: p.Name, Protocol: p.Spec.Protocol, RequiredCredentials: p.Spec.RequiredCredentials, Operands: p.Spec.Operands, Duties: p.Spec.Duties}
 	for _, i := range p.Spec.Issuers {
 		t := profile.TrustedIssuer{DID: IssuerDID(i)}
 		for _, c := range i.CredentialTypes {

@@ -230,6 +230,8 @@ type NegotiationRequest struct {
 	Counterparty string `json:"counterparty"`      // DID
 	Address      string `json:"address,omitempty"` // DSP base; default from the DID document (DataService)
 	OfferID      string `json:"offerId"`
+	// Purpose of use, which the offer must be for; empty: those of the offer, whichever they are.
+	Purpose string `json:"purpose,omitempty"`
 }
 
 // Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; without traces; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason},
@@ -336,7 +338,9 @@ type Trace struct {
 	At      time.Time     `json:"at"`
 	By      string        `json:"by"` // DID of the evaluating party
 	Allowed bool          `json:"allowed"`
-	Checks  []Check       `json:"checks"`
+	// Purposes are the stated purposes of use that are allowed; absent when the policy limits none.
+	Purposes []string `json:"purposes,omitempty"`
+	Checks   []Check  `json:"checks"`
 }
 
 // Check is one constraint of a trace.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +56,10 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
+	if err := s.judge(r, f, rest); err != nil {
+		s.writeError(rec, r, err)
+		return
+	}
 	target, err := s.target(r, f, rest)
 	if err != nil {
 		s.writeError(rec, r, err)
@@ -107,6 +112,30 @@ func whatNext(state string) string {
 	}
 	return "make a new transfer"
 }
+
+// judge asks the control plane about an access that the agreement demands to be judged. Without an answer there is no data.
+func (s *server) judge(r *http.Request, f flow, rest string) error {
+	if !slices.Contains(f.Demands, dps.DemandJudge) {
+		return nil
+	}
+	if s.Judge == nil {
+		return fmt.Errorf("flow %s demands to be judged: set internal.controlPlaneURL", f.FlowID)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), judgeTimeout)
+	defer cancel()
+	v, err := s.Judge.Access(ctx, f.Context, f.FlowID, dps.AccessRequest{AgreementID: f.AgreementID, Purposes: f.Purposes, Method: r.Method, Path: rest})
+	if err != nil {
+		return err
+	}
+	if !v.Allowed {
+		s.Log.InfoContext(r.Context(), "data access denied by the policy", "context", f.Context, "flow", f.FlowID, "agreement", f.AgreementID, "reason", v.Reason)
+		return refuse(http.StatusForbidden, "policy-denied", fmt.Sprintf("the policy of agreement %s does not allow this access: %s", f.AgreementID, v.Reason))
+	}
+	return nil
+}
+
+// judgeTimeout bounds the question with its retries.
+const judgeTimeout = 15 * time.Second
 
 // target is where and how to fetch.
 type target struct {

@@ -2,7 +2,7 @@
 
 // Package dataplane serves data: it is directed by a control plane (Data Plane Signaling, internal port) and hands data out to the
 // holders of a flow's token (HTTP pull, public port) from the asset's own backend. It never decides who may have data; that is the
-// control plane's, which starts and ends the flows.
+// control plane's, which starts and ends the flows and, where a policy wants that, judges each access.
 package dataplane
 
 import (
@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/netguard"
 )
@@ -30,10 +31,16 @@ type Secrets interface {
 	Secret(ctx context.Context, participantCtx, alias string, since time.Time) (string, error)
 }
 
+// Judge is asked before each access to a flow whose agreement demands it; the control plane.
+type Judge interface {
+	Access(ctx context.Context, participantCtx, flowID string, req dps.AccessRequest) (dps.AccessVerdict, error)
+}
+
 // Deps is what a data plane needs.
 type Deps struct {
 	DB            *pgxpool.Pool
 	Secrets       Secrets
+	Judge         Judge  // nil: flows that demand to be judged are not started
 	PublicURL     string // base of the public port, https://shared.demo.example
 	InternalToken string // bearer token of the signaling API
 	Metrics       prometheus.Registerer

@@ -42,14 +42,15 @@ func (s flows) start(ctx context.Context, f dps.Flow, token string, expires, now
 	sum := sha256.Sum256([]byte(token))
 	tag, err := s.db.Exec(ctx, `
 		INSERT INTO data_plane.flows AS f (flow_id, ctx, participant, counterparty, agreement_id, asset_id, format, source, claims,
-			state, token_hash, token_expires_at, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'STARTED', $10, $11, $12, $12)
+			purposes, demands, state, token_hash, token_expires_at, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'STARTED', $12, $13, $14, $14)
 		ON CONFLICT (flow_id) DO UPDATE SET state = 'STARTED', source = excluded.source, claims = excluded.claims,
+			purposes = excluded.purposes, demands = excluded.demands,
 			token_hash = excluded.token_hash, token_expires_at = excluded.token_expires_at, updated_at = excluded.updated_at
 		WHERE f.state IN ('STARTED', 'SUSPENDED') AND (f.ctx, f.participant, f.counterparty, f.agreement_id, f.asset_id, f.format)
 			= (excluded.ctx, excluded.participant, excluded.counterparty, excluded.agreement_id, excluded.asset_id, excluded.format)`,
 		f.FlowID, f.Context, f.Participant, f.Counterparty, f.AgreementID, f.AssetID, f.Format, orEmpty(f.Source), orEmpty(f.Claims),
-		sum[:], expires, now)
+		append([]string{}, f.Purposes...), append([]string{}, f.Demands...), sum[:], expires, now)
 	if err != nil {
 		return fmt.Errorf("store data flow %s: %w", f.FlowID, err)
 	}
@@ -77,9 +78,9 @@ func (s flows) restart(ctx context.Context, id, token string, expires, now time.
 
 func (s flows) get(ctx context.Context, id string) (flow, error) {
 	var f flow
-	err := s.db.QueryRow(ctx, `SELECT flow_id, ctx, participant, counterparty, agreement_id, asset_id, format, source, claims, state, token_hash, token_expires_at, created_at
+	err := s.db.QueryRow(ctx, `SELECT flow_id, ctx, participant, counterparty, agreement_id, asset_id, format, source, claims, purposes, demands, state, token_hash, token_expires_at, created_at
 		FROM data_plane.flows WHERE flow_id = $1`, id).Scan(&f.FlowID, &f.Context, &f.Participant, &f.Counterparty, &f.AgreementID, &f.AssetID,
-		&f.Format, &f.Source, &f.Claims, &f.State, &f.tokenHash, &f.ExpiresAt, &f.CreatedAt)
+		&f.Format, &f.Source, &f.Claims, &f.Purposes, &f.Demands, &f.State, &f.tokenHash, &f.ExpiresAt, &f.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return flow{}, errUnknownFlow
 	}

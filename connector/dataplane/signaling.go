@@ -93,6 +93,11 @@ func (s *server) start(r *http.Request) (dps.StatusMessage, error) {
 	if err := checkStart(msg); err != nil {
 		return dps.StatusMessage{}, err
 	}
+	for _, d := range msg.Demands {
+		if d != dps.DemandJudge || s.Judge == nil {
+			return dps.StatusMessage{}, refuse(http.StatusBadRequest, "unsupported-demand", fmt.Sprintf("the agreement demands %q, which this data plane does not fulfil", d))
+		}
+	}
 	if _, err := parseSource(msg.Source); err != nil {
 		return dps.StatusMessage{}, refuse(http.StatusBadRequest, "invalid", fmt.Sprintf("asset %s: %v", msg.AssetID, err))
 	}
@@ -142,7 +147,7 @@ func (s *server) resume(r *http.Request) (dps.StatusMessage, error) {
 }
 
 func (s *server) started(f dps.Flow, token string) dps.StatusMessage {
-	return dps.StatusMessage{DataFlowID: f.FlowID, State: dps.StateStarted, DataAddress: &dps.WireAddress{
+	return dps.StatusMessage{DataFlowID: f.FlowID, State: dps.StateStarted, Demands: f.Demands, DataAddress: &dps.WireAddress{
 		EndpointType: EndpointType,
 		Endpoint:     s.PublicURL + "/" + f.Context + "/data/" + url.PathEscape(f.FlowID),
 		Properties: map[string]string{"authType": "bearer", "authorization": token,

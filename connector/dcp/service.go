@@ -97,6 +97,26 @@ func (s *Service) Self(ctx context.Context, local identity.Local, scopes []strin
 	return s.query(ctx, local, local.DID, claims.Token, scopes)
 }
 
+// Recheck implements identity.Service.
+func (s *Service) Recheck(ctx context.Context, local identity.Local, holder string, raw []string) (identity.Agent, error) {
+	agent := identity.Agent{ID: holder}
+	if len(raw) == 0 {
+		return agent, nil
+	}
+	trust, err := s.trust(ctx, local.Profile)
+	if err != nil {
+		return identity.Agent{}, fmt.Errorf("trust anchors of profile %q: %w", local.Profile, err)
+	}
+	for _, r := range raw {
+		good, refused := s.v.Credential(ctx, r, holder, trust)
+		agent.Credentials = append(agent.Credentials, good...)
+		if refused != nil {
+			agent.Refused = append(agent.Refused, *refused)
+		}
+	}
+	return agent, nil
+}
+
 // Endpoint implements identity.Service.
 func (s *Service) Endpoint(ctx context.Context, did, serviceType string) (string, error) {
 	doc, err := s.v.Resolve(ctx, did)

@@ -202,7 +202,7 @@ func (v *Verifier) Credential(ctx context.Context, raw, holder string, trust []p
 	}
 	var out []identity.Credential
 	for _, typ := range types {
-		out = append(out, identity.Credential{ID: c.ID, Type: typ, Issuer: c.Issuer, Subject: c.Subjects[0], ValidFrom: c.ValidFrom, ValidUntil: c.ValidUntil})
+		out = append(out, identity.Credential{ID: c.ID, Type: typ, Issuer: c.Issuer, Subject: c.Subjects[0], ValidFrom: c.ValidFrom, ValidUntil: c.ValidUntil, Raw: raw})
 	}
 	return out, nil
 }

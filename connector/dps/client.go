@@ -20,12 +20,12 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 )
 
-// Errors of a Client that a caller may want to tell apart.
+// Errors of the clients that a caller may want to tell apart.
 var (
-	// ErrRefused: the data plane understood and refused; asking again is of no use.
-	ErrRefused = errors.New("refused by the data plane")
-	// ErrUnavailable: the data plane could not be reached or answered with a server error, after the retries.
-	ErrUnavailable = errors.New("data plane unavailable")
+	// ErrRefused: the other side understood and refused; asking again is of no use.
+	ErrRefused = errors.New("refused")
+	// ErrUnavailable: the other side could not be reached or answered with a server error, after the retries.
+	ErrUnavailable = errors.New("unavailable")
 )
 
 const (
@@ -64,10 +64,15 @@ func pause(ctx context.Context, attempt int) error {
 func (c *Client) Start(ctx context.Context, flow Flow) (DataAddress, error) {
 	var out StatusMessage
 	if err := c.post(ctx, "/dataflows/start", StartMessage{MessageID: rand.Text(), DataspaceContext: Context, Flow: flow}, &out); err != nil {
-		return DataAddress{}, fmt.Errorf("start data flow %s: %w", flow.FlowID, err)
+		return DataAddress{}, fmt.Errorf("data plane: start data flow %s: %w", flow.FlowID, err)
+	}
+	for _, d := range flow.Demands {
+		if !slices.Contains(out.Demands, d) {
+			return DataAddress{}, fmt.Errorf("data plane: start data flow %s: %w: the agreement demands %s, which the data plane does not know", flow.FlowID, ErrRefused, d)
+		}
 	}
 	if out.DataAddress == nil || out.State != StateStarted {
-		return DataAddress{}, fmt.Errorf("start data flow %s: %w: it answered state %q without a data address", flow.FlowID, ErrRefused, out.State)
+		return DataAddress{}, fmt.Errorf("data plane: start data flow %s: %w: it answered state %q without a data address", flow.FlowID, ErrRefused, out.State)
 	}
 	return DataAddress(*out.DataAddress), nil
 }
@@ -90,16 +95,31 @@ func (c *Client) Complete(ctx context.Context, flowID string) error {
 // Forget removes every flow of a participant context and with it its token.
 func (c *Client) Forget(ctx context.Context, participantCtx string) error {
 	if err := c.post(ctx, "/dataflows/contexts/"+url.PathEscape(participantCtx)+"/forget", ControlMessage{MessageID: rand.Text()}, nil); err != nil {
-		return fmt.Errorf("remove the data flows of %s: %w", participantCtx, err)
+		return fmt.Errorf("data plane: remove the data flows of %s: %w", participantCtx, err)
 	}
 	return nil
 }
 
 func (c *Client) control(ctx context.Context, flowID, verb string) error {
 	if err := c.post(ctx, "/dataflows/"+url.PathEscape(flowID)+"/"+verb, ControlMessage{MessageID: rand.Text()}, nil); err != nil {
-		return fmt.Errorf("%s data flow %s: %w", verb, flowID, err)
+		return fmt.Errorf("data plane: %s data flow %s: %w", verb, flowID, err)
 	}
 	return nil
+}
+
+// ControlPlane asks a control plane on behalf of a data plane.
+type ControlPlane struct{ client *Client }
+
+// NewControlPlane makes a client of the control plane whose internal address is base. token is the connector's internal bearer token.
+func NewControlPlane(base, token string) *ControlPlane { return &ControlPlane{NewClient(base, token)} }
+
+// Access asks whether one access to a flow may be served. An error means that it must not.
+func (c *ControlPlane) Access(ctx context.Context, participantCtx, flowID string, req AccessRequest) (AccessVerdict, error) {
+	var out AccessVerdict
+	if err := c.client.post(ctx, "/internal/v1/"+url.PathEscape(participantCtx)+"/transfers/"+url.PathEscape(flowID)+"/access", req, &out); err != nil {
+		return AccessVerdict{}, fmt.Errorf("ask the control plane about an access to %s: %w", flowID, err)
+	}
+	return out, nil
 }
 
 // post sends one message; every call of this interface may be repeated.

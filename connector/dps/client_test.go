@@ -114,3 +114,42 @@ func TestUnreachable(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestDemandThatIsNotConfirmedIsNotMet(t *testing.T) {
+	answer := started
+	c, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(answer)) })
+	flow := Flow{FlowID: "tp", Demands: []string{DemandJudge}}
+	if _, err := c.Start(t.Context(), flow); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), DemandJudge) {
+		t.Errorf("a data plane that does not know the demand: %v", err)
+	}
+	answer = strings.Replace(started, `"state"`, `"demands":["judge-access"],"state"`, 1)
+	if _, err := c.Start(t.Context(), flow); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAccessIsAsked(t *testing.T) {
+	status := http.StatusServiceUnavailable
+	c, calls := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		var req AccessRequest
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil || req.AgreementID != "ag" || req.Method != "GET" || r.URL.Path != "/internal/v1/acme/transfers/tp/access" {
+			t.Errorf("%s %+v %v", r.URL.Path, req, err)
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(`{"allowed":true,"trace":{"allowed":true,"checks":[]}}`))
+	})
+	ask := func() (AccessVerdict, error) {
+		return (&ControlPlane{c}).Access(t.Context(), "acme", "tp", AccessRequest{AgreementID: "ag", Method: "GET"})
+	}
+	if v, err := ask(); !errors.Is(err, ErrUnavailable) || v.Allowed || *calls != attempts {
+		t.Errorf("%+v, %v after %d calls", v, err, *calls)
+	}
+	status = http.StatusNotFound
+	if v, err := ask(); !errors.Is(err, ErrRefused) || v.Allowed || *calls != attempts+1 {
+		t.Errorf("%+v, %v after %d calls", v, err, *calls)
+	}
+	status = http.StatusOK
+	if v, err := ask(); err != nil || !v.Allowed {
+		t.Errorf("%+v, %v", v, err)
+	}
+}

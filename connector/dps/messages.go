@@ -42,6 +42,7 @@ type StatusMessage struct {
 	State       string       `json:"state"`
 	DataAddress *WireAddress `json:"dataAddress,omitempty"`
 	Error       string       `json:"error,omitempty"`
+	Demands     []string     `json:"demands,omitempty"` // of the flow, that the data plane fulfils
 }
 
 // WireAddress is a DataAddress as DSP and DPS write it (DSP 2025-1 §5.4): properties as a list.

@@ -143,6 +143,9 @@ func (e *Engine) stepTransfer(t *store.Transfer, seen bool, in input, side *stor
 	}
 	e.enter(state.Transfer, &t.Process, before, after, effects, in)
 	t.SuspendedBy = after.SuspendedBy
+	if state.Transfer.Final(after.Step) {
+		t.Presented = nil
+	}
 	for _, f := range effects {
 		switch f.Kind {
 		case state.EffectFlow:

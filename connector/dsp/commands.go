@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dps"
@@ -37,11 +39,33 @@ func (e *Engine) Negotiate(ctx context.Context, participant string, req adminapi
 	if raw == nil {
 		return nil, refuse(http.StatusNotFound, "not-found", "%s offers no %q to you now: read its catalog again", req.Counterparty, req.OfferID)
 	}
+	if err := e.offeredFor(p, raw, req); err != nil {
+		return nil, err
+	}
 	offer, err := wire.WithTarget(raw, dataset.ID, req.Counterparty)
 	if err != nil {
 		return nil, err
 	}
 	return e.RequestOffer(ctx, participant, req.ID, req.Counterparty, address, offer)
+}
+
+// offeredFor refuses an offer that is not for the purpose of use that was asked for.
+func (e *Engine) offeredFor(p *store.Participant, offer json.RawMessage, req adminapi.NegotiationRequest) error {
+	if req.Purpose == "" {
+		return nil
+	}
+	ev, err := e.Evaluator(p)
+	if err != nil {
+		return err
+	}
+	policy, err := odrl.Parse(offer)
+	if err != nil {
+		return refuse(http.StatusBadGateway, "counterparty-refused", "the offer of %s is not understood: %s", req.Counterparty, err)
+	}
+	if purposes := ev.Purposes(policy); len(purposes) > 0 && !slices.Contains(purposes, req.Purpose) {
+		return refuse(http.StatusConflict, "purpose-not-offered", "%s offers %q for %s, not for %q", req.Counterparty, req.OfferID, strings.Join(purposes, ", "), req.Purpose)
+	}
+	return nil
 }
 
 func (e *Engine) repeatedNegotiation(ctx context.Context, p *store.Participant, req adminapi.NegotiationRequest) (*store.Negotiation, error) {

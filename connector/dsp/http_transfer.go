@@ -56,7 +56,20 @@ func (e *Engine) judgeTransfer(ctx context.Context, p *store.Participant, t *sto
 	if err != nil {
 		return err
 	}
-	t.Traces, t.Denial = append(t.Traces, j.trace), j.denial
+	t.Traces, t.Denial, t.Presented = append(t.Traces, j.trace), j.denial, nil
+	if t.Role != state.Provider {
+		return nil
+	}
+	ev, err := e.Evaluator(p)
+	if err != nil {
+		return err
+	}
+	_, needed := ev.Access(policy)
+	for _, c := range peer.Credentials {
+		if slices.Contains(needed[profile.SubjectConsumer], c.Type) && !slices.Contains(t.Presented, c.Raw) {
+			t.Presented = append(t.Presented, c.Raw)
+		}
+	}
 	return nil
 }
 
@@ -98,7 +111,7 @@ func (e *Engine) transferMessageOf(messageType string) protocolHandler {
 		}
 		return e.transfers.take(ctx, p, in, transferTriggers[messageType], what, func(t *store.Transfer) error {
 			if starting {
-				t.Traces, t.Denial = judged.Traces, judged.Denial
+				t.Traces, t.Denial, t.Presented = judged.Traces, judged.Denial, judged.Presented
 			}
 			return nil
 		})

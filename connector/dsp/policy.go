@@ -98,6 +98,8 @@ type evaluation struct {
 	agreement   *store.Agreement
 	// peerOnly leaves the own side out: SelfCheck Off.
 	peerOnly bool
+	request  map[string]string // of a data access
+	purposes []string          // nil: those of the policy
 }
 
 // judge evaluates a policy on both parties, the own one with the own credentials as a counterparty would see them. What can't be
@@ -107,12 +109,20 @@ func (e *Engine) judge(ctx context.Context, in evaluation) (judgement, error) {
 	if err != nil {
 		return judgement{}, err
 	}
-	req := odrl.Request{Policy: in.policy, Phase: in.phase, By: in.participant.DID, Now: e.opt.Now()}
+	req := odrl.Request{Policy: in.policy, Phase: in.phase, By: in.participant.DID, Now: e.opt.Now(), Request: in.request, Purposes: in.purposes}
 	var self *identity.Agent
 	if in.peerOnly || (in.role == state.Provider && in.participant.SelfCheck == adminapi.SelfCheckOff) {
 		req.Subjects = []profile.Subject{subjectOf(in.role.Other())}
 	} else {
-		agent, err := e.opt.Identity.Self(ctx, in.participant.Local(), ev.Scopes(in.policy, subjectOf(in.role)))
+		scopes := ev.Scopes(in.policy, subjectOf(in.role))
+		if in.phase == profile.PhaseAccess { // only what is read then: the wallet is asked each time
+			_, types := ev.Access(in.policy)
+			scopes = nil
+			for _, t := range types[subjectOf(in.role)] {
+				scopes = append(scopes, identity.TypeScope(t))
+			}
+		}
+		agent, err := e.opt.Identity.Self(ctx, in.participant.Local(), scopes)
 		if err != nil {
 			return judgement{}, fmt.Errorf("own credentials: %w", err)
 		}

@@ -111,7 +111,7 @@ func (e *Engine) transferMessage(ctx context.Context, p *store.Participant, t *s
 	case state.Starting, state.Resuming, state.Resumed:
 		out.leadsTo, out.url = state.Started, path("start")
 		if t.Role == state.Provider {
-			address, err := e.startFlow(ctx, p, t, a)
+			address, err := e.startFlow(ctx, p, t, a, policy)
 			if err != nil {
 				return nil, err
 			}
@@ -143,7 +143,7 @@ func (e *Engine) agreementPolicy(ctx context.Context, participant, id string) (*
 }
 
 // startFlow returns the address of a provider's flow, started once: a repeat of the start message carries the same token.
-func (e *Engine) startFlow(ctx context.Context, p *store.Participant, t *store.Transfer, a *store.Agreement) (*dps.DataAddress, error) {
+func (e *Engine) startFlow(ctx context.Context, p *store.Participant, t *store.Transfer, a *store.Agreement, policy *odrl.Policy) (*dps.DataAddress, error) {
 	address, err := e.opt.Store.DataAddress(ctx, t.Ctx, t.ID)
 	if err == nil || !errors.Is(err, store.ErrNotFound) {
 		return address, err
@@ -152,8 +152,12 @@ func (e *Engine) startFlow(ctx context.Context, p *store.Participant, t *store.T
 	if err != nil {
 		return nil, fmt.Errorf("asset %s: %w", t.AssetID, err)
 	}
-	started, err := e.opt.DataPlane.Start(ctx, dps.Flow{FlowID: t.ID, Context: t.Ctx, Participant: p.DID, Counterparty: t.Counterparty,
-		AgreementID: a.ID, AssetID: t.AssetID, Format: t.Format, Source: asset.DataAddress})
+	flow := dps.Flow{FlowID: t.ID, Context: t.Ctx, Participant: p.DID, Counterparty: t.Counterparty,
+		AgreementID: a.ID, AssetID: t.AssetID, Format: t.Format, Source: asset.DataAddress, Purposes: purposesOf(t)}
+	if flow.Demands, err = e.demands(p, policy); err != nil {
+		return nil, err
+	}
+	started, err := e.opt.DataPlane.Start(ctx, flow)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ const (
 	buyer    = "did:web:buyer.example"
 	// attested is the operand of the tests: the age of the provider's attestation.
 	attested = "https://example.org/policy/attested"
+	purpose  = "https://example.org/policy/purpose"
 	patience = 30 * time.Second
 )
 
@@ -49,7 +50,16 @@ var testProfile = profile.Profile{
 		{Name: "https://example.org/policy/bpn", Subject: profile.SubjectConsumer, Credential: "MembershipCredential", Expression: "credential.subject.bpn",
 			ValueType: profile.ValueString, Operators: []string{"eq"}, Phases: []profile.Phase{profile.PhaseCatalog, profile.PhaseNegotiation},
 			Sentence: profile.Translation{EN: "the consumer's number is {right}"}},
+		{Name: purpose, Subject: profile.SubjectConsumer, Expression: "request.purpose", ValueType: profile.ValueString, Operators: []string{"eq", "isAnyOf"}, Purpose: true,
+			Phases: []profile.Phase{profile.PhaseNegotiation, profile.PhaseTransfer, profile.PhaseAccess}, Sentence: profile.Translation{EN: "the purpose is {right}"}},
+		{Name: "https://example.org/policy/method", Subject: profile.SubjectConsumer, Expression: "request.method", ValueType: profile.ValueString, Operators: []string{"eq"},
+			Phases: []profile.Phase{profile.PhaseAccess}, Sentence: profile.Translation{EN: "it is read by {right}"}},
+		{Name: "https://example.org/policy/bpnAtAccess", Subject: profile.SubjectConsumer, Credential: "MembershipCredential", Expression: "credential.subject.bpn",
+			ValueType: profile.ValueString, Operators: []string{"eq"}, Phases: []profile.Phase{profile.PhaseAccess}, Sentence: profile.Translation{EN: "the consumer's number is still {right}"}},
+		{Name: "https://example.org/policy/attestedAtAccess", Subject: profile.SubjectProvider, Credential: "AttestationCredential", Expression: "timestamp(credential.subject.completedAt)",
+			ValueType: profile.ValueAge, Operators: []string{"lt"}, Phases: []profile.Phase{profile.PhaseAccess}, Sentence: profile.Translation{EN: "the attestation is still younger than {right}"}},
 	},
+	Duties: []profile.Duty{{Name: "https://example.org/policy/recordAccess", Fulfilment: profile.FulfilRecordAccess, Sentence: profile.Translation{EN: "every access is recorded"}}},
 }
 
 const (
@@ -82,7 +92,7 @@ func (p *people) give(did, credentialType string, subject map[string]any) {
 	defer p.Unlock()
 	rest := slices.DeleteFunc(p.credentials[did], func(c identity.Credential) bool { return c.Type == credentialType })
 	p.credentials[did] = append(rest, identity.Credential{ID: "urn:" + credentialType, Type: credentialType, Issuer: "did:web:authority.example",
-		Subject: subject, ValidFrom: time.Now().Add(-time.Hour)})
+		Subject: subject, ValidFrom: time.Now().Add(-time.Hour), Raw: credentialType})
 }
 
 // token has the form of a JWT, and is signed by nobody.
@@ -126,6 +136,13 @@ func (p *people) Self(_ context.Context, local identity.Local, scopes []string) 
 	return p.agent(local.DID, func(scope string) bool { return slices.Contains(scopes, scope) })
 }
 
+// Recheck takes a credential's type for the credential.
+func (p *people) Recheck(_ context.Context, _ identity.Local, holder string, raw []string) (identity.Agent, error) {
+	return p.agent(holder, func(scope string) bool {
+		return slices.ContainsFunc(raw, func(t string) bool { return identity.TypeScope(t) == scope })
+	})
+}
+
 func (p *people) agent(did string, shown func(scope string) bool) (identity.Agent, error) {
 	p.Lock()
 	defer p.Unlock()
@@ -155,6 +172,7 @@ type flows struct {
 	sync.Mutex
 	state  map[string]string
 	starts int
+	last   dps.Flow // started
 	fail   error
 }
 
@@ -165,6 +183,7 @@ func (f *flows) Start(_ context.Context, flow dps.Flow) (dps.DataAddress, error)
 		return dps.DataAddress{}, f.fail
 	}
 	f.starts++
+	f.last = flow
 	f.state[flow.FlowID] = "started"
 	return dps.DataAddress{EndpointType: "https://w3id.org/idsa/v4.1/HTTP", Endpoint: "https://supplier.example/data/" + flow.FlowID,
 		Properties: map[string]string{"authorization": fmt.Sprint("token ", f.starts), "authType": "bearer"}}, nil

@@ -22,6 +22,7 @@ type Credential struct {
 	Subject    map[string]any
 	ValidFrom  time.Time
 	ValidUntil time.Time // zero when it does not expire
+	Raw        string    // as it was signed, for Recheck
 }
 
 // Refusal is a credential that was presented and does not count, with the reason for people.
@@ -63,6 +64,8 @@ type Service interface {
 	Verify(ctx context.Context, local Local, authorization string, scopes []string) (Agent, error)
 	// Self returns local's own credentials for scopes, verified as a counterparty would verify them.
 	Self(ctx context.Context, local Local, scopes []string) (Agent, error)
+	// Recheck verifies credentials that holder presented before, as Verify did then: signature, dates and status as they are now.
+	Recheck(ctx context.Context, local Local, holder string, raw []string) (Agent, error)
 	// Endpoint resolves a service endpoint (such as "DataService") from a DID document.
 	Endpoint(ctx context.Context, did, serviceType string) (string, error)
 }

@@ -71,6 +71,7 @@ func New(d Deps) (http.Handler, error) {
 	guarded := Bearer(d.InternalToken, internal)
 	mux.Handle("/admin/v1/", guarded)
 	mux.Handle("/api/", guarded)
+	mux.Handle("/internal/v1/{ctx}/transfers/", guarded)
 	return mux, nil
 }
 

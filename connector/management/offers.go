@@ -183,12 +183,12 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 		}
 	}
 	d := store.Definition{Ctx: p.Ctx, ID: id, ContractPolicyID: contractID(id), ContractPolicy: o.ContractPolicy, Selector: store.SelectAssets(o.Assets), UseCase: o.UseCase}
-	contract, err := s.checkPolicy(p, "$.contractPolicy", o.ContractPolicy)
+	contract, err := s.checkPolicy(p, "$.contractPolicy", o.ContractPolicy, (*odrl.Evaluator).Check)
 	if err != nil {
 		return nil, err
 	}
 	if o.AccessPolicy != nil {
-		if _, err := s.checkPolicy(p, "$.accessPolicy", o.AccessPolicy); err != nil {
+		if _, err := s.checkPolicy(p, "$.accessPolicy", o.AccessPolicy, (*odrl.Evaluator).CheckAccess); err != nil {
 			return nil, err
 		}
 		access := accessID(id)
@@ -209,7 +209,7 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 }
 
 // checkPolicy refuses a policy that could not be evaluated, by JSON path (422).
-func (s *server) checkPolicy(p *store.Participant, path string, raw json.RawMessage) (*odrl.Policy, error) {
+func (s *server) checkPolicy(p *store.Participant, path string, raw json.RawMessage, check func(*odrl.Evaluator, *odrl.Policy) error) (*odrl.Policy, error) {
 	if raw == nil {
 		return nil, invalid("%s: missing", path)
 	}
@@ -219,7 +219,7 @@ func (s *server) checkPolicy(p *store.Participant, path string, raw json.RawMess
 	}
 	policy, err := odrl.Parse(raw)
 	if err == nil {
-		err = ev.Check(policy)
+		err = check(ev, policy)
 	}
 	var oe *odrl.Error
 	if errors.As(err, &oe) {

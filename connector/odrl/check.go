@@ -4,16 +4,39 @@ package odrl
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/kaphera/kaphera/connector/profile"
 )
 
-// Check judges a policy when it is written: an undeclared left operand, an operator that it does not support, a right operand of the
+// Check judges a contract policy when it is written: an undeclared left operand, an operator that it does not support, a right operand of the
 // wrong type, an action or duty that nothing evaluates, and constraints that no phase would evaluate are refused, all at once
 // (errors.Join of *Error with the JSON path).
 func (e *Evaluator) Check(p *Policy) error {
+	return e.check(p, func(o *operand) error {
+		if len(o.Phases) == 1 && o.Phases[0] == profile.PhaseCatalog && o.Subject == profile.SubjectConsumer {
+			return errors.New("no phase evaluates it here: what a contract policy asks of the consumer is evaluated from the negotiation on, and the operand is declared for the catalog only; put it into the access policy")
+		}
+		return nil
+	})
+}
+
+// CheckAccess is Check for an access policy, which decides who sees an offer: it is evaluated on the consumer in the phase catalog, and only there.
+func (e *Evaluator) CheckAccess(p *Policy) error {
+	return e.check(p, func(o *operand) error {
+		switch {
+		case o.Subject != profile.SubjectConsumer:
+			return errors.New("no phase evaluates it here: an access policy is about the consumer, and the operand is about the provider; put it into the contract policy")
+		case !slices.Contains(o.Phases, profile.PhaseCatalog):
+			return fmt.Errorf("no phase evaluates it here: an access policy is evaluated in the catalog, and the operand is declared for %s; put it into the contract policy", phaseSet(o))
+		}
+		return nil
+	})
+}
+
+func (e *Evaluator) check(p *Policy, evaluated func(*operand) error) error {
 	var errs []error
 	add := func(path, format string, args ...any) { errs = append(errs, errorf(path, format, args...)) }
 	if len(p.Permissions) == 0 {
@@ -29,6 +52,8 @@ func (e *Evaluator) Check(p *Policy) error {
 	p.leaves(func(c Constraint) {
 		if err := e.checkAtomic(c); err != nil {
 			errs = append(errs, err)
+		} else if err := evaluated(e.lookup(c.Left)); err != nil {
+			add(c.Path, "%s: %s", c.Left, err)
 		} else if c.Right.Bare {
 			add(c.Path+".rightOperand", "the dataspace protocol knows no bare numbers and booleans here: write %q", c.Right.Values[0])
 		}
@@ -39,8 +64,8 @@ func (e *Evaluator) Check(p *Policy) error {
 		errs = append(errs, e.checkAlternatives(r.Constraints)...)
 	}
 	for _, d := range duties {
-		if len(d.Constraints) == 0 {
-			add(d.Path, "nothing fulfils the duty %s: state it as a constraint on a declared operand", join(d.Actions))
+		if len(d.Constraints) == 0 && e.fulfilled(d) == nil {
+			add(d.Path, "nothing fulfils the duty %s: state it as a constraint on a declared operand, or use a duty that the profile declares (%s)", join(d.Actions), e.declaredDuties())
 		}
 		errs = append(errs, e.checkAlternatives(d.Constraints)...)
 	}
@@ -66,9 +91,6 @@ func (e *Evaluator) checkAtomic(c Constraint) error {
 	if !slices.Contains(ops, c.Operator) {
 		return errorf(c.Path+".operator", "%s does not support the operator %q; it supports %s", o.Name, c.Operator, strings.Join(ops, ", "))
 	}
-	if !slices.ContainsFunc(o.Phases, func(ph profile.Phase) bool { return slices.Contains(evaluated, ph) }) {
-		return errorf(c.Path, "%s is declared for %s only, which is not evaluated by this connector; it evaluates %s", o.Name, phaseSet(o), join(evaluated))
-	}
 	if err := checkRight(o.ValueType, c.Operator, c.Right); err != nil {
 		return errorf(c.Path+".rightOperand", "%s", err)
 	}
@@ -82,6 +104,17 @@ func (e *Evaluator) declared() string {
 	names := make([]string, len(e.profile.Operands))
 	for i, o := range e.profile.Operands {
 		names[i] = o.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+func (e *Evaluator) declaredDuties() string {
+	if len(e.profile.Duties) == 0 {
+		return "none"
+	}
+	names := make([]string, len(e.profile.Duties))
+	for i, d := range e.profile.Duties {
+		names[i] = d.Name
 	}
 	return strings.Join(names, ", ")
 }

@@ -27,7 +27,9 @@ func TestCheck(t *testing.T) {
 			want: []string{`$.permission[0].constraint[0].operator: ` + vocab + `AttestationAge does not support the operator "eq"; it supports lt, lteq, gt, gteq`}},
 		{name: "wrong type", policy: permit(atom("AttestationAge", "lt", `"2026-01-01"`)), want: []string{`$.permission[0].constraint[0].rightOperand: "2026-01-01" is not an ISO 8601 duration`}},
 		{name: "bare number", policy: permit(atom(vocab+"Share", "gteq", `60`)), want: []string{`constraint[0].rightOperand`, `write "60"`}},
-		{name: "no phase", policy: permit(atom(vocab+"EveryAccess", "eq", `"x"`)), want: []string{`$.permission[0].constraint[0]`, "declared for access only", "it evaluates catalog, negotiation, transfer"}},
+		{name: "each access", policy: permit(atom(vocab+"EveryAccess", "eq", `"x"`))},
+		{name: "no phase", policy: permit(atom(vocab+"Seen", "eq", `"x"`)), want: []string{`$.permission[0].constraint[0]: `, "no phase evaluates it here", "access policy"}},
+		{name: "duty that connectors fulfil", policy: `{"permission":{"action":"use","duty":{"action":"recordAccess"}},"obligation":{"action":{"@id":"` + vocab + `recordAccess"}}}`},
 		{name: "alternatives of different phases", policy: permit(`{"or":[` + yes + `,` + purpose + `]}`), want: []string{"$.permission[0].constraint[0].or: ", "not evaluated in the same phases"}},
 		{name: "permissions of different phases", policy: `{"permission":[{"action":"use","constraint":` + yes + `},{"action":"use","constraint":` + purpose + `}]}`, want: []string{"$.permission: "}},
 		{name: "prohibition of different phases", policy: `{"permission":{"action":"use"},"prohibition":{"action":"use","constraint":[` + yes + `,` + purpose + `]}}`, want: []string{"$.prohibition[0]: "}},
@@ -54,6 +56,19 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestCheckOfAnAccessPolicy(t *testing.T) {
+	e := evaluator(t)
+	for policy, want := range map[string]string{
+		permit(atom(vocab+"Seen", "isNoneOf", `["x"]`), atom("Membership", "eq", `"active"`)): "",
+		permit(atom("AttestationAge", "lt", `"P12M"`)):                                        "$.permission[0].constraint[0]: " + "AttestationAge: no phase evaluates it here: an access policy is about the consumer",
+		permit(atom(vocab+"Purpose", "eq", `"pcf"`)):                                          "no phase evaluates it here: an access policy is evaluated in the catalog, and the operand is declared for transfer",
+	} {
+		if err := e.CheckAccess(parsed(t, policy)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", policy, err, want)
+		}
+	}
+}
+
 func TestProfileIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -75,6 +90,8 @@ func TestProfileIsRefused(t *testing.T) {
 		{"phase", func(p *profile.Profile) { p.Operands[0].Phases = []profile.Phase{"dawn"} }, `$.operands[0].phases[0]: "dawn"`},
 		{"no sentence", func(p *profile.Profile) { p.Operands[0].Sentence.EN = "" }, "$.operands[0].sentence.en"},
 		{"no expression", func(p *profile.Profile) { p.Operands[0].Expression = "" }, "$.operands[0].expression"},
+		{"duty that nothing fulfils", func(p *profile.Profile) { p.Duties[0].Fulfilment = "hope" }, `$.duties[0].fulfilment: "hope" is not a way to fulfil a duty`},
+		{"duty declared twice", func(p *profile.Profile) { p.Duties[0].Aliases = []string{vocab + "recordAccess"} }, "$.duties[0].aliases[0]"},
 		{"CEL syntax", func(p *profile.Profile) { p.Operands[0].Expression = "credential.(" }, "$.operands[0].expression: not a valid CEL expression"},
 		{"CEL variable", func(p *profile.Profile) { p.Operands[0].Expression = "holder.age" }, "$.operands[0].expression: not a valid CEL expression"},
 		{"CEL type", func(p *profile.Profile) { p.Operands[0].Expression = "1 + 1" }, "$.operands[0].expression: the expression yields int, which is not a age"},

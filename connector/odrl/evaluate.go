@@ -5,6 +5,7 @@ package odrl
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,8 +25,10 @@ type Request struct {
 	// Provider and Consumer are the proven parties; nil when not known, which denies every constraint on them.
 	Provider, Consumer *identity.Agent
 	Agreement          map[string]any    // id, assetId, createdAt (time.Time); empty before there is one
-	Request            map[string]string // what the caller states, such as purpose
-	Now                time.Time         // zero means the present
+	Request            map[string]string // of a data access: method and path
+	// Purposes are those of use that are stated; nil means those of the policy. The policy allows when it does for at least one.
+	Purposes []string
+	Now      time.Time // zero means the present
 }
 
 // verdict is a three-valued truth: what can't be evaluated is neither true nor false, and denies in either direction.
@@ -53,7 +56,26 @@ func (e *Evaluator) Evaluate(ctx context.Context, req Request) adminapi.Trace {
 	if req.Now.IsZero() {
 		req.Now = e.now()
 	}
-	return inGerman(e.evaluate(ctx, req, ""), e.evaluate(ctx, req, "de"))
+	if req.Policy != nil && req.Purposes == nil {
+		req.Purposes = e.Purposes(req.Policy)
+	}
+	if len(req.Purposes) == 0 {
+		return inGerman(e.evaluate(ctx, req, ""), e.evaluate(ctx, req, "de"))
+	}
+	var out adminapi.Trace
+	for i, purpose := range req.Purposes {
+		one := req
+		one.Request = maps.Clone(orEmpty(req.Request))
+		one.Request["purpose"] = purpose
+		t := inGerman(e.evaluate(ctx, one, ""), e.evaluate(ctx, one, "de"))
+		if t.Allowed {
+			t.Purposes = append(out.Purposes, purpose)
+		}
+		if i == 0 || t.Allowed { // one that is allowed says more than one that is not
+			out = t
+		}
+	}
+	return out
 }
 
 // inGerman adds the words of the same evaluation in German.
@@ -123,8 +145,12 @@ func (ev *evaluation) permission(ctx context.Context, r Rule) verdict {
 	return v
 }
 
-// duty holds when its constraints hold. One without constraints is a promise that nothing here keeps.
+// duty holds when its constraints hold. One without constraints is a promise, which holds if the profile says how connectors keep it.
 func (ev *evaluation) duty(ctx context.Context, r Rule) verdict {
+	if d := ev.fulfilled(r); d != nil && len(r.Constraints) == 0 {
+		ev.trace.Checks = append(ev.trace.Checks, adminapi.Check{Path: r.Path, LeftOperand: d.Name, Satisfied: true, Sentence: translated(d.Sentence, ev.lang)})
+		return yes
+	}
 	if len(r.Constraints) == 0 {
 		ev.fail(r.Path, "the duty "+join(r.Actions)+" is met", "die Pflicht "+join(r.Actions)+" ist erfüllt",
 			"this connector has nothing that fulfils it", "dieser Konnektor hat nichts, was sie erfüllt")

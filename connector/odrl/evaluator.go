@@ -29,7 +29,8 @@ const (
 // Evaluator judges policies by one dataspace profile. It is safe for concurrent use.
 type Evaluator struct {
 	profile  profile.Profile
-	operands map[string]*operand // by name and alias
+	operands map[string]*operand      // by name and alias
+	duties   map[string]*profile.Duty // by name and alias
 	now      func() time.Time
 }
 
@@ -53,8 +54,8 @@ func NewEvaluator(p profile.Profile) (*Evaluator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("expression language: %w", err)
 	}
-	e := &Evaluator{profile: p, operands: map[string]*operand{}, now: time.Now}
-	errs := checkAnchors(p)
+	e := &Evaluator{profile: p, operands: map[string]*operand{}, duties: map[string]*profile.Duty{}, now: time.Now}
+	errs := append(checkAnchors(p), e.declareDuties()...)
 	for i, o := range p.Operands {
 		path := fmt.Sprintf("$.operands[%d]", i)
 		errs = append(errs, checkOperand(p, path, o)...)
@@ -62,22 +63,45 @@ func NewEvaluator(p profile.Profile) (*Evaluator, error) {
 		if c.program, err = compile(env, o); err != nil {
 			errs = append(errs, errorf(path+".expression", "%v", err))
 		}
-		for j, name := range append([]string{o.Name}, o.Aliases...) {
-			at := path + ".name"
-			if j > 0 {
-				at = fmt.Sprintf("%s.aliases[%d]", path, j-1)
-			}
-			name = expand(name)
-			if _, dup := e.operands[name]; dup {
-				errs = append(errs, errorf(at, "%q is declared twice", name))
-			}
-			e.operands[name] = c
-		}
+		errs = append(errs, declare(e.operands, path, o.Name, o.Aliases, expand, c)...)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	return e, nil
+}
+
+// declare enters what a name and its aliases mean; normal brings a name into the form that policies are read in.
+func declare[T any](into map[string]T, path, name string, aliases []string, normal func(string) string, meaning T) (errs []error) {
+	for i, n := range append([]string{name}, aliases...) {
+		at := path + ".name"
+		if i > 0 {
+			at = fmt.Sprintf("%s.aliases[%d]", path, i-1)
+		}
+		n = normal(n)
+		if _, dup := into[n]; dup {
+			errs = append(errs, errorf(at, "%q is declared twice", n))
+		}
+		into[n] = meaning
+	}
+	return errs
+}
+
+func (e *Evaluator) declareDuties() (errs []error) {
+	for i, d := range e.profile.Duties {
+		path := fmt.Sprintf("$.duties[%d]", i)
+		if !strings.Contains(d.Name, ":") {
+			errs = append(errs, errorf(path+".name", "%q is not a full IRI", d.Name))
+		}
+		if d.Fulfilment != profile.FulfilRecordAccess {
+			errs = append(errs, errorf(path+".fulfilment", "%q is not a way to fulfil a duty: use %s", d.Fulfilment, profile.FulfilRecordAccess))
+		}
+		if d.Sentence.EN == "" {
+			errs = append(errs, errorf(path+".sentence.en", "the duty needs a sentence for people"))
+		}
+		errs = append(errs, declare(e.duties, path, d.Name, d.Aliases, term, &e.profile.Duties[i])...)
+	}
+	return errs
 }
 
 func checkAnchors(p profile.Profile) (errs []error) {
@@ -105,10 +129,6 @@ func issuedByAnybody(p profile.Profile, credentialType string) bool {
 }
 
 var phases = []profile.Phase{profile.PhaseCatalog, profile.PhaseNegotiation, profile.PhaseTransfer, profile.PhaseAccess}
-
-// evaluated are the phases in which this connector evaluates policies. A profile may declare more; a constraint that none of these
-// would evaluate is refused.
-var evaluated = []profile.Phase{profile.PhaseCatalog, profile.PhaseNegotiation, profile.PhaseTransfer}
 
 func checkOperand(p profile.Profile, path string, o profile.Operand) (errs []error) {
 	add := func(member, format string, args ...any) {
@@ -217,6 +237,60 @@ func (e *Evaluator) Scopes(p *Policy, subject profile.Subject) []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// Access tells what each access under the policy needs: whether it has to be judged, and of which types credentials of either party are read
+// then; sorted, without repeats.
+func (e *Evaluator) Access(p *Policy) (judged bool, types map[profile.Subject][]string) {
+	types = map[profile.Subject][]string{}
+	p.leaves(func(c Constraint) {
+		if o := e.lookup(c.Left); o == nil || slices.Contains(o.Phases, profile.PhaseAccess) {
+			judged = true
+			if o != nil && o.Credential != "" && !slices.Contains(types[o.Subject], o.Credential) {
+				types[o.Subject] = append(types[o.Subject], o.Credential)
+			}
+		}
+	})
+	for _, t := range types {
+		slices.Sort(t)
+	}
+	return judged, types
+}
+
+// Recorded tells whether the policy obliges to record every access.
+func (e *Evaluator) Recorded(p *Policy) bool {
+	duties := slices.Clone(p.Obligations)
+	for _, r := range p.Permissions {
+		duties = append(duties, r.Duties...)
+	}
+	return slices.ContainsFunc(duties, func(d Rule) bool {
+		declared := e.fulfilled(d)
+		return declared != nil && declared.Fulfilment == profile.FulfilRecordAccess
+	})
+}
+
+// fulfilled finds the declaration of a duty that connectors fulfil themselves; nil when it is none.
+func (e *Evaluator) fulfilled(d Rule) *profile.Duty {
+	if len(d.Actions) != 1 {
+		return nil
+	}
+	return e.duties[d.Actions[0]]
+}
+
+// Purposes returns the purposes of use that whoever asks for the policy's use states by it, in the order in which they stand there.
+func (e *Evaluator) Purposes(p *Policy) []string {
+	var out []string
+	leaves(p.Permissions, func(c Constraint) {
+		if o := e.lookup(c.Left); o == nil || !o.Purpose || c.Operator == "neq" || c.Operator == "isNoneOf" {
+			return
+		}
+		for _, v := range c.Right.Values {
+			if !slices.Contains(out, v) {
+				out = append(out, v)
+			}
+		}
+	})
+	return out
 }
 
 func join[S ~string](s []S) string {

@@ -46,8 +46,12 @@ func pilot() profile.Profile {
 			{Name: vocab + "Membership", Aliases: []string{"Membership"}, Subject: profile.SubjectConsumer, Credential: "MembershipCredential",
 				Expression: "credential.subject.memberOf == 'Pilot' ? 'active' : 'none'", ValueType: profile.ValueString, Operators: []string{"eq", "neq", "isAnyOf", "isNoneOf"},
 				Phases: all, Sentence: profile.Translation{EN: "the buyer's membership is {right}"}},
-			{Name: vocab + "Purpose", Subject: profile.SubjectConsumer, Expression: "request.purpose", ValueType: profile.ValueString, Operators: []string{"isAnyOf"},
-				Phases: []profile.Phase{profile.PhaseTransfer}, Sentence: profile.Translation{EN: "the purpose is one of {right}"}},
+			{Name: vocab + "Purpose", Subject: profile.SubjectConsumer, Expression: "request.purpose", ValueType: profile.ValueString, Operators: []string{"isAnyOf", "eq", "isNoneOf"},
+				Phases: []profile.Phase{profile.PhaseTransfer}, Purpose: true, Sentence: profile.Translation{EN: "the purpose is one of {right}"}},
+			{Name: vocab + "Method", Subject: profile.SubjectConsumer, Expression: "request.method", ValueType: profile.ValueString, Operators: []string{"isAnyOf"},
+				Phases: []profile.Phase{profile.PhaseAccess}, Sentence: profile.Translation{EN: "it is fetched by {right}"}},
+			{Name: vocab + "Seen", Subject: profile.SubjectConsumer, Expression: "party.id", ValueType: profile.ValueString, Operators: []string{"eq", "isNoneOf"},
+				Phases: []profile.Phase{profile.PhaseCatalog}, Sentence: profile.Translation{EN: "{right} sees it"}},
 			{Name: vocab + "EveryAccess", Subject: profile.SubjectConsumer, Expression: "party.id", ValueType: profile.ValueString, Operators: []string{"eq"},
 				Phases: []profile.Phase{profile.PhaseAccess}, Sentence: profile.Translation{EN: "the party is {right}"}},
 			{Name: vocab + "Endless", Subject: profile.SubjectConsumer, Expression: "[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, [1,2,3,4,5,6,7,8,9,10].all(c, [1,2,3,4,5,6,7,8,9,10].all(d, [1,2,3,4,5,6,7,8,9,10].all(e, a+b+c+d+e > 0)))))",
@@ -55,6 +59,8 @@ func pilot() profile.Profile {
 			{Name: Namespace + "dateTime", Subject: profile.SubjectConsumer, Expression: "now", ValueType: profile.ValueTimestamp, Operators: []string{"lt", "lteq", "gt", "gteq"},
 				Phases: all, Sentence: profile.Translation{EN: "the date is before {right}"}},
 		},
+		Duties: []profile.Duty{{Name: vocab + "recordAccess", Aliases: []string{"recordAccess"}, Fulfilment: profile.FulfilRecordAccess,
+			Sentence: profile.Translation{EN: "Every access is recorded or refused.", DE: "Jeder Zugriff wird aufgezeichnet oder verweigert."}}},
 	}
 }
 

@@ -191,7 +191,9 @@ func (ev *evaluation) duties(rules []Rule) []string {
 	var out []string
 	for _, r := range rules {
 		what := ev.sentences(r.Constraints)
-		if len(what) == 0 {
+		if d := ev.fulfilled(r); d != nil {
+			what = append(what, translated(d.Sentence, ev.lang))
+		} else if len(what) == 0 {
 			what = r.Actions
 		}
 		out = append(out, ev.say("duty: ", "Pflicht: ")+joined(what, ev.say(" and ", " und ")))

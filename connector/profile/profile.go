@@ -52,6 +52,8 @@ type Profile struct {
 	RequiredCredentials []string `json:"requiredCredentials,omitempty"`
 	// Operands is the vocabulary of left operands.
 	Operands []Operand `json:"operands,omitempty"`
+	// Duties are what a policy may oblige to without a constraint: the connectors fulfil them themselves.
+	Duties []Duty `json:"duties,omitempty"`
 }
 
 // TrustedIssuer is an issuer and the credential types it is trusted for.
@@ -65,7 +67,7 @@ type TrustedIssuer struct {
 // Expression is CEL and yields the value seen. Variables: credential (the newest verified credential of type Credential
 // held by the subject: {id, type, issuer, subject, validFrom, validUntil}; absent credential denies before CEL runs),
 // credentials (all verified ones of the subject), party ({id}), agreement ({id, assetId, createdAt} or empty),
-// request (map of strings) and now (timestamp).
+// request ({purpose} when one is stated; in the phase access also {method, path}) and now (timestamp).
 type Operand struct {
 	// Name is the full IRI of the left operand.
 	Name string `json:"name"`
@@ -73,14 +75,33 @@ type Operand struct {
 	Aliases []string `json:"aliases,omitempty"`
 	Subject Subject  `json:"subject"`
 	// Credential is the credential type needed (DCP scope org.eclipse.dspace.dcp.vc.type:<Credential>:read); empty when none.
-	Credential string      `json:"credential,omitempty"`
-	Expression string      `json:"expression"`
-	ValueType  ValueType   `json:"valueType"`
-	Operators  []string    `json:"operators"`
-	Phases     []Phase     `json:"phases"`
-	Sentence   Translation `json:"sentence"`
+	Credential string    `json:"credential,omitempty"`
+	Expression string    `json:"expression"`
+	ValueType  ValueType `json:"valueType"`
+	Operators  []string  `json:"operators"`
+	Phases     []Phase   `json:"phases"`
+	// Purpose marks an operand whose right operands name purposes of use. Who asks for an offer states the purposes that stand in it, and is judged
+	// for each: request.purpose. The agreement and the token of every transfer under it are for those that the policy allows.
+	Purpose  bool        `json:"purpose,omitempty"`
+	Sentence Translation `json:"sentence"`
 	// Remedy tells a person what to do when the constraint fails.
 	Remedy Translation `json:"remedy,omitzero"`
+}
+
+// Fulfilment says how a connector fulfils a duty.
+type Fulfilment string
+
+// FulfilRecordAccess records every access to the data before its first byte and after its last; what can't be recorded is refused.
+const FulfilRecordAccess Fulfilment = "record-access"
+
+// Duty declares one ODRL action that a duty may have without a constraint.
+type Duty struct {
+	// Name is the full IRI of the action.
+	Name string `json:"name"`
+	// Aliases are further spellings of it.
+	Aliases    []string    `json:"aliases,omitempty"`
+	Fulfilment Fulfilment  `json:"fulfilment"`
+	Sentence   Translation `json:"sentence"`
 }
 
 // Translation is a sentence for people. "{right}" stands for the right operand and "{value}" for the value seen.

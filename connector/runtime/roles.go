@@ -84,7 +84,11 @@ func (p *process) startDataPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	public, internal, err := dataplane.New(dataplane.Deps{DB: db, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.token,
+	var judge dataplane.Judge
+	if address := p.Config.Internal.ControlPlaneURL; address != "" {
+		judge = dps.NewControlPlane(address, p.token)
+	}
+	public, internal, err := dataplane.New(dataplane.Deps{DB: db, Judge: judge, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.token,
 		Metrics: p.metrics, Log: p.Log.With("role", DataPlane), BackendTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
 		TokenLifetime: p.Config.DataPlane.TokenLifetime.Std(), MaxDuration: p.Config.DataPlane.MaxDuration.Std(), HeaderTimeout: p.Config.DataPlane.BackendTimeout.Std(),
 		Backends: p.Config.Backends()})
@@ -146,6 +150,7 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	p.public.Handle("/{ctx}/.well-known/", engine.Handler())
 	p.internal.Handle("/admin/v1/", api)
 	p.internal.Handle("/api/", api)
+	p.internal.Handle("/internal/v1/{ctx}/transfers/", api)
 	p.run = append(p.run, engine.Run, replay.Run)
 	return p.startManagement(ctx, engine, st, dataPlaneURL)
 }

@@ -78,6 +78,8 @@ type Transfer struct {
 	Format      string
 	Flow        string     // provider: still to be told to the data plane
 	SuspendedBy state.Role `db:"suspended_by"`
+	// Presented are the consumer's credentials, as signed, that each access is judged by; provider only.
+	Presented []string
 }
 
 // Agreement is a contract agreement. It can be used once its negotiation is FINALIZED.
@@ -116,7 +118,7 @@ type own struct {
 
 var (
 	negotiationColumns = own{negotiations, []string{"offer_id", "offer", "requested_hash", "definition", "use_case"}}
-	transferColumns    = own{transfers, []string{"format", "flow", "suspended_by"}}
+	transferColumns    = own{transfers, []string{"format", "flow", "suspended_by", "presented"}}
 )
 
 func (o own) sel() string { return o.selFrom("control_plane." + o.table) }
@@ -128,7 +130,7 @@ func (o own) selFrom(from string) string {
 func (n *Negotiation) values() []any {
 	return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase}
 }
-func (t *Transfer) values() []any { return []any{t.Format, t.Flow, t.SuspendedBy} }
+func (t *Transfer) values() []any { return []any{t.Format, t.Flow, t.SuspendedBy, list(t.Presented)} }
 
 // Negotiation reads one negotiation by its own process id.
 func (s *Store) Negotiation(ctx context.Context, participant, id string) (*Negotiation, error) {

@@ -116,6 +116,8 @@ func (r Runtime) networkPolicy(name string, role Role, spec networkingv1.Network
 func (r Runtime) callers(role Role) []networkingv1.NetworkPolicyPeer {
 	controlPlane := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: r.Selector(ControlPlane)}}
 	switch role {
+	case ControlPlane: // the data plane asks about accesses
+		return append(r.operator(), networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: r.Selector(DataPlane)}})
 	case DataPlane:
 		return []networkingv1.NetworkPolicyPeer{controlPlane}
 	case Wallet:

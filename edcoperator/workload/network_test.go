@@ -57,7 +57,7 @@ func TestWhoMayConnectToAConnector(t *testing.T) {
 		"issuer":                  {Namespace: "cell", Labels: issuer.Labels(workload.Issuer)},
 		"another part's operator": {Namespace: "operators", Labels: map[string]string{workload.LabelName: "cloud-operator"}},
 	}
-	internal := map[string][]string{"control plane": {"operator"}, "wallet": {"operator", "control plane"}, "data plane": {"control plane"}, "issuer": {"operator"}}
+	internal := map[string][]string{"control plane": {"operator", "data plane"}, "wallet": {"operator", "control plane"}, "data plane": {"control plane"}, "issuer": {"operator"}}
 	for to, callers := range internal {
 		for from, pod := range pods {
 			for port, want := range map[int32]bool{

@@ -18,6 +18,7 @@ type profileModel struct {
 	Issuers             []issuerModel  `tfsdk:"issuers"`
 	RequiredCredentials []string       `tfsdk:"required_credentials"`
 	Operands            []operandModel `tfsdk:"operands"`
+	Duties              []dutyModel    `tfsdk:"duties"`
 	OnboardingChecks    []string       `tfsdk:"onboarding_checks"`
 }
 
@@ -43,8 +44,16 @@ type operandModel struct {
 	ValueType  types.String      `tfsdk:"value_type"`
 	Operators  []string          `tfsdk:"operators"`
 	Phases     []string          `tfsdk:"phases"`
+	Purpose    types.Bool        `tfsdk:"purpose"`
 	Sentence   *translationModel `tfsdk:"sentence"`
 	Remedy     *translationModel `tfsdk:"remedy"`
+}
+
+type dutyModel struct {
+	Name       types.String      `tfsdk:"name"`
+	Aliases    []string          `tfsdk:"aliases"`
+	Fulfilment types.String      `tfsdk:"fulfilment"`
+	Sentence   *translationModel `tfsdk:"sentence"`
 }
 
 type translationModel struct {
@@ -57,6 +66,7 @@ type profileSpec struct {
 	Issuers             []issuerSpec  `json:"issuers"`
 	RequiredCredentials []string      `json:"requiredCredentials"`
 	Operands            []operandSpec `json:"operands,omitempty"`
+	Duties              []dutySpec    `json:"duties,omitempty"`
 	OnboardingChecks    []string      `json:"onboardingChecks,omitempty"`
 }
 
@@ -82,8 +92,16 @@ type operandSpec struct {
 	ValueType  string           `json:"valueType"`
 	Operators  []string         `json:"operators"`
 	Phases     []string         `json:"phases"`
+	Purpose    bool             `json:"purpose,omitempty"`
 	Sentence   translationSpec  `json:"sentence"`
 	Remedy     *translationSpec `json:"remedy,omitempty"`
+}
+
+type dutySpec struct {
+	Name       string          `json:"name"`
+	Aliases    []string        `json:"aliases,omitempty"`
+	Fulfilment string          `json:"fulfilment"`
+	Sentence   translationSpec `json:"sentence"`
 }
 
 type translationSpec struct {
@@ -151,8 +169,23 @@ func profileSchema() schema.Schema {
 					},
 					"operators": strings(true, "ODRL operators it supports."),
 					"phases":    strings(true, "When it is evaluated: `catalog`, `negotiation`, `transfer`, `access`."),
-					"sentence":  schema.SingleNestedAttribute{Required: true, Attributes: translation, MarkdownDescription: "What it demands, for people. `{right}` is the right operand."},
-					"remedy":    schema.SingleNestedAttribute{Optional: true, Attributes: translation, MarkdownDescription: "What to do when it fails."},
+					"purpose": schema.BoolAttribute{
+						Optional: true, MarkdownDescription: "Its right operands name purposes of use, which whoever asks for the offer states by it: `request.purpose`.",
+					},
+					"sentence": schema.SingleNestedAttribute{Required: true, Attributes: translation, MarkdownDescription: "What it demands, for people. `{right}` is the right operand."},
+					"remedy":   schema.SingleNestedAttribute{Optional: true, Attributes: translation, MarkdownDescription: "What to do when it fails."},
+				}},
+			},
+			"duties": schema.ListNestedAttribute{
+				Optional: true, MarkdownDescription: "Duties without a constraint that policies may have, since the connectors fulfil them themselves.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"name":    schema.StringAttribute{Required: true, MarkdownDescription: "IRI of the action."},
+					"aliases": strings(false, "Further spellings."),
+					"fulfilment": schema.StringAttribute{
+						Required: true, MarkdownDescription: "`record-access`: every access to the data is recorded, or refused.",
+						Validators: []validator.String{stringvalidator.OneOf("record-access")},
+					},
+					"sentence": schema.SingleNestedAttribute{Required: true, Attributes: translation, MarkdownDescription: "What it demands, for people."},
 				}},
 			},
 			"onboarding_checks": strings(false, "`DIDReachable`, `CredentialsHeld`, `ContactNamed`."),
@@ -174,13 +207,20 @@ func (m *profileModel) spec() any {
 	for _, o := range m.Operands {
 		os := operandSpec{
 			Name: o.Name.ValueString(), Aliases: o.Aliases, Subject: o.Subject.ValueString(), Credential: o.Credential.ValueString(),
-			Expression: o.Expression.ValueString(), ValueType: o.ValueType.ValueString(), Operators: o.Operators, Phases: o.Phases,
+			Expression: o.Expression.ValueString(), ValueType: o.ValueType.ValueString(), Operators: o.Operators, Phases: o.Phases, Purpose: o.Purpose.ValueBool(),
 		}
 		if t := o.Sentence.spec(); t != nil {
 			os.Sentence = *t
 		}
 		os.Remedy = o.Remedy.spec()
 		s.Operands = append(s.Operands, os)
+	}
+	for _, d := range m.Duties {
+		ds := dutySpec{Name: d.Name.ValueString(), Aliases: d.Aliases, Fulfilment: d.Fulfilment.ValueString()}
+		if t := d.Sentence.spec(); t != nil {
+			ds.Sentence = *t
+		}
+		s.Duties = append(s.Duties, ds)
 	}
 	return s
 }
@@ -204,7 +244,7 @@ func (m *profileModel) read(o object) diag.Diagnostics {
 	diags := decode(o.Spec, &s, "dataspace profile")
 	m.Name, m.Protocol = types.StringValue(o.Name), types.StringValue(s.Protocol)
 	m.RequiredCredentials, m.OnboardingChecks = s.RequiredCredentials, s.OnboardingChecks
-	m.Issuers, m.Operands = nil, nil
+	m.Issuers, m.Operands, m.Duties = nil, nil, nil
 	for _, i := range s.Issuers {
 		im := issuerModel{Name: types.StringValue(i.Name), Cell: types.StringValue(i.Cell), Hostname: types.StringValue(i.Hostname)}
 		for _, t := range i.CredentialTypes {
@@ -213,11 +253,18 @@ func (m *profileModel) read(o object) diag.Diagnostics {
 		m.Issuers = append(m.Issuers, im)
 	}
 	for _, op := range s.Operands {
-		m.Operands = append(m.Operands, operandModel{
+		om := operandModel{
 			Name: types.StringValue(op.Name), Aliases: op.Aliases, Subject: types.StringValue(op.Subject), Credential: optional(op.Credential),
 			Expression: types.StringValue(op.Expression), ValueType: types.StringValue(op.ValueType), Operators: op.Operators, Phases: op.Phases,
 			Sentence: op.Sentence.model(), Remedy: op.Remedy.model(),
-		})
+		}
+		if op.Purpose { // an attribute that is absent stays so
+			om.Purpose = types.BoolValue(true)
+		}
+		m.Operands = append(m.Operands, om)
+	}
+	for _, d := range s.Duties {
+		m.Duties = append(m.Duties, dutyModel{Name: types.StringValue(d.Name), Aliases: d.Aliases, Fulfilment: types.StringValue(d.Fulfilment), Sentence: d.Sentence.model()})
 	}
 	return diags
 }

@@ -80,6 +80,10 @@ func (mock) Self(_ context.Context, local identity.Local, _ []string) (identity.
 	return identity.Agent{ID: local.DID}, nil
 }
 
+func (mock) Recheck(_ context.Context, _ identity.Local, holder string, _ []string) (identity.Agent, error) {
+	return identity.Agent{ID: holder}, nil
+}
+
 func (mock) Endpoint(_ context.Context, did, _ string) (string, error) {
 	return "", fmt.Errorf("%s has no DID document in this test", did)
 }

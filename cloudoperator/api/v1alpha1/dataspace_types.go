@@ -31,6 +31,10 @@ type DataspaceProfileSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	Operands []profile.Operand `json:"operands,omitempty"`
+	// Duties are what policies may oblige to and the connectors fulfil themselves.
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Duties []profile.Duty `json:"duties,omitempty"`
 	// OnboardingChecks must pass before a participant's connector becomes active.
 	// +kubebuilder:validation:items:Enum=DIDReachable;CredentialsHeld;ContactNamed
 	// +optional

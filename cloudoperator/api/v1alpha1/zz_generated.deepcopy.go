@@ -200,6 +200,13 @@ func (in *DataspaceProfileSpec) DeepCopyInto(out *DataspaceProfileSpec) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.Duties != nil {
+		in, out := &in.Duties, &out.Duties
+		*out = make([]profile.Duty, len(*in))
+		for i := range *in {
+			(*in)[i].DeepCopyInto(&(*out)[i])
+		}
+	}
 	if in.OnboardingChecks != nil {
 		in, out := &in.OnboardingChecks, &out.OnboardingChecks
 		*out = make([]string, len(*in))

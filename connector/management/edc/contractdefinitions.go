@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -21,21 +22,35 @@ func (a *API) definitions() []route {
 func (a *API) readDefinition(c *call, id string) (*store.Definition, error) {
 	out := &store.Definition{Ctx: c.participant.Ctx, ID: id}
 	ids := map[string]string{}
-	for _, name := range []string{"accessPolicyId", "contractPolicyId"} {
-		policy, err := c.required(name)
+	ev, err := a.Engine.Evaluator(c.participant)
+	if err != nil {
+		return nil, err
+	}
+	for _, use := range []struct {
+		name  string
+		check func(*odrl.Policy) error
+	}{{"accessPolicyId", ev.CheckAccess}, {"contractPolicyId", ev.Check}} {
+		policy, err := c.required(use.name)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := a.Store.Policy(c.Context(), c.participant.Ctx, policy); errors.Is(err, store.ErrNotFound) {
-			return nil, invalidValue("$."+name, policy, "there is no policy definition %q: make it first", policy)
+		stored, err := a.Store.Policy(c.Context(), c.participant.Ctx, policy)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, invalidValue("$."+use.name, policy, "there is no policy definition %q: make it first", policy)
 		} else if err != nil {
 			return nil, err
 		}
-		ids[name] = policy
+		p, err := odrl.Parse(stored.Policy)
+		if err == nil {
+			err = use.check(p)
+		}
+		if err != nil {
+			return nil, invalidValue("$."+use.name, policy, "the policy definition %q can't be used here: %s", policy, err)
+		}
+		ids[use.name] = policy
 	}
 	access := ids["accessPolicyId"]
 	out.AccessPolicyID, out.ContractPolicyID = &access, ids["contractPolicyId"]
-	var err error
 	if out.Selector, err = criteria(c.body, "$", "assetsSelector"); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,9 @@ func (nobody) Endpoint(context.Context, string, string) (string, error) { return
 func (nobody) Self(context.Context, identity.Local, []string) (identity.Agent, error) {
 	return identity.Agent{}, errDown
 }
+func (nobody) Recheck(context.Context, identity.Local, string, []string) (identity.Agent, error) {
+	return identity.Agent{}, errDown
+}
 func (nobody) Verify(context.Context, identity.Local, string, []string) (identity.Agent, error) {
 	return identity.Agent{}, errDown
 }

@@ -58,6 +58,10 @@ func (anybody) Self(_ context.Context, local identity.Local, _ []string) (identi
 	return identity.Agent{ID: local.DID}, nil
 }
 
+func (anybody) Recheck(_ context.Context, _ identity.Local, holder string, _ []string) (identity.Agent, error) {
+	return identity.Agent{ID: holder}, nil
+}
+
 func (anybody) Endpoint(_ context.Context, did, _ string) (string, error) {
 	return "", fmt.Errorf("%s has no DID document in this test", did)
 }
