@@ -163,6 +163,45 @@ func TestRepliesThatOvertakeTheAnswer(t *testing.T) {
 	provider.waitTransfer(tr.CounterpartyPID, "STARTED", transferAt(state.Started))
 }
 
+// TestAProcessReadBeforeTheAnswer: the provider has made the process and reads the consumer's before its own answer to the request is there.
+func TestAProcessReadBeforeTheAnswer(t *testing.T) {
+	_, provider, consumer := world(t)
+	read := map[string]chan struct{}{"negotiations": make(chan struct{}), "transfers": make(chan struct{})}
+	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+		for kind, asked := range read {
+			if strings.HasSuffix(r.URL.Path, kind+"/request") {
+				provider.engine.Handler().ServeHTTP(hold{w, asked}, r)
+				return false
+			}
+		}
+		return true
+	}
+	consumer.through = func(_ http.ResponseWriter, r *http.Request) bool {
+		for kind, asked := range read {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, kind) {
+				close(asked)
+			}
+		}
+		return true
+	}
+	shown := func(kind, id string) {
+		t.Helper()
+		status, body := consumer.send(http.MethodGet, "/"+kind+"/"+id, consumer.as(supplier), "")
+		if status != http.StatusOK || body["consumerPid"] != id || body["providerPid"] == nil {
+			t.Errorf("%s: %d %v", kind, status, body)
+		}
+	}
+	n := consumer.negotiate(provider.offer("pcf", openPolicy))
+	shown("negotiations", n.ID)
+	n = consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
+	tr, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown("transfers", tr.ID)
+	consumer.waitTransfer(tr.ID, "STARTED", transferAt(state.Started))
+}
+
 // hold sends an answer only once until is closed.
 type hold struct {
 	http.ResponseWriter

@@ -164,30 +164,6 @@ func (e *Engine) receive(ctx context.Context, p *store.Participant, r *http.Requ
 	})
 }
 
-// letAnswerArrive holds a termination that meets a finalization whose answer is still to come: if the consumer took it, then the
-// negotiation is final and the termination is refused; if not, the termination counts.
-func (e *Engine) letAnswerArrive(ctx context.Context, n *store.Negotiation) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	for n.Step == state.Finalizing && n.LeaseOwner != "" {
-		changed := e.Watch(n.Ctx, n.ID)
-		row, err := e.opt.Store.Negotiation(ctx, n.Ctx, n.ID)
-		if err != nil {
-			return err
-		}
-		if n = row; n.Step != state.Finalizing || n.LeaseOwner == "" {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return refuse(http.StatusServiceUnavailable, "busy", "the finalization is under way; send the termination again")
-		}
-	}
-	return nil
-}
-
 // counterRequest answers ContractRequestMessage with providerPid. An offer that is not ours, or not to this consumer, is taken all the same, and
 // denied: a person may still agree to it.
 func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *http.Request) (answer, error) {
@@ -319,10 +295,12 @@ func (e *Engine) negotiationMessageOf(messageType string) protocolHandler {
 		on, what := state.ReceivedVerification, input{}
 		switch {
 		case messageType == wire.NegotiationTermination:
-			// Whoever the counterparty is by now, it may end what it is part of.
-			if err := e.letAnswerArrive(ctx, in.row); err != nil {
+			// If the consumer took a finalization whose answer is still to come, then the negotiation is final and the termination is refused.
+			finalizing := func(n *store.Process) bool { return n.Step == state.Finalizing && n.LeaseOwner != "" }
+			if in.row, err = e.negotiations.letAnswerArrive(ctx, in.row, finalizing); err != nil {
 				return answer{}, err
 			}
+			// Whoever the counterparty is by now, it may end what it is part of.
 			on, what.reason = state.ReceivedTermination, counterpartyReason(in.message)
 		case in.missing != nil:
 			return answer{}, in.missing

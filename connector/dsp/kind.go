@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
@@ -224,7 +225,40 @@ func (k *kind[T]) get(ctx context.Context, p *store.Participant, r *http.Request
 	if err != nil {
 		return answer{}, err
 	}
+	// The counterparty may ask before our first message has its answer, which brings its process id; no process can be shown without that.
+	unanswered := func(p *store.Process) bool { return p.CounterpartyPID == "" && !k.machine.Final(p.Step) }
+	if row, err = k.letAnswerArrive(ctx, row, unanswered); err != nil {
+		return answer{}, err
+	}
+	if k.process(row).CounterpartyPID == "" {
+		return answer{}, errUnknown
+	}
 	return answer{status: http.StatusOK, body: k.body(row)}, nil
+}
+
+// letAnswerArrive holds a request that meets a message of ours whose answer is still to come, and returns the row after that. It waits for
+// some seconds; then it is a RefusalError (503).
+func (k *kind[T]) letAnswerArrive(ctx context.Context, row *T, unanswered func(*store.Process) bool) (*T, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for unanswered(k.process(row)) {
+		p := k.process(row)
+		changed := k.e.Watch(p.Ctx, p.ID)
+		next, err := k.read(ctx, p.Ctx, p.ID)
+		if err != nil {
+			return nil, err
+		}
+		if row = next; !unanswered(k.process(row)) {
+			break
+		}
+		select {
+		case <-changed:
+		case <-time.After(100 * time.Millisecond): // another process of this connector may send it
+		case <-ctx.Done():
+			return nil, refuse(http.StatusServiceUnavailable, "busy", "your answer to our last message is still to come; send this again")
+		}
+	}
+	return row, nil
 }
 
 // command applies a command of a person. What is not possible now is a RefusalError (409). prepare may change the row before.
