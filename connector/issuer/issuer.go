@@ -119,5 +119,7 @@ func (i *Issuer) handle(f func(*http.Request) (any, error)) http.Handler {
 // Run delivers what is due until ctx ends. Any number of replicas may run.
 func (i *Issuer) Run(ctx context.Context) error {
 	go func() { _ = i.replay.Run(ctx) }()
-	return dcp.Every(ctx, i.poll, i.wake, i.log, "looking for deliveries", i.work)
+	var underWay deliveries
+	defer underWay.Wait()
+	return dcp.Every(ctx, i.poll, i.wake, i.log, "looking for deliveries", func(ctx context.Context) error { return i.work(ctx, &underWay) })
 }

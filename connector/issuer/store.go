@@ -96,18 +96,19 @@ func (s *store) putEntitlements(ctx context.Context, ictx string, h adminapi.Hol
 }
 
 type request struct {
-	ID          string    `db:"id"`
-	Ctx         string    `db:"ctx"`
-	Holder      string    `db:"holder"`
-	HolderPID   string    `db:"holder_pid"`
-	State       string    `db:"state"`
-	Reason      string    `db:"reason"`
-	AccessToken string    `db:"access_token"`
-	Attempts    int       `db:"attempts"`
-	CreatedAt   time.Time `db:"created_at"`
+	ID          string     `db:"id"`
+	Ctx         string     `db:"ctx"`
+	Holder      string     `db:"holder"`
+	HolderPID   string     `db:"holder_pid"`
+	State       string     `db:"state"`
+	Reason      string     `db:"reason"`
+	AccessToken string     `db:"access_token"`
+	Attempts    int        `db:"attempts"`
+	CreatedAt   time.Time  `db:"created_at"`
+	LeasedUntil *time.Time `db:"leased_until"`
 }
 
-const requestColumns = "id, ctx, holder, holder_pid, state, reason, access_token, attempts, created_at"
+const requestColumns = "id, ctx, holder, holder_pid, state, reason, access_token, attempts, created_at, leased_until"
 
 func (s *store) request(ctx context.Context, ictx, id string) (request, error) {
 	rows, err := s.db.Query(ctx, "SELECT "+requestColumns+" FROM issuer.requests WHERE ctx = $1 AND id = $2", ictx, id)
@@ -122,14 +123,14 @@ func (s *store) request(ctx context.Context, ictx, id string) (request, error) {
 }
 
 // repeated finds the same request of a holder while it is not delivered, and makes it due: its sender has not seen our answer, or nothing
-// has come. It returns "" when there is none.
+// has come. A delivery under way does not count any more, whatever becomes of it. It returns "" when there is none.
 func (s *store) repeated(ctx context.Context, tx pgx.Tx, r request, objects []string, now time.Time) (string, error) {
 	// Repeats that arrive at once wait for each other here.
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", r.Ctx+" "+r.Holder+" "+r.HolderPID); err != nil {
 		return "", err
 	}
 	var id string
-	err := tx.QueryRow(ctx, `UPDATE issuer.requests SET next_attempt_at = $6, attempts = 0, access_token = $5, updated_at = $6
+	err := tx.QueryRow(ctx, `UPDATE issuer.requests SET next_attempt_at = $6, attempts = 0, leased_until = NULL, access_token = $5, updated_at = $6
 		WHERE ctx = $1 AND holder = $2 AND holder_pid = $3 AND objects = $4 AND NOT delivered RETURNING id`,
 		r.Ctx, r.Holder, r.HolderPID, objects, r.AccessToken, now).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -207,7 +208,7 @@ var actions = map[string]string{
 	"revoke":  "UPDATE issuer.credentials SET revoked = true WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
 	"suspend": "UPDATE issuer.credentials SET suspended = true WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
 	"resume":  "UPDATE issuer.credentials SET suspended = false WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
-	"deliver": `WITH due AS (UPDATE issuer.requests SET delivered = false, attempts = 0, next_attempt_at = now(), created_at = now()
+	"deliver": `WITH due AS (UPDATE issuer.requests SET delivered = false, attempts = 0, leased_until = NULL, next_attempt_at = now(), created_at = now()
 			WHERE ctx = $1 AND id = (SELECT request_id FROM issuer.credentials WHERE ctx = $1 AND id = $2))
 		SELECT ` + credentialColumns + " FROM issuer.credentials WHERE ctx = $1 AND id = $2",
 }
@@ -254,10 +255,10 @@ func (s *store) lease(ctx context.Context, now time.Time, limit int) ([]request,
 	return pgx.CollectRows(rows, pgx.RowToStructByName[request])
 }
 
-// settle ends a lease; failure is empty when the delivery was taken.
+// settle ends a lease, unless another has begun; failure is empty when the delivery was taken.
 func (s *store) settle(ctx context.Context, r request, failure string, next, now time.Time) error {
 	_, err := s.db.Exec(ctx, `UPDATE issuer.requests SET delivered = $2, last_error = $3, next_attempt_at = $4, updated_at = $5, leased_until = NULL,
-		access_token = CASE WHEN $2 THEN '' ELSE access_token END WHERE id = $1`, r.ID, failure == "", failure, next, now)
+		access_token = CASE WHEN $2 THEN '' ELSE access_token END WHERE id = $1 AND leased_until = $6`, r.ID, failure == "", failure, next, now, r.LeasedUntil)
 	if err != nil {
 		return fmt.Errorf("store the delivery of request %s: %w", r.ID, err)
 	}

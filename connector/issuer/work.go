@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
@@ -18,27 +19,33 @@ import (
 )
 
 const (
-	leaseSize  = 8
+	atOnce     = 8 // deliveries
 	maxBackoff = 30 * time.Minute
 )
 
-// work delivers everything that is due once.
-func (i *Issuer) work(ctx context.Context) error {
-	due, err := i.store.lease(ctx, i.now(), leaseSize)
-	if err != nil {
-		return err
-	}
-	var wg sync.WaitGroup
-	for _, r := range due {
-		wg.Go(func() {
-			if err := i.deliver(ctx, r); err != nil && ctx.Err() == nil {
-				i.log.ErrorContext(ctx, "delivery", "issuer", r.Ctx, "request", r.ID, "error", err)
-			}
-		})
-	}
-	wg.Wait()
-	if len(due) == leaseSize {
-		dcp.Wake(i.wake)
+// deliveries are those under way. A holder that hangs has one of them, and the others wait for nobody.
+type deliveries struct {
+	sync.WaitGroup
+	count atomic.Int32
+}
+
+// work begins what is due, as far as there is room.
+func (i *Issuer) work(ctx context.Context, underWay *deliveries) error {
+	if room := atOnce - int(underWay.count.Load()); room > 0 {
+		due, err := i.store.lease(ctx, i.now(), room)
+		if err != nil {
+			return err
+		}
+		for _, r := range due {
+			underWay.count.Add(1)
+			underWay.Go(func() {
+				if err := i.deliver(ctx, r); err != nil && ctx.Err() == nil {
+					i.log.ErrorContext(ctx, "delivery", "issuer", r.Ctx, "request", r.ID, "error", err)
+				}
+				underWay.count.Add(-1)
+				dcp.Wake(i.wake) // for what there was no room for
+			})
+		}
 	}
 	return i.ring.Prune(ctx)
 }

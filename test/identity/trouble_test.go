@@ -3,6 +3,8 @@
 package identity_test
 
 import (
+	"bytes"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -112,4 +114,46 @@ func TestAnotherReplicaTakesOver(t *testing.T) {
 	defer run(other.Run)()
 	r.advance(2 * time.Minute) // the lease runs out
 	r.awaitState("acme", "authority", membership, adminapi.CredentialValid)
+}
+
+// A holder that asks again while a delivery is under way gets another one, whatever becomes of the first, and does not wait for that.
+func TestARepeatIsDeliveredAtOnce(t *testing.T) {
+	r := newRig(t, dcp.Settings{})
+	r.entitle("authority", "acme", grant(membership, `{}`))
+	asked, arrived, answer := make(chan []byte, 2), make(chan struct{}, 8), make(chan struct{})
+	r.atIssuer.set(func(w http.ResponseWriter, req *http.Request, next http.Handler) {
+		if strings.HasSuffix(req.URL.Path, "/issuance/credentials") {
+			body, _ := io.ReadAll(req.Body)
+			req.Body = io.NopCloser(bytes.NewReader(body))
+			asked <- body
+		}
+		next.ServeHTTP(w, req)
+	})
+	r.atWallet.set(func(w http.ResponseWriter, req *http.Request, next http.Handler) {
+		if strings.HasSuffix(req.URL.Path, "/dcp/credentials") {
+			arrived <- struct{}{}
+			<-answer
+		}
+		next.ServeHTTP(w, req)
+	})
+	defer close(answer)
+	r.request("acme", "authority", membership)
+	body := <-asked
+	<-arrived
+	token, err := r.services["acme"].Token(t.Context(), r.local("acme"), r.issuerDID("authority"), nil)
+	must(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.issuerHost.URL+"/authority/issuance/credentials", bytes.NewReader(body))
+	must(t, err)
+	req.Header.Set("Authorization", token)
+	res, err := http.DefaultClient.Do(req)
+	must(t, err)
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusCreated {
+		t.Fatalf("the repeat is answered %s", res.Status)
+	}
+	select {
+	case <-arrived:
+	case <-time.After(time.Minute):
+		t.Fatal("nothing is delivered while the first delivery is unanswered")
+	}
 }
