@@ -54,7 +54,7 @@ var Compatible = dcp.Settings{
 
 // Kit is the kit against our three roles with the given settings.
 func Kit(pom string, settings dcp.Settings) runner.Kit {
-	return runner.Kit{Name: "DCP", POM: pom, Want: 85, Start: func(ctx context.Context) ([]runner.Run, func(), error) { return start(ctx, settings) }}
+	return runner.Kit{Name: "DCP", POM: pom, Want: 85, TimedOut: "within 10 seconds", Start: func(ctx context.Context) ([]runner.Run, func(), error) { return start(ctx, settings) }}
 }
 
 // system is what the kit is run against.

@@ -100,6 +100,7 @@ func properties(url, trigger string, port int) (map[string]string, error) {
 		"dataspacetck.port":                                     fmt.Sprint(port),
 		"dataspacetck.callback.address":                         fmt.Sprintf("http://127.0.0.1:%d", port),
 		"dataspacetck.ansi":                                     "false",
+		"dataspacetck.dsp.default.wait":                         "60", // s at most for what is to happen; 15 are not enough on a busy machine
 		"dataspacetck.dsp.connector.agent.id":                   ownID,
 		"dataspacetck.dsp.connector.http.url":                   url + "/dsp/2025-1",
 		"dataspacetck.dsp.connector.http.base.url":              url,

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -49,5 +50,35 @@ func TestVerdict(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v", c.sum, err)
 		}
+	}
+}
+
+// TestATimeOutOfTheKit: a test that the kit's own time-out ended is run once more; whatever else failed is not.
+func TestATimeOutOfTheKit(t *testing.T) {
+	slow, wrong := Failure{"RequestTest.is_1_credential(Service)", "no message within 10 seconds."}, Failure{"RequestTest.is_2", "expected 4xx"}
+	for name, c := range map[string]struct {
+		second Result
+		passed int
+		failed []Failure
+	}{
+		"passes then":       {Result{Ran: 1, Passed: 1}, 4, []Failure{wrong}},
+		"fails again":       {Result{Ran: 1, Failures: []Failure{slow}}, 3, []Failure{slow, wrong}},
+		"does not run then": {Result{}, 3, []Failure{slow, wrong}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			var ran []string
+			r := Result{Ran: 5, Passed: 3, Failures: []Failure{slow, wrong}}
+			err := r.again(Kit{Name: "DCP", TimedOut: "within 10 seconds"}, &out, func(test string) (Result, error) {
+				ran = append(ran, test)
+				return c.second, nil
+			})
+			if err != nil || r.Passed != c.passed || !slices.Equal(r.Failures, c.failed) {
+				t.Errorf("%+v, %v", r, err)
+			}
+			if !slices.Equal(ran, []string{"is_1_credential"}) || !strings.Contains(out.String(), "run once more") {
+				t.Errorf("ran %v and said %q", ran, out.String())
+			}
+		})
 	}
 }
