@@ -118,6 +118,9 @@ func (r *Record) Withhold() {
 	}
 }
 
+// CodeNoChain is the SQLSTATE of an append to a participant context that has no open chain.
+const CodeNoChain = "KA001"
+
 // Self is the actor of what the connector does by itself.
 const Self = "connector"
 
@@ -151,34 +154,44 @@ func plain(actor string) string {
 	return actor
 }
 
-// DB is a pool, a connection or a transaction.
+// DB is a pool, a connection, a transaction, or what runs statements in one participant context.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // Append records entries in the chain of a participant context. Do it last in the transaction of what they record: it locks the chain until the
 // transaction ends, and whoever waits for it holds locks already. There must be a chain (Open).
 func Append(ctx context.Context, db DB, participant string, entries ...Entry) error {
-	batch := &pgx.Batch{}
-	for _, e := range entries {
-		raw, err := json.Marshal(e.Body)
+	if len(entries) == 0 {
+		return nil
+	}
+	types, actors, bodies := make([]string, len(entries)), make([]string, len(entries)), make([]string, len(entries))
+	for i, e := range entries {
+		raw, err := e.JSON()
 		if err != nil {
-			return fmt.Errorf("audit record %s: %w", e.Type, err)
+			return err
 		}
 		if e.Actor == "" {
 			e.Actor = Actor(ctx)
 		}
-		batch.Queue("SELECT audit.append($1, $2, $3, $4)", participant, e.Type, plain(e.Actor), string(raw))
+		types[i], actors[i], bodies[i] = e.Type, plain(e.Actor), raw
 	}
-	if batch.Len() == 0 {
-		return nil
-	}
-	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+	_, err := db.Exec(ctx, `SELECT audit.append($1, e.type, e.actor, e.body::json)
+		FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY e (type, actor, body, n) ORDER BY n`, participant, types, actors, bodies)
+	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil
+}
+
+// JSON is the body as it is recorded.
+func (e Entry) JSON() (string, error) {
+	raw, err := json.Marshal(e.Body)
+	if err != nil {
+		return "", fmt.Errorf("audit record %s: %w", e.Type, err)
+	}
+	return string(raw), nil
 }
 
 // Open begins the chain of a participant context, unless it has one.
@@ -216,11 +229,14 @@ func HeadOf(ctx context.Context, db DB, participant string) (Head, error) {
 	return pgx.CollectExactlyOneRow(rows, scanHead)
 }
 
-const selectHead = "SELECT id::text, ctx, seq, at, encode(hash, 'hex'), open FROM audit.chains "
+const (
+	headColumns = "SELECT id::text, ctx, seq, at, encode(hash, 'hex'), open FROM "
+	selectHead  = headColumns + "audit.chains "
+)
 
 // Heads returns the heads of all chains, open and closed.
 func Heads(ctx context.Context, db DB) ([]Head, error) {
-	rows, err := db.Query(ctx, selectHead+"ORDER BY ctx, id")
+	rows, err := db.Query(ctx, headColumns+"audit.heads() ORDER BY ctx, id")
 	if err != nil {
 		return nil, err
 	}
@@ -233,10 +249,10 @@ func scanHead(row pgx.CollectableRow) (h Head, err error) {
 	return h, err
 }
 
-// Records returns up to limit records of a chain, those after a number, in order.
-func Records(ctx context.Context, db DB, chain string, after int64, limit int) ([]*Record, error) {
+// Records returns up to limit of the records that lead to a head, those after a number, in order.
+func Records(ctx context.Context, db DB, h Head, after int64, limit int) ([]*Record, error) {
 	rows, err := db.Query(ctx, `SELECT chain::text, seq, at, ctx, type, actor, body::text, encode(body_sha256, 'hex'), encode(prev, 'hex'), encode(hash, 'hex')
-		FROM audit.records WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3`, chain, after, limit)
+		FROM audit.records WHERE chain = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4`, h.Chain, after, h.Seq, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func appendTo(t *testing.T, db audit.DB, ctx string, entries ...audit.Entry) {
 // export writes the whole chain of a head.
 func export(t *testing.T, db audit.DB, h audit.Head) string {
 	t.Helper()
-	records, err := audit.Records(t.Context(), db, h.Chain, 0, 1<<20)
+	records, err := audit.Records(t.Context(), db, h, 0, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,6 +260,7 @@ func forge(t *testing.T, db *pgxpool.Pool, sql string) {
 }
 
 func TestWhatTheOwnerForgesIsFound(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		sql, why string
 		seq      int64
@@ -380,7 +381,7 @@ func TestAWithheldBodyLeavesAChainThatVerifies(t *testing.T) {
 	db := database(t)
 	appendTo(t, db, "acme", audit.Entry{Type: audit.Policy, Body: body{"value": "secret"}})
 	h := head(t, db, "acme")
-	records, err := audit.Records(t.Context(), db, h.Chain, 0, 10)
+	records, err := audit.Records(t.Context(), db, h, 0, 10)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,8 +4,11 @@ package dataplane
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"maps"
 	"net"
@@ -23,7 +26,7 @@ import (
 // access serves /{ctx}/data/{flowId}[/...]: it checks the token and fetches from the asset's backend.
 func (s *server) access(w http.ResponseWriter, r *http.Request) {
 	begin := s.Now()
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, sum: sha256.New()}
 	ctxID, flowID, rest, ok := splitPath(r.URL.EscapedPath())
 	label := "unknown" // a caller must not be able to make up metric labels
 	s.metrics.running.Inc()
@@ -56,6 +59,21 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
+	out, err := s.begin(r, f, rest)
+	if err != nil {
+		s.writeError(rec, r, err)
+		return
+	}
+	defer func() {
+		out.Status, out.Bytes, out.SHA256 = rec.status, rec.bytes, hex.EncodeToString(rec.sum.Sum(nil))
+		s.end(context.WithoutCancel(ctx), ended{f.Context, f.Counterparty, out})
+	}()
+	s.serve(rec, r, f, rest)
+	out.Whole = !rec.failed // not reached when the backend's body ends early, which panics
+}
+
+// serve answers an access that is on record.
+func (s *server) serve(rec *recorder, r *http.Request, f flow, rest string) {
 	if err := s.judge(r, f, rest); err != nil {
 		s.writeError(rec, r, err)
 		return
@@ -285,11 +303,13 @@ func newTransport(d Deps) *http.Transport {
 		DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}
 }
 
-// recorder notes the status and size of an answer.
+// recorder notes the status of an answer, and size and digest of its body.
 type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+	sum    hash.Hash
+	failed bool // the consumer did not take all
 }
 
 func (r *recorder) WriteHeader(status int) {
@@ -305,6 +325,8 @@ func (r *recorder) Write(p []byte) (int, error) {
 	}
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
+	r.sum.Write(p[:n])
+	r.failed = r.failed || err != nil
 	return n, err
 }
 

@@ -61,6 +61,8 @@ type Deps struct {
 	BackendRate  int64
 	// Backends says where backends may be.
 	Backends netguard.Guard
+	// Name of this process. One that starts again under the same name knows that the accesses of the one before have ended. Default a random one.
+	Name     string
 	Now      func() time.Time // default time.Now
 	NewToken func() string    // default 256 random bits
 }
@@ -72,17 +74,30 @@ type server struct {
 	metrics   metrics
 	running   running
 	shares    *limits.Shares
+	boot      string // of this process, see record.go
+	late      struct {
+		sync.Mutex
+		outcomes []ended
+	}
 }
 
-// New makes a data plane: its public handler (/{ctx}/data/...) and its signaling handler (/dataflows/...).
-func New(d Deps) (public, internal http.Handler, err error) {
+// DataPlane is the data plane role.
+type DataPlane struct {
+	Public   http.Handler // /{ctx}/data/...
+	Internal http.Handler // signaling, /dataflows/...
+	// Run keeps the record of accesses until its context ends.
+	Run func(context.Context) error
+}
+
+// New makes a data plane.
+func New(d Deps) (*DataPlane, error) {
 	switch {
 	case d.DB == nil || d.Secrets == nil || d.Log == nil:
-		return nil, nil, errors.New("data plane: database, secrets and log are needed")
+		return nil, errors.New("data plane: database, secrets and log are needed")
 	case d.InternalToken == "":
-		return nil, nil, errors.New("data plane: the internal token is empty: set internal.tokenFile")
+		return nil, errors.New("data plane: the internal token is empty: set internal.tokenFile")
 	case d.PublicURL == "":
-		return nil, nil, errors.New("data plane: the public address is empty: set publicURL")
+		return nil, errors.New("data plane: the public address is empty: set publicURL")
 	}
 	setDefault(&d.TokenLifetime, time.Hour)
 	setDefault(&d.MaxDuration, time.Hour)
@@ -100,15 +115,18 @@ func New(d Deps) (public, internal http.Handler, err error) {
 	if d.NewToken == nil {
 		d.NewToken = func() string { return rand.Text() + rand.Text() } // 2 × 130 bits
 	}
+	if d.Name == "" {
+		d.Name = rand.Text()
+	}
 	d.PublicURL = strings.TrimSuffix(d.PublicURL, "/")
-	s := &server{Deps: d, flows: flows{db: d.DB}, metrics: newMetrics(), shares: limits.NewShares(d.PerCounterparty)}
+	s := &server{Deps: d, flows: flows{db: d.DB}, metrics: newMetrics(), shares: limits.NewShares(d.PerCounterparty), boot: rand.Text()}
 	s.transport = newTransport(d)
 	if d.Metrics != nil {
 		if err := s.metrics.register(d.Metrics); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return http.HandlerFunc(s.access), s.signaling(), nil
+	return &DataPlane{Public: http.HandlerFunc(s.access), Internal: s.signaling(), Run: s.Run}, nil
 }
 
 // running are the accesses under way in this process, by flow: they end with their flow.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,13 +24,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(childEnv); dsn != "" {
+		child(dsn)
+	}
+	pgtest.Main(m)
+}
 
 const (
 	internalToken = "internal-token-of-the-test"
@@ -49,6 +56,7 @@ func (s secrets) Secret(_ context.Context, ctx, alias string, _ time.Time) (stri
 // bundle is a data plane with its database, a backend and a control plane's client.
 type bundle struct {
 	deps     Deps
+	plane    *DataPlane
 	public   *httptest.Server
 	internal *httptest.Server
 	backend  *httptest.Server
@@ -95,14 +103,18 @@ func setup(t *testing.T, change ...func(*Deps)) *bundle {
 	for _, c := range change {
 		c(&b.deps)
 	}
-	public, internal, err := New(b.deps)
+	plane, err := New(b.deps)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.public.Config.Handler = public
+	if err := audit.Open(t.Context(), db, "supplier"); err != nil { // as its control plane does
+		t.Fatal(err)
+	}
+	b.plane = plane
+	b.public.Config.Handler = plane.Public
 	b.public.Start()
 	t.Cleanup(b.public.Close)
-	b.internal = httptest.NewServer(internal)
+	b.internal = httptest.NewServer(plane.Internal)
 	t.Cleanup(b.internal.Close)
 	b.client = dps.NewClient(b.internal.URL, internalToken)
 	return b
@@ -299,11 +311,11 @@ func TestRestartLosesNothing(t *testing.T) {
 	b := setup(t)
 	a := b.start(t, b.flow())
 	b.deps.Metrics = nil
-	public, _, err := New(b.deps) // another process on the same database
+	plane, err := New(b.deps) // another process on the same database
 	if err != nil {
 		t.Fatal(err)
 	}
-	restarted := httptest.NewServer(public)
+	restarted := httptest.NewServer(plane.Public)
 	defer restarted.Close()
 	if got := fetch(t, http.MethodGet, restarted.URL+"/supplier/data/tp-1", a.Properties["authorization"]); got.status != http.StatusOK {
 		t.Errorf("%+v", got)
@@ -473,11 +485,11 @@ func TestBackendsAreJudgedWhenTheyAreConnectedTo(t *testing.T) {
 	b := setup(t)
 	a := b.start(t, b.flow())
 	b.deps.Backends, b.deps.Metrics = netguard.Guard{AllowPrivate: true}, nil // the same flow, now loopback is refused
-	public, internal, err := New(b.deps)
+	plane, err := New(b.deps)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.public.Config.Handler = public
+	b.public.Config.Handler = plane.Public
 	got := fetch(t, http.MethodGet, a.Endpoint, a.Properties["authorization"])
 	if got.status != http.StatusBadGateway || got.code(t) != "backend-refused" || !strings.Contains(got.body, "baseUrl") || b.got.Load() != nil {
 		t.Errorf("%+v", got)
@@ -485,7 +497,7 @@ func TestBackendsAreJudgedWhenTheyAreConnectedTo(t *testing.T) {
 	if strings.Contains(got.body, "127.0.0.1") {
 		t.Errorf("the consumer learns the inside: %s", got.body)
 	}
-	refusing := httptest.NewServer(internal)
+	refusing := httptest.NewServer(plane.Internal)
 	defer refusing.Close()
 	_, err = dps.NewClient(refusing.URL, internalToken).Start(t.Context(), b.flow(func(f *dps.Flow) { f.FlowID = "tp-2" }))
 	if !errors.Is(err, dps.ErrRefused) || !strings.Contains(err.Error(), "baseUrl") || strings.Contains(err.Error(), "127.0.0.1") {
@@ -564,7 +576,7 @@ func TestSignalingRefuses(t *testing.T) {
 func TestNewRefusesWhatIsMissing(t *testing.T) {
 	for want, d := range map[string]Deps{"database": {InternalToken: "x", PublicURL: "y"}, "internal token": {DB: &pgxpool.Pool{}, Secrets: secrets{}, Log: slog.Default(), PublicURL: "y"},
 		"publicURL": {DB: &pgxpool.Pool{}, Secrets: secrets{}, Log: slog.Default(), InternalToken: "x"}} {
-		if _, _, err := New(d); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(d); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

@@ -94,7 +94,7 @@ func (s *server) start(r *http.Request) (dps.StatusMessage, error) {
 		return dps.StatusMessage{}, err
 	}
 	for _, d := range msg.Demands {
-		if d != dps.DemandJudge || s.Judge == nil {
+		if d != dps.DemandRecord && (d != dps.DemandJudge || s.Judge == nil) { // every access is recorded, demanded or not
 			return dps.StatusMessage{}, refuse(http.StatusBadRequest, "unsupported-demand", fmt.Sprintf("the agreement demands %q, which this data plane does not fulfil", d))
 		}
 	}

@@ -88,15 +88,20 @@ func (p *process) startDataPlane(ctx context.Context) error {
 	if address := p.Config.Internal.ControlPlaneURL; address != "" {
 		judge = dps.NewControlPlane(address, p.token)
 	}
-	public, internal, err := dataplane.New(dataplane.Deps{DB: db, Judge: judge, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.token,
-		Metrics: p.metrics, Log: p.Log.With("role", DataPlane), BackendTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
-		TokenLifetime: p.Config.DataPlane.TokenLifetime.Std(), MaxDuration: p.Config.DataPlane.MaxDuration.Std(), HeaderTimeout: p.Config.DataPlane.BackendTimeout.Std(),
-		Backends: p.Config.Backends()})
+	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
-	p.public.Handle("/{ctx}/data/", public)
-	p.internal.Handle("/dataflows/", internal)
+	plane, err := dataplane.New(dataplane.Deps{DB: db, Judge: judge, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.token,
+		Metrics: p.metrics, Log: p.Log.With("role", DataPlane), BackendTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
+		TokenLifetime: p.Config.DataPlane.TokenLifetime.Std(), MaxDuration: p.Config.DataPlane.MaxDuration.Std(), HeaderTimeout: p.Config.DataPlane.BackendTimeout.Std(),
+		Backends: p.Config.Backends(), Name: host + p.Config.Listen.Public})
+	if err != nil {
+		return err
+	}
+	p.public.Handle("/{ctx}/data/", plane.Public)
+	p.internal.Handle("/dataflows/", plane.Internal)
+	p.run = append(p.run, plane.Run)
 	return nil
 }
 

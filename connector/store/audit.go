@@ -120,9 +120,9 @@ func (s *Store) AuditHeads(ctx context.Context) ([]audit.Head, error) {
 	return audit.Heads(ctx, s.pool)
 }
 
-// AuditRecords reads up to limit records of a chain, those after a number.
-func (s *Store) AuditRecords(ctx context.Context, chain string, after int64, limit int) ([]*audit.Record, error) {
-	return audit.Records(ctx, s.pool, chain, after, limit)
+// AuditRecords reads up to limit of the records that lead to a head, those after a number.
+func (s *Store) AuditRecords(ctx context.Context, h audit.Head, after int64, limit int) ([]*audit.Record, error) {
+	return audit.Records(ctx, s.pool, h, after, limit)
 }
 
 // PruneAudit takes away the bodies of audit records that are older than age.

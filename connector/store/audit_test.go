@@ -21,7 +21,7 @@ import (
 // trail reads and verifies a participant's chain and tells it as "type actor", with the bodies.
 func trail(t *testing.T, s *store.Store, h audit.Head) (lines []string, bodies []map[string]any) {
 	t.Helper()
-	records, err := s.AuditRecords(t.Context(), h.Chain, 0, 1000)
+	records, err := s.AuditRecords(t.Context(), h, 0, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
