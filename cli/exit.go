@@ -68,7 +68,7 @@ func exitCode(err error) int {
 		return f.code
 	case e == nil:
 		return ExitFailed
-	case e.Code == "policy-denied":
+	case e.Code == "policy-denied", e.Code == "purpose-not-offered":
 		return ExitRefused
 	case e.Code == client.CodeUnreachable, e.Code == "cell-not-connected", e.Code == "not-ready", e.Code == "counterparty-unreachable",
 		e.Status == http.StatusBadGateway, e.Status == http.StatusServiceUnavailable:

@@ -14,8 +14,8 @@ import (
 )
 
 type negotiateOptions struct {
-	participant, with, useCase, offer, asset string
-	timeout                                  time.Duration
+	participant, with, useCase, offer, asset, purpose string
+	timeout                                           time.Duration
 }
 
 func (a *app) negotiateCommand() *cobra.Command {
@@ -46,6 +46,7 @@ func (a *app) negotiateCommand() *cobra.Command {
 	f.StringVar(&o.useCase, "use-case", "", "negotiate the offer under this use case")
 	f.StringVar(&o.offer, "offer", "", "negotiate this offer of the partner's catalog")
 	f.StringVar(&o.asset, "asset", "", "only the offer of this asset")
+	f.StringVar(&o.purpose, "purpose", "", "purpose of use, which the offer must be for (default: whichever it is for)")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "stop watching after this time; the negotiation goes on")
 	_ = cmd.MarkFlagRequired("with") // the flag exists
 	cmd.MarkFlagsOneRequired("use-case", "offer")
@@ -66,7 +67,7 @@ func (a *app) negotiate(ctx context.Context, c *client.API, o negotiateOptions) 
 			a.say("  - %s", s)
 		}
 	}
-	started, err := c.StartNegotiationWithResponse(ctx, o.participant, client.NegotiationStart{Counterparty: o.with, OfferID: offer, ID: a.newID()})
+	started, err := c.StartNegotiationWithResponse(ctx, o.participant, client.NegotiationStart{Counterparty: o.with, OfferID: offer, ID: a.newID(), Purpose: o.purpose})
 	if err != nil {
 		return client.Negotiation{}, err
 	}

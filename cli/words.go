@@ -71,7 +71,9 @@ func (a *app) printTrace(w io.Writer, t client.Trace) {
 			}
 		}
 		if c.Satisfied {
-			note("credential:", strings.TrimSpace(first(c.CredentialType, c.Credential)+a.partyOf(c)))
+			if credential := first(c.CredentialType, c.Credential); credential != "" {
+				note("credential:", credential+a.partyOf(c))
+			}
 			if c.Value != c.Credential {
 				note("seen:", c.Value)
 			}

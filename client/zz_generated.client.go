@@ -418,6 +418,9 @@ type NegotiationStart struct {
 	// ID Idempotency key: the same id again answers the existing negotiation
 	ID      string `json:"id,omitempty,omitzero"`
 	OfferID string `json:"offerId"`
+
+	// Purpose Purpose of use, which the offer must be for; empty: whichever it is for
+	Purpose string `json:"purpose,omitempty,omitzero"`
 }
 
 // Offer defines model for Offer.

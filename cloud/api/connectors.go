@@ -255,7 +255,7 @@ func (s *Service) StartNegotiation(ctx context.Context, participant string, n Ne
 	if err != nil {
 		return adminapi.Negotiation{}, err
 	}
-	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations", adminapi.NegotiationRequest{ID: n.ID, Counterparty: did, OfferID: n.OfferID})
+	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations", adminapi.NegotiationRequest{ID: n.ID, Counterparty: did, OfferID: n.OfferID, Purpose: n.Purpose})
 }
 
 // Ended says whether a negotiation moves no more.

@@ -13,9 +13,9 @@ import (
 
 // Check judges a contract policy when it is written: an undeclared left operand, an operator that it does not support, a right operand of the
 // wrong type, an action or duty that nothing evaluates, and constraints that no phase would evaluate are refused, all at once
-// (errors.Join of *Error with the JSON path).
+// (errors.Join of *Error with the JSON path); and, when nothing else is wrong, constraints that nobody can satisfy together.
 func (e *Evaluator) Check(p *Policy) error {
-	return e.check(p, func(o *operand) error {
+	return e.check(p, contractPhases, func(o *operand) error {
 		if len(o.Phases) == 1 && o.Phases[0] == profile.PhaseCatalog && o.Subject == profile.SubjectConsumer {
 			return errors.New("no phase evaluates it here: what a contract policy asks of the consumer is evaluated from the negotiation on, and the operand is declared for the catalog only; put it into the access policy")
 		}
@@ -25,7 +25,7 @@ func (e *Evaluator) Check(p *Policy) error {
 
 // CheckAccess is Check for an access policy, which decides who sees an offer: it is evaluated on the consumer in the phase catalog, and only there.
 func (e *Evaluator) CheckAccess(p *Policy) error {
-	return e.check(p, func(o *operand) error {
+	return e.check(p, accessPhases, func(o *operand) error {
 		switch {
 		case o.Subject != profile.SubjectConsumer:
 			return errors.New("no phase evaluates it here: an access policy is about the consumer, and the operand is about the provider; put it into the contract policy")
@@ -36,7 +36,13 @@ func (e *Evaluator) CheckAccess(p *Policy) error {
 	})
 }
 
-func (e *Evaluator) check(p *Policy, evaluated func(*operand) error) error {
+// When and on whom a contract policy and an access policy are evaluated.
+var (
+	contractPhases = []judged{{profile.PhaseCatalog, profile.SubjectProvider}, {phase: profile.PhaseNegotiation}, {phase: profile.PhaseTransfer}, {phase: profile.PhaseAccess}}
+	accessPhases   = []judged{{profile.PhaseCatalog, profile.SubjectConsumer}}
+)
+
+func (e *Evaluator) check(p *Policy, at []judged, evaluated func(*operand) error) error {
 	var errs []error
 	add := func(path, format string, args ...any) { errs = append(errs, errorf(path, format, args...)) }
 	if len(p.Permissions) == 0 {
@@ -74,6 +80,9 @@ func (e *Evaluator) check(p *Policy, evaluated func(*operand) error) error {
 	}
 	for _, r := range p.Prohibitions {
 		errs = append(errs, e.samePhases(r.Path, nil, r.Constraints)...)
+	}
+	if len(errs) == 0 {
+		return e.checkSatisfiable(p, at)
 	}
 	return errors.Join(errs...)
 }

@@ -163,8 +163,16 @@ func sentence(o profile.Operand, c Constraint, value, lang string) string {
 // Sentences says a policy in plain words, one sentence for each thing that has to hold. lang is "en" or "de".
 func (e *Evaluator) Sentences(p *Policy, lang string) []string {
 	ev := &evaluation{Evaluator: e, lang: lang}
+	out := ev.permitted(p.Permissions)
+	if len(p.Permissions) == 0 {
+		out = append(out, ev.say("nothing is permitted", "nichts ist erlaubt"))
+	}
+	return append(append(out, ev.prohibited(p.Prohibitions)...), ev.duties(p.Obligations)...)
+}
+
+func (ev *evaluation) permitted(rules []Rule) []string {
 	var out []string
-	for i, r := range p.Permissions {
+	for i, r := range rules {
 		if i > 0 {
 			out = append(out, ev.say("or, instead:", "oder stattdessen:"))
 		}
@@ -174,17 +182,19 @@ func (e *Evaluator) Sentences(p *Policy, lang string) []string {
 		out = append(out, ev.sentences(r.Constraints)...)
 		out = append(out, ev.duties(r.Duties)...)
 	}
-	if len(p.Permissions) == 0 {
-		out = append(out, ev.say("nothing is permitted", "nichts ist erlaubt"))
-	}
-	for _, r := range p.Prohibitions {
+	return out
+}
+
+func (ev *evaluation) prohibited(rules []Rule) []string {
+	var out []string
+	for _, r := range rules {
 		if len(r.Constraints) == 0 {
 			out = append(out, ev.say("prohibited: ", "verboten: ")+join(r.Actions))
 			continue
 		}
 		out = append(out, ev.say("prohibited when: ", "verboten, wenn: ")+joined(ev.sentences(r.Constraints), ev.say(" and ", " und ")))
 	}
-	return append(out, ev.duties(p.Obligations)...)
+	return out
 }
 
 func (ev *evaluation) duties(rules []Rule) []string {
