@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -119,24 +118,6 @@ func (d *demo) tell(format string, args ...any) {
 	fprintln(d.out, indent(d.wrap(fmt.Sprintf(format, args...), 3), "   "))
 }
 
-// until asks every poll until done says so, or patience is over; what names what was waited for, and done says how far it is.
 func (d *demo) until(ctx context.Context, what string, done func(context.Context) (bool, string, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, d.patience)
-	defer cancel()
-	state := ""
-	for {
-		ok, now, err := done(ctx)
-		if ctx.Err() == nil && (err != nil || ok) {
-			return err
-		}
-		state = first(now, state)
-		select {
-		case <-ctx.Done():
-			if context.Cause(ctx) == context.Canceled { //nolint:errorlint // the cause itself
-				return ctx.Err()
-			}
-			return fail(ExitFailed, "kaphera status", "%s is not there after %s: %s", what, d.patience, strings.TrimSpace(first(state, "nothing was heard")))
-		case <-time.After(d.poll):
-		}
-	}
+	return d.app.until(ctx, d.patience, what, done)
 }

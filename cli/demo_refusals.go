@@ -96,24 +96,7 @@ func (d *demo) join(ctx context.Context, like client.Participant, selfCheck stri
 	if put.JSON201 != nil {
 		d.tell("%s is set up: identity, keys, credentials from the dataspace's issuers…", disposable)
 	}
-	return d.until(ctx, "participant "+disposable, func(ctx context.Context) (bool, string, error) {
-		r, err := d.c.GetParticipantWithResponse(ctx, disposable)
-		if err != nil {
-			return false, "", err
-		}
-		// Active needs the profile's credentials only; the attestation that this scene is about has to have arrived too.
-		met, state := 0, ""
-		for _, c := range r.JSON200.Status.Conditions {
-			switch {
-			case c.Type != "Active" && c.Type != "CredentialsHeld":
-			case c.Status == "True":
-				met++
-			default:
-				state = c.Message
-			}
-		}
-		return met == 2, state, nil
-	})
+	return d.takesPart(ctx, d.c, d.patience, disposable)
 }
 
 // lateCredentials are those of the other supplier, with its own number and an attestation that is too old.
@@ -156,23 +139,8 @@ func (d *demo) offerWhenUnchecked(ctx context.Context, o client.OfferCreate) (of
 
 // dispose removes the disposable supplier and its organization, and waits until they are gone.
 func (d *demo) dispose(ctx context.Context) error {
-	_, err := d.c.DeleteParticipantWithResponse(ctx, disposable, &client.DeleteParticipantParams{Force: true})
-	if err != nil && !client.IsNotFound(err) {
+	if err := d.removeParticipant(ctx, d.c, d.patience, disposable); err != nil {
 		return err
 	}
-	if err == nil {
-		if err := d.until(ctx, "the removal of "+disposable, func(ctx context.Context) (bool, string, error) {
-			_, err := d.c.GetParticipantWithResponse(ctx, disposable)
-			if client.IsNotFound(err) {
-				return true, "", nil
-			}
-			return false, "it is still being removed", err
-		}); err != nil {
-			return err
-		}
-	}
-	if _, err := d.c.DeleteOrganizationWithResponse(ctx, disposable, &client.DeleteOrganizationParams{Force: true}); err != nil && !client.IsNotFound(err) {
-		return err
-	}
-	return nil
+	return removeOrganization(ctx, d.c, disposable)
 }

@@ -181,6 +181,10 @@ func (a *app) printExplanation(x odrl.Explanation, lang string) {
 type situation struct {
 	credentials, now, as, purpose, method, path string
 	phases                                      []string
+	// of a live test
+	live     bool
+	cell     string
+	patience time.Duration
 }
 
 func (a *app) policyTestCommand() *cobra.Command {
@@ -189,13 +193,18 @@ func (a *app) policyTestCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "test FILE --credentials FILE", Short: "Evaluate a policy on given credentials, phase by phase", Args: cobra.ExactArgs(1),
 		Long: "Evaluates a policy as a connector does, on the credentials in a file, and prints each constraint with the value seen and the verdict.\n" +
-			"Exit code 0 when every phase allows, 3 when one denies.\n\nThe file names the parties and what they hold:\n" +
+			"Exit code 0 when every phase allows, 3 when one denies.\n\n" +
+			"With --live it does not evaluate here: two participants made for the test get the credentials of the file from the dataspace's issuers, on the cell given,\n" +
+			"really negotiate the policy and start a transfer under it, and are removed with all that was made. The file names the parties and what they hold:\n" +
 			"  {\"provider\": {\"id\": \"did:web:…\", \"credentials\": [{\"type\": \"…\", \"issuer\": \"did:web:…\", \"claims\": {…}, \"validFrom\": \"2026-01-01T00:00:00Z\"}]},\n   \"consumer\": {…}}",
 		Example: "  kaphera policy test pcf.json --profile automotive --credentials parties.json\n  kaphera policy test pcf.json --profile automotive --credentials parties.json --as provider --now 2027-06-01T00:00:00Z",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := a.readPolicy(cmd.Context(), args[0], f)
 			if err != nil {
 				return err
+			}
+			if in.live {
+				return a.live(cmd.Context(), p, f, in)
 			}
 			traces, err := a.tryPolicy(cmd.Context(), p, in)
 			if err != nil {
@@ -213,7 +222,14 @@ func (a *app) policyTestCommand() *cobra.Command {
 	fl.StringVar(&in.purpose, "purpose", "", "purpose of use that the consumer states (default: those of the policy)")
 	fl.StringVar(&in.method, "method", "GET", "HTTP method of the access to the data")
 	fl.StringVar(&in.path, "path", "", "path of the access, beneath the asset's address")
+	fl.BoolVar(&in.live, "live", false, "negotiate it between two participants made for the test")
+	fl.StringVar(&in.cell, "cell", "", "cell on which they run, with --live")
+	fl.DurationVar(&in.patience, "timeout", 3*time.Minute, "how long to wait for a participant or a negotiation, with --live")
 	_ = cmd.MarkFlagRequired("credentials") // the flag exists
+	cmd.MarkFlagsRequiredTogether("live", "cell")
+	for _, other := range []string{"now", "as", "phase", "method", "path", "profile-file"} {
+		cmd.MarkFlagsMutuallyExclusive("live", other)
+	}
 	return cmd
 }
 
@@ -259,18 +275,14 @@ func convert[T any](v any) (out T, err error) {
 
 func (a *app) tryPolicy(ctx context.Context, p policyFile, in situation) ([]adminapi.Trace, error) {
 	req := odrl.Request{Policy: p.policy, Now: a.now(), Request: map[string]string{"method": in.method, "path": in.path}}
+	parties, err := a.readParties(in.credentials)
+	if err != nil {
+		return nil, err
+	}
 	if in.now != "" {
-		var err error
 		if req.Now, err = time.Parse(time.RFC3339, in.now); err != nil {
 			return nil, usage("--now %q: a time like 2026-12-31T12:00:00Z", in.now)
 		}
-	}
-	var parties struct {
-		Provider *party `json:"provider"`
-		Consumer *party `json:"consumer"`
-	}
-	if err := a.readDocument(in.credentials, &parties); err != nil {
-		return nil, err
 	}
 	req.Provider, req.Consumer = parties.Provider.agent(), parties.Consumer.agent()
 	if in.purpose != "" {
@@ -315,6 +327,16 @@ func (a *app) tryPolicy(ctx context.Context, p policyFile, in situation) ([]admi
 		out = append(out, p.evaluator.Evaluate(ctx, req))
 	}
 	return out, nil
+}
+
+// parties are both sides of a negotiation.
+type parties struct {
+	Provider *party `json:"provider"`
+	Consumer *party `json:"consumer"`
+}
+
+func (a *app) readParties(file string) (out parties, err error) {
+	return out, a.readDocument(file, &out)
 }
 
 // party is one side with what it holds.

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,5 +136,93 @@ func TestPolicyTest(t *testing.T) {
 	}
 	if r := b.run("policy", "test", policies+"quality-recall.json", "--profile-file", policies+"profile.yaml", "--credentials", "HOME"); r.code != ExitFailed {
 		t.Errorf("%+v", r)
+	}
+}
+
+// livePlatform answers what a live test asks for; the negotiation ends as given.
+func livePlatform(b *bundle, end client.Negotiation) {
+	raw, err := os.ReadFile(policies + "profile.yaml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var spec client.DataspaceProfileSpec
+	if err := yaml.Unmarshal(raw, &spec); err != nil {
+		b.Fatal(err)
+	}
+	spec.Issuers = []client.Issuer{{Name: "a", Hostname: "authority.example", CredentialTypes: []client.CredentialType{{Type: "MembershipCredential"}, {Type: "DataExchangeGovernanceCredential"}, {Type: "DataQualityAttestationCredential"}}}}
+	b.answer("GET /api/v1/dataspace-profiles/automotive", client.DataspaceProfile{Name: "automotive", Spec: spec})
+	const name = "policy-test-id-1"
+	b.answer("PUT /api/v1/use-cases/"+name, client.UseCase{Name: name})
+	b.answer("DELETE /api/v1/use-cases/"+name, nil)
+	for _, p := range []string{name + "-provider", name + "-consumer"} {
+		there := true
+		b.answer("PUT /api/v1/organizations/"+p, client.Organization{Name: p})
+		b.answer("DELETE /api/v1/organizations/"+p, nil)
+		b.answer("PUT /api/v1/participants/"+p, client.Participant{Name: p})
+		b.on("GET /api/v1/participants/"+p, func(w http.ResponseWriter, _ *http.Request) {
+			if !there {
+				refuse(w, http.StatusNotFound, "not-found", "there is no participant "+p)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(client.Participant{Name: p, Status: client.ParticipantStatus{Conditions: []client.Condition{{Type: "Active", Status: "True"}, {Type: "CredentialsHeld", Status: "True"}}}})
+		})
+		b.on("DELETE /api/v1/participants/"+p, func(w http.ResponseWriter, _ *http.Request) {
+			there = false
+			w.WriteHeader(http.StatusAccepted)
+		})
+		b.answer("GET /api/v1/participants/"+p+"/partners", client.PartnerList{Items: []client.Partner{{Name: p, DID: "did:web:" + p}}})
+	}
+	provider, consumer := "/api/v1/participants/"+name+"-provider", "/api/v1/participants/"+name+"-consumer"
+	b.answer("PUT "+provider+"/assets/policy-test", client.Asset{ID: "policy-test"})
+	b.answer("POST "+provider+"/offers", client.Offer{ID: "o1", State: "Offered"})
+	b.answer("GET "+consumer+"/catalog", client.CatalogItemList{Items: []client.CatalogItem{{OfferID: "o1", AssetID: "policy-test", UseCase: name}}})
+	b.answer("POST "+consumer+"/negotiations", negotiation("REQUESTED"))
+	b.on("GET "+consumer+"/negotiations/n1/events", events(negotiation("REQUESTED"), end))
+	b.answer("GET "+consumer+"/negotiations/n1", end)
+	b.answer("GET "+provider+"/negotiations", client.NegotiationList{Items: []client.Negotiation{end}})
+	b.answer("GET "+provider+"/negotiations/n1", end)
+	b.answer("POST "+consumer+"/transfers", client.Transfer{ID: "t1", State: "STARTED"})
+}
+
+func TestPolicyTestLive(t *testing.T) {
+	live := []string{"policy", "test", policies + "carbon-footprint.json", "--profile", "automotive", "--credentials", policies + "parties.json", "--live", "--cell", "shared"}
+	end := negotiation("REQUESTED", "AGREED", "FINALIZED")
+	end.Traces = []client.Trace{trace("2026-09-01T00:00:00Z", true)}
+	refused := negotiation("REQUESTED", "TERMINATED")
+	refused.Reason = client.Reason{Code: "policy-denied", By: "own", Message: "the attestation is 13 months old"}
+	for _, c := range []struct {
+		name string
+		end  client.Negotiation
+		code int
+		says string
+	}{{"concluded", end, ExitOK, "Agreement agreement-1 and transfer t1 came about"}, {"refused", refused, ExitRefused, "policy-test-id-1 is removed"}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := setup(t)
+			livePlatform(b, c.end)
+			r := b.run(live...)
+			if r.code != c.code || !strings.Contains(r.out, c.says) {
+				t.Errorf("exit %d\n%s%s", r.code, r.out, r.err)
+			}
+			if put := b.called("PUT /api/v1/participants/policy-test-id-1-provider "); len(put) != 1 || !strings.Contains(put[0], `"completedAt":"2026-08-14"`) || !strings.Contains(put[0], `"cell":"shared"`) || !strings.Contains(put[0], "BPNL0000000CAST1") {
+				t.Errorf("the provider was made with %v", put)
+			}
+			if put := b.called("PUT /api/v1/use-cases/policy-test-id-1 "); len(put) != 1 || !strings.Contains(put[0], "DataQualityAttestationAge") {
+				t.Errorf("the use case was made with %v", put)
+			}
+			for _, gone := range []string{"participants/policy-test-id-1-provider", "participants/policy-test-id-1-consumer", "organizations/policy-test-id-1-provider", "organizations/policy-test-id-1-consumer", "use-cases/policy-test-id-1"} {
+				if len(b.called("DELETE /api/v1/"+gone)) == 0 {
+					t.Errorf("%s stays", gone)
+				}
+			}
+		})
+	}
+	// What a test can't do live is said before anything is made.
+	b := setup(t)
+	for _, wrong := range [][]string{{"--now", "2026-11-01T12:00:00Z"}, {"--access-policy"}, {"--as", "provider"}} {
+		livePlatform(b, end)
+		if r := b.run(append(live, wrong...)...); r.code == ExitOK || len(b.called("PUT ")) > 0 {
+			t.Errorf("%v: %+v", wrong, r)
+		}
 	}
 }

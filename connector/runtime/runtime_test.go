@@ -110,7 +110,7 @@ func startOn(t *testing.T, kv vault.KV, processes ...[]runtime.Role) *connector 
 		c.forward(w, r, c.parts[runtime.DataPlane].internal)
 	}))
 	t.Cleanup(signaling.Close)
-	cfg.Internal.WalletURL, cfg.Internal.DataPlaneURL = c.parts[runtime.Wallet].internal, signaling.URL
+	cfg.Internal.WalletURL, cfg.Internal.DataPlaneURL, cfg.Internal.ControlPlaneURL = c.parts[runtime.Wallet].internal, signaling.URL, c.parts[runtime.ControlPlane].internal
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	t.Cleanup(stop)
 	for i, roles := range processes {
