@@ -28,7 +28,7 @@ demo-down: $(SANDBOX) ## remove the demo and its cluster
 	@echo "demo-down: the demo is gone"
 
 test: ## everything, what fails fastest first: lint, unit, fuzzing, operators, protocol kits, Eclipse EDC, the sandbox, end to end
-	@test/run lint unit fuzz operators tck interop sandbox e2e
+	@test/run lint unit fuzz operators tck interop bench sandbox e2e
 
 lint: ## formatting, licence headers, golangci-lint with the import wall, drift of generated files
 	@test/run lint
@@ -48,6 +48,9 @@ tck: ## the public conformance kits against the connector
 interop: ## negotiations and transfers with Eclipse EDC in both directions
 	@test/run interop
 
+bench: ## how fast and how large Kaphera is beside Eclipse EDC, measured in one run
+	@BENCH=full test/run bench
+
 e2e: ## a sandbox cluster with the whole platform, and the stories on it
 	@test/run e2e
 
@@ -64,4 +67,4 @@ $(SANDBOX): FORCE
 
 FORCE:
 
-.PHONY: help demo demo-down test lint test-unit fuzz tck interop e2e generate envtest FORCE
+.PHONY: help demo demo-down test lint test-unit fuzz tck interop bench e2e generate envtest FORCE

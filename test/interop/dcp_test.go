@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -19,14 +20,16 @@ import (
 	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/profile"
+	"github.com/kaphera/kaphera/test/interop/rig"
 )
 
 const (
 	membership  = "MembershipCredential"
 	attestation = "AttestationCredential"
 
-	// EDC reads status lists as bare JSON only, but by default does not ask for that.
-	statusLists = "edc.iam.credential.revocation.mimetype"
+	// EDC reads status lists as bare JSON only, but by default does not ask for that; and it believes one for 15 minutes.
+	statusLists     = "edc.iam.credential.revocation.mimetype"
+	statusListCache = "edc.iam.credential.revocation.cache.validity" // ms
 
 	providerAttested = "https://example.org/policy/providerAttested"
 	consumerAttested = "https://example.org/policy/consumerAttested"
@@ -39,68 +42,113 @@ func dataspace(authority string) profile.Profile {
 			ValueType: profile.ValueAge, Operators: []string{"lt"}, Phases: []profile.Phase{profile.PhaseNegotiation, profile.PhaseTransfer},
 			Sentence: profile.Translation{EN: "the attestation is younger than {right}"}, Remedy: profile.Translation{EN: "renew the attestation"}}
 	}
-	return profile.Profile{Name: "attested", Protocol: protocol, RequiredCredentials: []string{membership},
+	return profile.Profile{Name: "attested", Protocol: rig.Protocol, RequiredCredentials: []string{membership},
 		TrustedIssuers: []profile.TrustedIssuer{{DID: authority, Types: []string{membership, attestation}}},
 		Operands:       []profile.Operand{attested(providerAttested, profile.SubjectProvider), attested(consumerAttested, profile.SubjectConsumer)}}
 }
 
 // younger is a constraint on an attestation.
-func younger(operand string) object {
-	return object{"leftOperand": operand, "operator": "lt", "rightOperand": "P12M"}
+func younger(operand string) rig.Object {
+	return rig.Object{"leftOperand": operand, "operator": "lt", "rightOperand": "P12M"}
 }
 
-// registered makes the authority grant a holder its credentials, with an attestation of some months ago.
-func (k *kaphera) registered(t *testing.T, did string, months int) {
-	t.Helper()
-	completed := fmt.Sprintf(`{"completedAt":%q}`, time.Now().AddDate(0, -months, 0).UTC().Format(time.RFC3339))
-	k.call(t, http.MethodPut, "/admin/v1/issuers/authority/holders/"+base64.RawURLEncoding.EncodeToString([]byte(did)), adminapi.Holder{DID: did,
-		Credentials: []adminapi.HolderCredential{{Type: membership, Claims: json.RawMessage(`{"member":true}`)}, {Type: attestation, Claims: json.RawMessage(completed)}}}, nil)
+// authority is our issuer and who it knows.
+type authority struct {
+	*rig.Kaphera
+	did string
 }
 
-// join makes a participant of ours, with its credentials in our wallet.
-func (k *kaphera) join(t *testing.T, name string, f profile.Profile, months int) *connector {
+// issues makes the issuer, whose attestations are valid for so long from now on.
+func (a authority) issues(t *testing.T, validity string) {
 	t.Helper()
-	did := k.did(name)
-	k.registered(t, did, months)
-	k.call(t, http.MethodPut, "/admin/v1/participants/"+name, adminapi.Participant{DID: did, Profile: f.Name, Active: true}, nil)
-	k.call(t, http.MethodPut, "/wallet/admin/v1/participants/"+name, adminapi.WalletParticipant{DID: did, TrustedIssuers: f.TrustedIssuers}, nil)
-	for _, credential := range f.TrustedIssuers[0].Types {
-		k.call(t, http.MethodPost, "/wallet/admin/v1/participants/"+name+"/credential-requests", adminapi.CredentialRequest{Issuer: f.TrustedIssuers[0].DID, Type: credential}, nil)
+	a.Call(t, http.MethodPut, "/admin/v1/issuers/authority", adminapi.IssuerConfig{DID: a.did,
+		Types: []adminapi.CredentialType{{Type: membership, Validity: "P365D"}, {Type: attestation, Validity: validity}}}, nil)
+}
+
+// none is no attestation at all, where the age of one is asked for.
+const none = -1
+
+// registers makes the authority grant a holder its credentials, with an attestation of some months ago.
+func (a authority) registers(t *testing.T, did string, months int) {
+	t.Helper()
+	granted := []adminapi.HolderCredential{{Type: membership, Claims: json.RawMessage(`{"member":true}`)}}
+	if months != none {
+		completed := fmt.Sprintf(`{"completedAt":%q}`, time.Now().AddDate(0, -months, 0).UTC().Format(time.RFC3339))
+		granted = append(granted, adminapi.HolderCredential{Type: attestation, Claims: json.RawMessage(completed)})
 	}
-	until(t, "the credentials of "+name, func() (bool, string) {
+	a.Call(t, http.MethodPut, "/admin/v1/issuers/authority/holders/"+base64.RawURLEncoding.EncodeToString([]byte(did)), adminapi.Holder{DID: did, Credentials: granted}, nil)
+}
+
+// attestations are those that a holder was given.
+func (a authority) attestations(t *testing.T, did string) []adminapi.Issued {
+	t.Helper()
+	var all []adminapi.Issued
+	a.Call(t, http.MethodGet, "/admin/v1/issuers/authority/credentials?holder="+url.QueryEscape(did), nil, &all)
+	return slices.DeleteFunc(all, func(i adminapi.Issued) bool { return i.Type != attestation })
+}
+
+// revokes takes all attestations of a holder back.
+func (a authority) revokes(t *testing.T, did string) {
+	t.Helper()
+	for _, i := range a.attestations(t, did) {
+		a.Call(t, http.MethodPost, "/admin/v1/issuers/authority/credentials/"+i.ID+"/revoke", nil, nil)
+	}
+}
+
+// expired waits until all attestations of a holder are, for clocks that differ a little too.
+func (a authority) expired(t *testing.T, did string) {
+	t.Helper()
+	rig.Until(t, "the attestation of "+did+" has expired", func() (bool, string) {
+		given := a.attestations(t, did)
+		valid := slices.ContainsFunc(given, func(i adminapi.Issued) bool { return time.Since(i.ExpiresAt) < 10*time.Second })
+		return len(given) > 0 && !valid, fmt.Sprint(given)
+	})
+}
+
+// joins makes a participant of ours, with its credentials in our wallet.
+func (a authority) joins(t *testing.T, name string, f profile.Profile, months int) *rig.Connector {
+	t.Helper()
+	a.registers(t, a.DID(name), months)
+	a.Call(t, http.MethodPut, "/admin/v1/participants/"+name, adminapi.Participant{DID: a.DID(name), Profile: f.Name, Active: true}, nil)
+	a.Call(t, http.MethodPut, "/wallet/admin/v1/participants/"+name, adminapi.WalletParticipant{DID: a.DID(name), TrustedIssuers: f.TrustedIssuers}, nil)
+	for _, credential := range f.TrustedIssuers[0].Types {
+		a.Call(t, http.MethodPost, "/wallet/admin/v1/participants/"+name+"/credential-requests", adminapi.CredentialRequest{Issuer: a.did, Type: credential}, nil)
+	}
+	rig.Until(t, "the credentials of "+name, func() (bool, string) {
 		var held []adminapi.HeldCredential
-		k.call(t, http.MethodGet, "/wallet/admin/v1/participants/"+name+"/credentials", nil, &held)
-		missing := slices.ContainsFunc(held, func(h adminapi.HeldCredential) bool { return h.State != adminapi.CredentialValid })
+		a.Call(t, http.MethodGet, "/wallet/admin/v1/participants/"+name+"/credentials", nil, &held)
+		missing := slices.ContainsFunc(held, func(h adminapi.HeldCredential) bool { return h.ID == "" })
 		return len(held) == 2 && !missing, fmt.Sprint(held)
 	})
-	return k.as(name)
+	return a.As(name)
 }
 
 // hub is EDC's IdentityHub with one participant.
 type hub struct {
 	identity, tokens, did, key, secret string
-	process                            *process
+	process                            *rig.Process
 }
 
 func startHub(t *testing.T) *hub {
 	t.Helper()
-	settings := map[string]string{"edc.iam.did.web.use.https": "false", statusLists: "application/json"}
-	base := webContexts(t, settings, "", "identity", "credentials", "sts", "version", "did")
+	settings := map[string]string{"edc.iam.did.web.use.https": "false", statusLists: "application/json", statusListCache: "1",
+		"edc.iam.credential.status.check.period": "0"} // it would renew by itself what has expired
+	base := rig.WebContexts(t, settings, "", "identity", "credentials", "sts", "version", "did")
 	settings["web.http.did.path"] = "/"
 	admin := base64.StdEncoding.EncodeToString([]byte("super-user")) + "." + rand.Text()
 	settings["interop.hub.key"] = admin
 	h := &hub{identity: base["identity"] + "/v1alpha/participants", tokens: base["sts"] + "/token"}
-	h.process = java(t, "identityhub", "hub", []string{"Loopback", "Hub"}, settings)
+	h.process = rig.Java(t, "identityhub", "hub", []string{"Loopback", "Hub"}, settings)
 	h.did = "did:web:" + strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(base["did"], "http://"), "/did"), ":", "%3A") + ":edc"
 	id := base64.RawURLEncoding.EncodeToString([]byte(h.did))
 	var made struct {
 		APIKey       string `json:"apiKey"`
 		ClientSecret string `json:"clientSecret"`
 	}
-	h.process.ready(t, func() error {
-		return h.try(http.MethodPost, "", admin, object{"participantContextId": h.did, "did": h.did, "active": true, "roles": []string{},
-			"keys":             []any{object{"keyId": h.did + "#key", "privateKeyAlias": "private-key", "keyGeneratorParams": object{"algorithm": "EC", "curve": "secp256r1"}}},
-			"serviceEndpoints": []any{object{"id": "credentials", "type": "CredentialService", "serviceEndpoint": base["credentials"] + "/v1/participants/" + id}}}, &made)
+	h.process.Ready(t, func() error {
+		return h.try(http.MethodPost, "", admin, rig.Object{"participantContextId": h.did, "did": h.did, "active": true, "roles": []string{},
+			"keys":             []any{rig.Object{"keyId": h.did + "#key", "privateKeyAlias": "private-key", "keyGeneratorParams": rig.Object{"algorithm": "EC", "curve": "secp256r1"}}},
+			"serviceEndpoints": []any{rig.Object{"id": "credentials", "type": "CredentialService", "serviceEndpoint": base["credentials"] + "/v1/participants/" + id}}}, &made)
 	})
 	h.key, h.secret = made.APIKey, made.ClientSecret
 	h.identity += "/" + id + "/credentials"
@@ -108,7 +156,7 @@ func startHub(t *testing.T) *hub {
 }
 
 func (h *hub) try(method, path, key string, in, out any) error {
-	status, raw, err := send(method, h.identity+path, map[string]string{"X-Api-Key": key}, in)
+	status, raw, err := rig.Send(method, h.identity+path, map[string]string{"X-Api-Key": key}, in)
 	switch {
 	case err != nil:
 		return err
@@ -126,10 +174,10 @@ func (h *hub) requests(t *testing.T, issuer string, types ...string) {
 	pid := rand.Text()
 	var wanted []any
 	for _, c := range types {
-		wanted = append(wanted, object{"format": "VC1_0_JWT", "type": c, "id": "urn:kaphera:credential:" + c + ":vc11"})
+		wanted = append(wanted, rig.Object{"format": "VC1_0_JWT", "type": c, "id": "urn:kaphera:credential:" + c + ":vc11"})
 	}
-	must(t, h.try(http.MethodPost, "/request", h.key, object{"issuerDid": issuer, "holderPid": pid, "credentials": wanted}, nil))
-	until(t, "the credentials of EDC", func() (bool, string) {
+	rig.Must(t, h.try(http.MethodPost, "/request", h.key, rig.Object{"issuerDid": issuer, "holderPid": pid, "credentials": wanted}, nil))
+	rig.Until(t, "the credentials of EDC", func() (bool, string) {
 		var request struct {
 			Status string `json:"status"`
 		}
@@ -142,48 +190,79 @@ func (h *hub) requests(t *testing.T, issuer string, types ...string) {
 }
 
 func TestDCPIdentity(t *testing.T) {
-	k := startKaphera(t, "kaphera-dcp", "control-plane,wallet,data-plane,issuer", config.Config{
+	k := rig.StartKaphera(t, "kaphera-dcp", "control-plane,wallet,data-plane,issuer", config.Config{
 		Verifier: config.Verifier{KeyRelationships: string(dcp.RelationshipsWhenDeclared), DeliveryFormat: string(dcp.FormatLegacy)}})
-	authority := k.did("authority")
-	k.call(t, http.MethodPut, "/admin/v1/issuers/authority", adminapi.IssuerConfig{DID: authority,
-		Types: []adminapi.CredentialType{{Type: membership, Validity: "P365D"}, {Type: attestation, Validity: "P365D"}}}, nil)
-	f := dataspace(authority)
-	k.call(t, http.MethodPut, "/admin/v1/profiles/"+f.Name, f, nil)
-	ours, late := k.join(t, "kaphera", f, 1), k.join(t, "late", f, 13)
+	a := authority{k, k.DID("authority")}
+	f := dataspace(a.did)
+	k.Call(t, http.MethodPut, "/admin/v1/profiles/"+f.Name, f, nil)
 	h := startHub(t)
-	edc := startEDC(t, "edc-dcp", "dcp", []string{"Loopback", "DataEndpoint", "Claims"}, h.did, 10, map[string]string{
-		"edc.iam.issuer.id": h.did, "edc.iam.did.web.use.https": "false", statusLists: "application/json", "edc.iam.trusted-issuer.authority.id": authority,
+
+	// Two attestations will have expired by the time they are needed, and are not renewed.
+	a.issues(t, "PT30S")
+	lapsed := a.joins(t, "lapsed", f, 1)
+	check(t, "IdentityHub gets credentials of our issuer by DCP", func(t *testing.T) {
+		a.registers(t, h.did, 1)
+		h.requests(t, a.did, membership, attestation)
+	})
+	a.registers(t, lapsed.ID, none)
+	a.issues(t, "P365D")
+
+	ours, late, revoked := a.joins(t, "kaphera", f, 1), a.joins(t, "late", f, 13), a.joins(t, "revoked", f, 1)
+	edc := rig.StartEDC(t, "edc-dcp", "dcp", []string{"Loopback", "DataEndpoint", "Claims"}, h.did, 10, map[string]string{
+		"edc.iam.issuer.id": h.did, "edc.iam.did.web.use.https": "false", "edc.iam.trusted-issuer.authority.id": a.did,
+		statusLists: "application/json", statusListCache: "1",
 		"interop.sts.url": h.tokens, "interop.sts.id": h.did, "interop.sts.secret": h.secret,
 		"interop.operand.provider": providerAttested, "interop.operand.consumer": consumerAttested})
 	source := backend(t)
-	for _, c := range []*connector{ours, edc} {
-		c.offer(t, "attested", source, use(younger(providerAttested), younger(consumerAttested)), "pcf")
+	for _, c := range []*rig.Connector{ours, edc} {
+		c.Offer(t, "attested", source, rig.Use(younger(providerAttested), younger(consumerAttested)), "pcf")
+	}
+	refused := func(what string) {
+		t.Helper()
+		check(t, "Kaphera consumes, EDC's attestation "+what, func(t *testing.T) { denied(t, begun(t, ours, edc), "own", "attestation") })
+		check(t, "EDC consumes, its attestation "+what, func(t *testing.T) { denied(t, begun(t, edc, ours), "own", "attestation") })
 	}
 
-	check(t, "IdentityHub gets credentials of our issuer by DCP", func(t *testing.T) {
-		k.registered(t, h.did, 13)
-		h.requests(t, authority, membership, attestation)
-	})
-	check(t, "Kaphera consumes, EDC's attestation is too old", func(t *testing.T) { denied(t, ours, edc, "attestation") })
-	check(t, "EDC consumes, its attestation is too old", func(t *testing.T) { denied(t, edc, ours, "attestation") })
-	k.registered(t, h.did, 1)
-	h.requests(t, authority, attestation)
-	check(t, "Kaphera consumes", func(t *testing.T) { ours.transfer(t, edc, "pcf").access(t).served(t, data) })
-	check(t, "EDC consumes", func(t *testing.T) { edc.transfer(t, ours, "pcf").access(t).served(t, data) })
-	check(t, "Kaphera consumes, its attestation is too old", func(t *testing.T) { denied(t, late, edc, consumerAttested) })
-	t.Logf("memory after that: Kaphera %d MB, EDC %d MB and its IdentityHub %d MB (-Xmx256m each)", k.process.rss(t), edc.process.rss(t), h.process.rss(t))
+	a.expired(t, h.did)
+	refused("has expired")
+	a.registers(t, h.did, 13)
+	h.requests(t, a.did, attestation)
+	refused("is too old")
+	a.registers(t, h.did, 1)
+	h.requests(t, a.did, attestation)
+	check(t, "Kaphera consumes", func(t *testing.T) { ours.Transfer(t, edc, "pcf").Access(t).Served(t, data) })
+	check(t, "EDC consumes", func(t *testing.T) { edc.Transfer(t, ours, "pcf").Access(t).Served(t, data) })
+	// What EDC answers then is 401, which might pass, so that all three take a while.
+	check(t, "Kaphera consumes before its attestation is revoked", func(t *testing.T) { revoked.Agreement(t, edc, "pcf") })
+	a.revokes(t, revoked.ID)
+	a.expired(t, lapsed.ID)
+	tooOld, gone, takenBack := begun(t, late, edc), begun(t, lapsed, edc), begun(t, revoked, edc)
+	check(t, "Kaphera consumes, its attestation is too old", func(t *testing.T) { denied(t, tooOld, "counterparty", consumerAttested) })
+	check(t, "Kaphera consumes, its attestation has expired", func(t *testing.T) { denied(t, gone, "counterparty", "") })
+	check(t, "Kaphera consumes, its attestation is revoked", func(t *testing.T) { denied(t, takenBack, "counterparty", "") })
+	a.revokes(t, h.did)
+	refused("is revoked")
+	t.Logf("memory after that: Kaphera %d MB, EDC %d MB and its IdentityHub %d MB (-Xmx256m each)", k.Process.RSS(t), edc.Process.RSS(t), h.process.RSS(t))
 }
 
-// denied negotiates what the policy does not allow; one of the two says why.
-func denied(t *testing.T, consumer, provider *connector, reason string) {
+// begun is a negotiation that the consumer has begun.
+func begun(t *testing.T, consumer, provider *rig.Connector) rig.Pair {
 	t.Helper()
-	id := consumer.request(t, provider, "pcf", consumer.offerOf(t, provider, "pcf"))
-	told := consumer.reaches(t, negotiations, id, "TERMINATED").ErrorDetail
-	if consumer.name == "EDC" { // which does not keep the reason of a termination that it receives
-		told = provider.reaches(t, negotiations, provider.counterpart(t, negotiations, id).ID, "TERMINATED").ErrorDetail
+	return rig.Pair{Kind: rig.Negotiations, Consumer: consumer, Provider: provider, Mine: consumer.Request(t, provider, "pcf", consumer.OfferOf(t, provider, "pcf"))}
+}
+
+// denied waits until both have ended a negotiation that the policy does not allow, and looks at who did that as Kaphera has it ("own" or
+// "counterparty"), and why.
+func denied(t *testing.T, p rig.Pair, by, why string) {
+	t.Helper()
+	p.Consumer.Reaches(t, rig.Negotiations, p.Mine, "TERMINATED")
+	if p.Consumer.Name == "EDC" {
+		p.Theirs = p.Provider.Counterpart(t, rig.Negotiations, p.Mine).ID
+		p.Provider.Reaches(t, rig.Negotiations, p.Theirs, "TERMINATED")
 	}
-	if !strings.Contains(told, reason) {
-		t.Errorf("the reason is %q", told)
+	r := p.Reason(t)
+	if r.By != by || !strings.Contains(r.Message, why) {
+		t.Errorf("the reason is %+v, want one of %s with %q", r, by, why)
 	}
-	t.Log(told)
+	t.Log(r.Message)
 }

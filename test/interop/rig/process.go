@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build e2e
-
-package interop
+package rig
 
 import (
 	"context"
@@ -23,24 +21,24 @@ import (
 	"github.com/kaphera/kaphera/test/tck/runner"
 )
 
-// process is a program that runs until the test ends; its log is shown when the test has failed.
-type process struct {
+// Process is a program that runs until the test ends; its log is shown when the test has failed.
+type Process struct {
 	pid  int
 	done chan struct{}
 }
 
-func start(t *testing.T, name string, cmd *exec.Cmd) *process {
+func start(t *testing.T, name string, cmd *exec.Cmd) *Process {
 	t.Helper()
 	dir := os.Getenv("INTEROP_LOG")
 	if dir == "" {
 		dir = t.TempDir()
 	}
 	file, err := os.Create(filepath.Join(dir, name+".log"))
-	must(t, err)
+	Must(t, err)
 	cmd.Stdout, cmd.Stderr = file, file
 	// It dies with this test, also when that is killed. The death signal follows the starting thread, which is therefore kept.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p, started := &process{done: make(chan struct{})}, make(chan error)
+	p, started := &Process{done: make(chan struct{})}, make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		err := cmd.Start()
@@ -50,7 +48,7 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *process {
 		}
 		close(p.done)
 	}()
-	must(t, <-started)
+	Must(t, <-started)
 	p.pid = cmd.Process.Pid
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -69,10 +67,10 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *process {
 	return p
 }
 
-// ready waits until a call succeeds.
-func (p *process) ready(t *testing.T, call func() error) {
+// Ready waits until a call succeeds.
+func (p *Process) Ready(t *testing.T, call func() error) {
 	t.Helper()
-	until(t, "ready", func() (bool, string) {
+	Until(t, "ready", func() (bool, string) {
 		select {
 		case <-p.done:
 			t.Fatalf("process %d ended while starting", p.pid)
@@ -83,19 +81,22 @@ func (p *process) ready(t *testing.T, call func() error) {
 	})
 }
 
-// rss is the memory that the process has resident, in MB.
-func (p *process) rss(t *testing.T) int {
+// RSS is the memory that the process has resident, in MB.
+func (p *Process) RSS(t *testing.T) int {
 	t.Helper()
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.pid))
-	must(t, err)
+	Must(t, err)
 	var size, resident int
 	_, err = fmt.Sscan(string(raw), &size, &resident)
-	must(t, err)
+	Must(t, err)
 	return resident * os.Getpagesize() >> 20
 }
 
-// java starts one of EDC's runtimes: the profile of the pom and the classes of ours that are added to it.
-func java(t *testing.T, name, profile string, classes []string, settings map[string]string) *process {
+// sources is where the pom and the classes are, seen from the packages whose tests use this one.
+const sources = "../interop/edc"
+
+// Java starts one of EDC's runtimes: the profile of the pom and the classes of ours that are added to it.
+func Java(t *testing.T, name, profile string, classes []string, settings map[string]string) *Process {
 	t.Helper()
 	classPath := classPath(t, profile, classes)
 	args := []string{"-Xmx256m", "-cp", `"` + classPath + `"`}
@@ -103,7 +104,7 @@ func java(t *testing.T, name, profile string, classes []string, settings map[str
 		args = append(args, fmt.Sprintf("%q", "-D"+k+"="+settings[k]))
 	}
 	file := filepath.Join(t.TempDir(), "args") // settings are not for everybody who lists processes
-	must(t, os.WriteFile(file, []byte(strings.Join(append(args, "org.eclipse.edc.boot.system.runtime.BaseRuntime"), "\n")), 0o600))
+	Must(t, os.WriteFile(file, []byte(strings.Join(append(args, "org.eclipse.edc.boot.system.runtime.BaseRuntime"), "\n")), 0o600))
 	return start(t, name, exec.Command("java", "@"+file)) // #nosec G204
 }
 
@@ -112,47 +113,69 @@ func classPath(t *testing.T, profile string, classes []string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	libraries, err := runner.ClassPath(ctx, "edc/pom.xml", profile)
-	must(t, err)
+	libraries, err := runner.ClassPath(ctx, filepath.Join(sources, "pom.xml"), profile)
+	Must(t, err)
 	sum := sha256.New()
 	sum.Write([]byte(libraries))
-	var sources []string
+	var files []string
 	for _, c := range classes {
-		sources = append(sources, filepath.Join("edc", c+".java"))
-		raw, err := os.ReadFile(sources[len(sources)-1])
-		must(t, err)
+		files = append(files, filepath.Join(sources, c+".java"))
+		raw, err := os.ReadFile(files[len(files)-1])
+		Must(t, err)
 		sum.Write(raw)
 	}
 	cache, err := runner.CacheDir("interop")
-	must(t, err)
+	Must(t, err)
 	dir := filepath.Join(cache, profile+"-"+hex.EncodeToString(sum.Sum(nil)[:8]))
 	if _, err := os.Stat(dir); err == nil {
 		return dir + ":" + libraries
 	}
 	temp, err := os.MkdirTemp(cache, "compile") //nolint:usetesting // renamed within the cache
-	must(t, err)
+	Must(t, err)
 	defer func() { _ = os.RemoveAll(temp) }()
-	out, err := exec.CommandContext(ctx, "javac", append([]string{"-proc:none", "-d", temp, "-cp", libraries}, sources...)...).CombinedOutput() // #nosec G204
+	out, err := exec.CommandContext(ctx, "javac", append([]string{"-proc:none", "-d", temp, "-cp", libraries}, files...)...).CombinedOutput() // #nosec G204
 	if err != nil {
 		t.Fatalf("compile %v: %v: %s", classes, err, out)
 	}
 	services := filepath.Join(temp, "META-INF", "services")
-	must(t, os.MkdirAll(services, 0o750))
-	must(t, os.WriteFile(filepath.Join(services, "org.eclipse.edc.spi.system.ServiceExtension"), []byte(strings.Join(classes, "\n")), 0o600))
-	must(t, os.Rename(temp, dir))
+	Must(t, os.MkdirAll(services, 0o750))
+	Must(t, os.WriteFile(filepath.Join(services, "org.eclipse.edc.spi.system.ServiceExtension"), []byte(strings.Join(classes, "\n")), 0o600))
+	Must(t, os.Rename(temp, dir))
 	return dir + ":" + libraries
 }
 
 func freePort(t *testing.T) int {
 	t.Helper()
 	port, err := runner.FreePort()
-	must(t, err)
+	Must(t, err)
 	return port
 }
 
-func must(t *testing.T, err error) {
+// Must ends the test on an error.
+func Must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Patience is how long Until waits.
+const Patience = 5 * time.Minute
+
+// Until waits for a condition; say tells what is there instead.
+func Until(t *testing.T, what string, holds func() (ok bool, say string)) {
+	t.Helper()
+	deadline, tick := time.After(Patience), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, say := holds()
+		if ok {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s: not within %s: %s", what, Patience, say)
+		}
 	}
 }

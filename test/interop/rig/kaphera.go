@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build e2e
-
-package interop
+package rig
 
 import (
 	"context"
@@ -13,14 +11,18 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
@@ -33,6 +35,23 @@ const (
 	connectorRoles  = "INTEROP_ROLES"
 	mockIdentity    = "INTEROP_MOCK"
 )
+
+// Main runs the tests of a package that uses StartKaphera and returns the exit code. In a process that was started to be a connector, it is that.
+func Main(m *testing.M) int {
+	file := os.Getenv(connectorConfig)
+	if file == "" {
+		return m.Run()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	err := serve(ctx, file)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+	return 0
+}
 
 // serve is that process: the product's runtime with a Vault in memory.
 func serve(ctx context.Context, file string) error {
@@ -88,31 +107,32 @@ func (mock) Endpoint(_ context.Context, did, _ string) (string, error) {
 	return "", fmt.Errorf("%s has no DID document in this test", did)
 }
 
-// held begins the names of assets about which a negotiation waits for a person: as provider before it agrees, as consumer before it verifies.
-const held = "held-"
+// Held begins the names of assets about which a negotiation waits for a person: as provider before it agrees, as consumer before it verifies.
+const Held = "held-"
 
 // hesitant decides as the product does, except for held assets.
 type hesitant struct{ dsp.AtOnce }
 
 func (h hesitant) Negotiation(n *store.Negotiation) dsp.Decision {
-	if strings.HasPrefix(n.AssetID, held) {
+	if strings.HasPrefix(n.AssetID, Held) {
 		return dsp.Decision{Waiting: "a person"}
 	}
 	return h.AtOnce.Negotiation(n)
 }
 
-// kaphera is our connector as a process of its own.
-type kaphera struct {
+// Kaphera is our connector as a process of its own.
+type Kaphera struct {
+	Process                      *Process
 	public, internal, token, key string
-	process                      *process
 }
 
-func startKaphera(t *testing.T, name, roles string, cfg config.Config, environment ...string) *kaphera {
+// StartKaphera starts one with a PostgreSQL of its own, in the roles given.
+func StartKaphera(t *testing.T, name, roles string, cfg config.Config, environment ...string) *Kaphera {
 	t.Helper()
 	server, err := pgtest.Start()
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(server.Stop)
-	k := &kaphera{token: rand.Text(), key: rand.Text()}
+	k := &Kaphera{token: rand.Text(), key: rand.Text()}
 	address := func() string { return fmt.Sprintf("127.0.0.1:%d", freePort(t)) }
 	cfg.Listen = config.Listen{Public: address(), Internal: address(), Health: address()}
 	k.public, k.internal = "http://"+cfg.Listen.Public, "http://"+cfg.Listen.Internal
@@ -122,16 +142,16 @@ func startKaphera(t *testing.T, name, roles string, cfg config.Config, environme
 	cfg.Management.APIKeyFile = secret(t, k.key)
 	cfg.Protocol = config.Protocol{RequestTimeout: config.Duration(time.Minute), RetryFor: config.Duration(2 * time.Minute)} // EDC is slow to warm up
 	raw, err := json.Marshal(cfg)
-	must(t, err)
+	Must(t, err)
 	file := filepath.Join(t.TempDir(), "config.json")
-	must(t, os.WriteFile(file, raw, 0o600))
+	Must(t, os.WriteFile(file, raw, 0o600))
 	self, err := os.Executable()
-	must(t, err)
+	Must(t, err)
 	cmd := exec.Command(self) // #nosec G204
 	cmd.Env = append(os.Environ(), append(environment, connectorConfig+"="+file, connectorRoles+"="+roles)...)
-	k.process = start(t, name, cmd)
-	k.process.ready(t, func() error {
-		status, body, err := send(http.MethodGet, "http://"+cfg.Listen.Health+"/readyz", nil, nil)
+	k.Process = start(t, name, cmd)
+	k.Process.Ready(t, func() error {
+		status, body, err := Send(http.MethodGet, "http://"+cfg.Listen.Health+"/readyz", nil, nil)
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("%d %s", status, body)
 		}
@@ -143,29 +163,43 @@ func startKaphera(t *testing.T, name, roles string, cfg config.Config, environme
 func secret(t *testing.T, value string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "secret")
-	must(t, os.WriteFile(file, []byte(value), 0o600))
+	Must(t, os.WriteFile(file, []byte(value), 0o600))
 	return file
 }
 
-// call uses the internal API.
-func (k *kaphera) call(t *testing.T, method, path string, in, out any) {
+// Call uses the internal API.
+func (k *Kaphera) Call(t *testing.T, method, path string, in, out any) {
 	t.Helper()
-	status, raw, err := send(method, k.internal+path, map[string]string{"Authorization": "Bearer " + k.token}, in)
-	must(t, err)
+	status, raw, err := Send(method, k.internal+path, map[string]string{"Authorization": "Bearer " + k.token}, in)
+	Must(t, err)
 	if status/100 != 2 {
 		t.Fatalf("Kaphera: %s %s answered %d: %s", method, path, status, raw)
 	}
 	if out != nil {
-		must(t, json.Unmarshal(raw, out))
+		Must(t, json.Unmarshal(raw, out))
 	}
 }
 
-func (k *kaphera) did(participant string) string {
+// DID is the identifier of a participant.
+func (k *Kaphera) DID(participant string) string {
 	return "did:web:" + strings.Replace(strings.TrimPrefix(k.public, "http://"), ":", "%3A", 1) + ":" + participant
 }
 
-// as is a participant of it.
-func (k *kaphera) as(participant string) *connector {
-	return &connector{name: "Kaphera", id: k.did(participant), address: k.public + "/" + participant + "/dsp/2025-1",
-		management: k.internal + "/management/" + participant + "/v3", key: k.key, process: k.process}
+// As is a participant of it.
+func (k *Kaphera) As(participant string) *Connector {
+	return &Connector{Name: "Kaphera", ID: k.DID(participant), Address: k.public + "/" + participant + "/dsp/2025-1", Process: k.Process,
+		management: k.internal + "/management/" + participant + "/v3", key: k.key,
+		own: func(t *testing.T, method, path string, in, out any) {
+			t.Helper()
+			k.Call(t, method, "/api/"+participant+"/v1"+path, in, out)
+		}}
+}
+
+// MockKaphera is our connector with the mock identity and one participant.
+func MockKaphera(t *testing.T, name string) *Connector {
+	t.Helper()
+	k := StartKaphera(t, name, "control-plane,data-plane", config.Config{}, mockIdentity+"=1")
+	k.Call(t, http.MethodPut, "/admin/v1/profiles/open", profile.Profile{Name: "open", Protocol: Protocol}, nil)
+	k.Call(t, http.MethodPut, "/admin/v1/participants/"+name, adminapi.Participant{DID: k.DID(name), Profile: "open", Active: true}, nil)
+	return k.As(name)
 }
