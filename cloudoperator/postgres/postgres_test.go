@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func server(t *testing.T) postgres.Server {
 	t.Helper()
-	u, err := url.Parse(pgtest.NewDatabase(t))
+	u, err := url.Parse(pgtest.Superuser(t, pgtest.NewDatabase(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // database is migrated and has chains for acme and other.
 func database(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), pgtest.NewDatabase(t))
+	pool, err := pgxpool.New(t.Context(), pgtest.Superuser(t, pgtest.NewDatabase(t))) // who sees all chains, and can forge
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestRolesOfAConnectorOnlyAppend(t *testing.T) {
 	}
 	for schema, role := range grants {
 		cc := db.Config().ConnConfig.Copy()
-		cc.User = role
+		cc.User, cc.RuntimeParams["kaphera.ctx"] = role, "acme"
 		conn, err := pgx.ConnectConfig(t.Context(), cc)
 		if err != nil {
 			t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/netguard"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
 // Secrets reads what a backend wants to be shown, by the alias that an asset's address names, as it was at since or later.
@@ -119,7 +120,7 @@ func New(d Deps) (*DataPlane, error) {
 		d.Name = rand.Text()
 	}
 	d.PublicURL = strings.TrimSuffix(d.PublicURL, "/")
-	s := &server{Deps: d, flows: flows{db: d.DB}, metrics: newMetrics(), shares: limits.NewShares(d.PerCounterparty), boot: rand.Text()}
+	s := &server{Deps: d, flows: flows{tenant.DB{Pool: d.DB}}, metrics: newMetrics(), shares: limits.NewShares(d.PerCounterparty), boot: rand.Text()}
 	s.transport = newTransport(d)
 	if d.Metrics != nil {
 		if err := s.metrics.register(d.Metrics); err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
 func TestMain(m *testing.M) {
@@ -65,6 +66,7 @@ type bundle struct {
 	got      atomic.Pointer[http.Request] // what the backend saw last
 	answer   atomic.Pointer[http.HandlerFunc]
 	metrics  *prometheus.Registry
+	super    *pgxpool.Pool // the test looks past row security
 }
 
 func setup(t *testing.T, change ...func(*Deps)) *bundle {
@@ -83,6 +85,10 @@ func setup(t *testing.T, change ...func(*Deps)) *bundle {
 	}
 	t.Cleanup(db.Close)
 	b := &bundle{metrics: prometheus.NewRegistry()}
+	if b.super, err = pgxpool.New(t.Context(), pgtest.Superuser(t, dsn)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.super.Close)
 	start := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 	b.now.Store(&start)
 	b.backend = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -107,7 +113,8 @@ func setup(t *testing.T, change ...func(*Deps)) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := audit.Open(t.Context(), db, "supplier"); err != nil { // as its control plane does
+	in := tenant.DB{Pool: db}.In("supplier")
+	if err := audit.Open(t.Context(), in, "supplier"); err != nil { // as its control plane does
 		t.Fatal(err)
 	}
 	b.plane = plane
@@ -219,7 +226,7 @@ func TestTokenIsStoredAsHashOnly(t *testing.T) {
 		t.Errorf("token %q has less than 256 bits", token)
 	}
 	var row string
-	if err := b.deps.DB.QueryRow(t.Context(), "SELECT row_to_json(f)::text FROM data_plane.flows f").Scan(&row); err != nil {
+	if err := b.super.QueryRow(t.Context(), "SELECT row_to_json(f)::text FROM data_plane.flows f").Scan(&row); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(row, token) || strings.Contains(row, backendKey) {

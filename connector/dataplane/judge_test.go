@@ -77,7 +77,7 @@ func TestDemandThatCannotBeMetIsRefused(t *testing.T) {
 	}
 	// A flow from before demands were told is asked about, so not served here.
 	a := b.start(t, b.flow())
-	if _, err := b.deps.DB.Exec(t.Context(), "UPDATE data_plane.flows SET demands = DEFAULT"); err != nil {
+	if _, err := b.super.Exec(t.Context(), "UPDATE data_plane.flows SET demands = DEFAULT"); err != nil {
 		t.Fatal(err)
 	}
 	if got := fetch(t, http.MethodGet, a.Endpoint, a.Properties["authorization"]); got.status != http.StatusServiceUnavailable {

@@ -65,7 +65,7 @@ func (s *server) begin(r *http.Request, f flow, rest string) (outcome, error) {
 		return out, err
 	}
 	for range 2 {
-		tag, err := s.DB.Exec(ctx, `WITH a AS (INSERT INTO data_plane.accesses (id, ctx, boot, flow_id, agreement_id)
+		tag, err := s.flows.db.In(f.Context).Exec(ctx, `WITH a AS (INSERT INTO data_plane.accesses (id, ctx, boot, flow_id, agreement_id)
 				SELECT $1, $2, p.boot, $4, $5 FROM data_plane.processes p WHERE p.boot = $3 AND p.alive_until > clock_timestamp() RETURNING ctx)
 			SELECT audit.append(a.ctx, $6, $7, $8::json) FROM a`, out.Access, f.Context, s.boot, f.FlowID, f.AgreementID, e.Type, f.Counterparty, body)
 		if err != nil {
@@ -107,10 +107,10 @@ func (s *server) conclude(ctx context.Context, e ended) error {
 		return err
 	}
 	const done = "DELETE FROM data_plane.accesses WHERE ctx = $1 AND id = $2"
-	_, err = s.DB.Exec(ctx, "WITH done AS ("+done+") SELECT audit.append($1, $3, $4, $5::json)", e.ctx, e.Access, audit.DataOutcome, e.counterparty, body)
+	_, err = s.flows.db.In(e.ctx).Exec(ctx, "WITH done AS ("+done+") SELECT audit.append($1, $3, $4, $5::json)", e.ctx, e.Access, audit.DataOutcome, e.counterparty, body)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == audit.CodeNoChain {
-		_, err = s.DB.Exec(ctx, done, e.ctx, e.Access)
+		_, err = s.flows.db.In(e.ctx).Exec(ctx, done, e.ctx, e.Access)
 	}
 	return err
 }
@@ -150,6 +150,6 @@ func (s *server) keep(ctx context.Context) error {
 			break
 		}
 	}
-	_, err := s.DB.Exec(ctx, "DELETE FROM data_plane.processes p WHERE alive_until < clock_timestamp() - interval '1 day' AND NOT EXISTS (SELECT FROM data_plane.accesses a WHERE a.boot = p.boot)")
+	_, err := s.DB.Exec(ctx, "DELETE FROM data_plane.processes WHERE alive_until < clock_timestamp() - interval '1 day'")
 	return err
 }

@@ -31,11 +31,11 @@ import (
 // trail reads the supplier's chain, which must verify, as the bodies of its records with type and actor.
 func (b *bundle) trail(t *testing.T) (out []map[string]any, r *audit.Result) {
 	t.Helper()
-	h, err := audit.HeadOf(t.Context(), b.deps.DB, "supplier")
+	h, err := audit.HeadOf(t.Context(), b.super, "supplier")
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := audit.Records(t.Context(), b.deps.DB, h, 0, 1000)
+	records, err := audit.Records(t.Context(), b.super, h, 0, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func (b *bundle) trail(t *testing.T) (out []map[string]any, r *audit.Result) {
 
 func (b *bundle) exec(t *testing.T, sql string) {
 	t.Helper()
-	if _, err := b.deps.DB.Exec(t.Context(), sql); err != nil {
+	if _, err := b.super.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -148,7 +148,7 @@ func TestAnAccessThatEndsEarlyIsRecordedAsSuch(t *testing.T) {
 func TestNoRecordMeansNoData(t *testing.T) {
 	for name, sql := range map[string]string{
 		"the record cannot be written": "ALTER FUNCTION audit.append RENAME TO gone",
-		"the participant has no chain": "SELECT audit.close('supplier', 'x')",
+		"the participant has no chain": "SET kaphera.ctx = 'supplier'; SELECT audit.close('supplier', 'x')",
 		"the access cannot be noted":   "ALTER TABLE data_plane.accesses RENAME TO gone",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,7 +274,7 @@ func TestAKilledProcessLeavesAnUnknownOutcome(t *testing.T) {
 				t.Errorf("%v, %+v", got, r)
 			}
 			var left int
-			if err := b.deps.DB.QueryRow(t.Context(), "SELECT count(*) FROM data_plane.accesses").Scan(&left); err != nil || left != 0 {
+			if err := b.super.QueryRow(t.Context(), "SELECT count(*) FROM data_plane.accesses").Scan(&left); err != nil || left != 0 {
 				t.Errorf("%d accesses are still noted, %v", left, err)
 			}
 		})

@@ -53,7 +53,11 @@ func (s *server) signaling() http.Handler {
 		return dps.StatusMessage{}, err
 	})
 	handle("GET /dataflows/{id}/status", "status", func(r *http.Request) (dps.StatusMessage, error) {
-		f, err := s.flows.get(r.Context(), r.PathValue("id"))
+		participantCtx, err := s.flows.contextOf(r.Context(), r.PathValue("id"))
+		if err != nil {
+			return dps.StatusMessage{}, err
+		}
+		f, err := s.flows.get(r.Context(), participantCtx, r.PathValue("id"))
 		return dps.StatusMessage{DataFlowID: r.PathValue("id"), State: f.State}, err
 	})
 	return mux

@@ -124,8 +124,18 @@ func (noSecrets) Secret(context.Context, string, string, time.Time) (string, err
 	return "", errors.New("no secrets here")
 }
 
-// boundaries calls itself around every writing statement of a data plane, each of which is a transaction of its own.
+// boundaries calls itself around every writing statement of a data plane, each of which is a transaction of its own, with the setting of the context or not.
 type boundaries func()
+
+func (at boundaries) TraceBatchStart(ctx context.Context, c *pgx.Conn, b pgx.TraceBatchStartData) context.Context {
+	return at.TraceQueryStart(ctx, c, pgx.TraceQueryStartData{SQL: b.Batch.QueuedQueries[b.Batch.Len()-1].SQL})
+}
+
+func (at boundaries) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (at boundaries) TraceBatchEnd(ctx context.Context, c *pgx.Conn, _ pgx.TraceBatchEndData) {
+	at.TraceQueryEnd(ctx, c, pgx.TraceQueryEndData{})
+}
 
 func (at boundaries) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
 	sql := strings.TrimSpace(q.SQL)

@@ -208,7 +208,7 @@ func (f *flows) is(id string) string {
 
 // side is one connector with one participant.
 type side struct {
-	t      *testing.T
+	t      testing.TB
 	ctx    string
 	did    string
 	store  *store.Store
@@ -221,7 +221,7 @@ type side struct {
 
 type option func(*dsp.Options)
 
-func newSide(t *testing.T, who *people, name, did string, opts ...option) *side {
+func newSide(t testing.TB, who *people, name, did string, opts ...option) *side {
 	t.Helper()
 	dsn := pgtest.NewDatabase(t)
 	cfg, err := pgxpool.ParseConfig(dsn)
@@ -272,7 +272,7 @@ func newSide(t *testing.T, who *people, name, did string, opts ...option) *side 
 }
 
 // world is a supplier and a buyer, each with a connector of its own.
-func world(t *testing.T, opts ...option) (who *people, provider, consumer *side) {
+func world(t testing.TB, opts ...option) (who *people, provider, consumer *side) {
 	who = newPeople()
 	provider = newSide(t, who, "supplier", supplier, opts...)
 	consumer = newSide(t, who, "buyer", buyer, opts...)

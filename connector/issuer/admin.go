@@ -91,7 +91,7 @@ func (i *Issuer) deleteIssuer(r *http.Request) (any, error) {
 	if err := i.ring.Destroy(ctx, ictx); err != nil {
 		return nil, err
 	}
-	return nil, pgx.BeginFunc(ctx, i.store.db, func(tx pgx.Tx) error {
+	return nil, pgx.BeginFunc(ctx, i.store.db.In(ictx), func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "DELETE FROM issuer.credentials WHERE ctx = $1", ictx); err != nil {
 			return err
 		}

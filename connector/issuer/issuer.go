@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dcp/keyring"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 	"github.com/kaphera/kaphera/connector/vault"
 )
 
@@ -63,7 +64,7 @@ func New(d Deps) (*Issuer, error) {
 		d.MinBackoff = 2 * time.Second
 	}
 	return &Issuer{
-		store: &store{db: d.DB}, ring: keyring.New(d.DB, d.Vault, "issuer", listLifetime+time.Hour, keyUsed, d.Now), v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "issuer"),
+		store: &store{tenant.DB{Pool: d.DB}}, ring: keyring.New(tenant.DB{Pool: d.DB}, d.Vault, "issuer", listLifetime+time.Hour, d.Now), v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "issuer"),
 		publicURL: strings.TrimSuffix(d.PublicURL, "/"), poll: d.Poll, backoff: d.MinBackoff, now: d.Now, log: d.Log.With("role", "issuer"), wake: make(chan struct{}, 1),
 	}, nil
 }

@@ -145,7 +145,7 @@ func (i *Issuer) serveRequest(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = pgx.BeginFunc(ctx, i.store.db, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, i.store.db.In(row.ctx), func(tx pgx.Tx) error {
 		id, err := i.store.repeated(ctx, tx, req, ids, i.now())
 		if err != nil || id != "" {
 			req.ID = id

@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
 // store holds the issuer's queries.
-type store struct{ db *pgxpool.Pool }
+type store struct{ db tenant.DB }
 
 type issuerRow struct {
 	ctx   string
@@ -31,7 +31,7 @@ var errNone = errors.New("no such row")
 func (s *store) issuer(ctx context.Context, ictx string) (issuerRow, error) {
 	row := issuerRow{ctx: ictx}
 	var types []byte
-	err := s.db.QueryRow(ctx, "SELECT did, types FROM issuer.issuers WHERE ctx = $1", ictx).Scan(&row.did, &types)
+	err := s.db.In(ictx).QueryRow(ctx, "SELECT did, types FROM issuer.issuers WHERE ctx = $1", ictx).Scan(&row.did, &types)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return row, errNone
 	}
@@ -46,7 +46,7 @@ func (s *store) issuer(ctx context.Context, ictx string) (issuerRow, error) {
 
 // entitlements returns the claims of a holder by credential type.
 func (s *store) entitlements(ctx context.Context, ictx, holder string) (map[string]json.RawMessage, error) {
-	rows, err := s.db.Query(ctx, "SELECT type, claims FROM issuer.entitlements WHERE ctx = $1 AND holder = $2", ictx, holder)
+	rows, err := s.db.In(ictx).Query(ctx, "SELECT type, claims FROM issuer.entitlements WHERE ctx = $1 AND holder = $2", ictx, holder)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (s *store) entitlements(ctx context.Context, ictx, holder string) (map[stri
 
 // holders returns everybody who may receive something, with what.
 func (s *store) holders(ctx context.Context, ictx string) ([]adminapi.Holder, error) {
-	rows, err := s.db.Query(ctx, "SELECT holder, type, claims FROM issuer.entitlements WHERE ctx = $1 ORDER BY holder, type", ictx)
+	rows, err := s.db.In(ictx).Query(ctx, "SELECT holder, type, claims FROM issuer.entitlements WHERE ctx = $1 ORDER BY holder, type", ictx)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (s *store) holders(ctx context.Context, ictx string) ([]adminapi.Holder, er
 
 // putEntitlements replaces those of a holder.
 func (s *store) putEntitlements(ctx context.Context, ictx string, h adminapi.Holder) error {
-	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, s.db.In(ictx), func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "DELETE FROM issuer.entitlements WHERE ctx = $1 AND holder = $2", ictx, h.DID); err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ type request struct {
 const requestColumns = "id, ctx, holder, holder_pid, state, reason, access_token, attempts, created_at, leased_until"
 
 func (s *store) request(ctx context.Context, ictx, id string) (request, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+requestColumns+" FROM issuer.requests WHERE ctx = $1 AND id = $2", ictx, id)
+	rows, err := s.db.In(ictx).Query(ctx, "SELECT "+requestColumns+" FROM issuer.requests WHERE ctx = $1 AND id = $2", ictx, id)
 	if err != nil {
 		return request{}, err
 	}
@@ -144,11 +144,6 @@ func (s *store) insertRequest(ctx context.Context, tx pgx.Tx, r request, objects
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $9)`, r.ID, r.Ctx, r.Holder, r.HolderPID, objects, r.State, r.Reason, r.AccessToken, now)
 	return err
 }
-
-// keyUsed says whether a credential that the replaced key k may have signed is valid. A request under way when the key was replaced ends
-// with the old one.
-const keyUsed = `EXISTS (SELECT FROM issuer.credentials c WHERE c.ctx = k.ctx AND c.expires_at > $1
-	AND c.issued_at BETWEEN k.created_at - interval '10 minutes' AND k.retired_at + interval '10 minutes')`
 
 type credential struct {
 	ID        string    `db:"id"`
@@ -186,8 +181,8 @@ func (s *store) reserve(ctx context.Context, tx pgx.Tx, ictx, requestID string, 
 	return 0, 0, fmt.Errorf("found no free place in status list %d of %s", list, ictx)
 }
 
-func (s *store) issuedFor(ctx context.Context, requestID string) ([]credential, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+credentialColumns+" FROM issuer.credentials WHERE request_id = $1 ORDER BY type", requestID)
+func (s *store) issuedFor(ctx context.Context, ictx, requestID string) ([]credential, error) {
+	rows, err := s.db.In(ictx).Query(ctx, "SELECT "+credentialColumns+" FROM issuer.credentials WHERE ctx = $1 AND request_id = $2 ORDER BY type", ictx, requestID)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +191,7 @@ func (s *store) issuedFor(ctx context.Context, requestID string) ([]credential, 
 
 // issued lists the credentials of an issuer, newest first; an empty holder is everybody.
 func (s *store) issued(ctx context.Context, ictx, holder string) ([]credential, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+credentialColumns+" FROM issuer.credentials WHERE ctx = $1 AND ($2 = '' OR holder = $2) ORDER BY issued_at DESC, id LIMIT 1000", ictx, holder)
+	rows, err := s.db.In(ictx).Query(ctx, "SELECT "+credentialColumns+" FROM issuer.credentials WHERE ctx = $1 AND ($2 = '' OR holder = $2) ORDER BY issued_at DESC, id LIMIT 1000", ictx, holder)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +209,7 @@ var actions = map[string]string{
 }
 
 func (s *store) act(ctx context.Context, ictx, id, action string) (credential, error) {
-	rows, err := s.db.Query(ctx, actions[action], ictx, id)
+	rows, err := s.db.In(ictx).Query(ctx, actions[action], ictx, id)
 	if err != nil {
 		return credential{}, err
 	}
@@ -233,7 +228,7 @@ var bits = map[string]string{
 
 // setIndexes returns the places of a list whose bit is set.
 func (s *store) setIndexes(ctx context.Context, ictx, purpose string, list int) ([]int, error) {
-	rows, err := s.db.Query(ctx, bits[purpose], ictx, list)
+	rows, err := s.db.In(ictx).Query(ctx, bits[purpose], ictx, list)
 	if err != nil {
 		return nil, err
 	}
@@ -245,20 +240,22 @@ const keepTrying = 7 * 24 * time.Hour
 
 // lease takes deliveries that are due, for a minute.
 func (s *store) lease(ctx context.Context, now time.Time, limit int) ([]request, error) {
-	rows, err := s.db.Query(ctx, `UPDATE issuer.requests SET leased_until = $1::timestamptz + interval '1 minute', attempts = attempts + 1
-		WHERE id IN (SELECT id FROM issuer.requests WHERE NOT delivered AND next_attempt_at <= $1 AND created_at > $2
-			AND (leased_until IS NULL OR leased_until < $1) ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-		RETURNING `+requestColumns, now, now.Add(-keepTrying), limit)
+	var due []request
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) (err error) { // so that the lease that is read is the one that was taken
+		due, err = tenant.Across(ctx, tx, "SELECT * FROM issuer.lease_deliveries($1, $2, $3)", []any{now, now.Add(-keepTrying), limit},
+			"SELECT "+requestColumns+" FROM issuer.requests WHERE ctx = $1 AND id = $2", pgx.RowToStructByName[request])
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("lease deliveries: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[request])
+	return due, nil
 }
 
 // settle ends a lease, unless another has begun; failure is empty when the delivery was taken.
 func (s *store) settle(ctx context.Context, r request, failure string, next, now time.Time) error {
-	_, err := s.db.Exec(ctx, `UPDATE issuer.requests SET delivered = $2, last_error = $3, next_attempt_at = $4, updated_at = $5, leased_until = NULL,
-		access_token = CASE WHEN $2 THEN '' ELSE access_token END WHERE id = $1 AND leased_until = $6`, r.ID, failure == "", failure, next, now, r.LeasedUntil)
+	_, err := s.db.In(r.Ctx).Exec(ctx, `UPDATE issuer.requests SET delivered = $3, last_error = $4, next_attempt_at = $5, updated_at = $6, leased_until = NULL,
+		access_token = CASE WHEN $3 THEN '' ELSE access_token END WHERE ctx = $1 AND id = $2 AND leased_until = $7`, r.Ctx, r.ID, failure == "", failure, next, now, r.LeasedUntil)
 	if err != nil {
 		return fmt.Errorf("store the delivery of request %s: %w", r.ID, err)
 	}

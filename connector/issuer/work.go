@@ -72,7 +72,7 @@ func (i *Issuer) send(ctx context.Context, r request) error {
 		return err
 	}
 	m := dcp.CredentialMessage{Head: dcp.NewHead(dcp.TypeCredentialMessage), IssuerPID: r.ID, HolderPID: r.HolderPID, Status: r.State, RejectionReason: r.Reason}
-	issued, err := i.store.issuedFor(ctx, r.ID)
+	issued, err := i.store.issuedFor(ctx, r.Ctx, r.ID)
 	if err != nil {
 		return err
 	}

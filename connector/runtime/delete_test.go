@@ -39,7 +39,7 @@ func realVault(t *testing.T) (*openbao.Server, *vault.Client) {
 // later participant of the name reads it.
 func (c *connector) rowsOf(ctx string) map[string]int {
 	c.t.Helper()
-	conn, err := pgx.ConnectConfig(c.t.Context(), c.database)
+	conn, err := pgx.Connect(c.t.Context(), c.database)
 	if err != nil {
 		c.t.Fatal(err)
 	}

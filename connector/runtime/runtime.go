@@ -244,10 +244,13 @@ func (p *process) pool(ctx context.Context, schema string) (*pgxpool.Pool, error
 func (p *process) database(ctx context.Context, schema string, pool *pgxpool.Pool) error {
 	check := func(ctx context.Context) error {
 		var version int64
-		err := pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+schema+".goose_db_version").Scan(&version)
-		if err != nil {
-			d := p.Config.Database
+		var unbound bool
+		err := pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0), (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user) FROM "+schema+".goose_db_version").Scan(&version, &unbound)
+		switch d := p.Config.Database; {
+		case err != nil:
 			return fmt.Errorf("database %s at %s:%d as %s: %w (has `connector migrate` run?)", d.Name, d.Host, d.Port, d.User, err)
+		case unbound:
+			return fmt.Errorf("database %s at %s:%d: %s is a superuser or has BYPASSRLS, so that row security would not keep participants apart: use a role that is neither", d.Name, d.Host, d.Port, d.User)
 		}
 		return nil
 	}

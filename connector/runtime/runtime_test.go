@@ -54,7 +54,7 @@ type connector struct {
 	parts  map[runtime.Role]part
 	shared bool
 
-	database      *pgx.ConnConfig
+	database      string      // as superuser
 	dataPlaneDown atomic.Bool // for its control plane
 }
 
@@ -76,11 +76,17 @@ func start(t *testing.T, processes ...[]runtime.Role) *connector {
 // startOn runs a connector with a Vault.
 func startOn(t *testing.T, kv vault.KV, processes ...[]runtime.Role) *connector {
 	t.Helper()
-	cc, err := pgx.ParseConfig(pgtest.NewDatabase(t))
+	return startIn(t, kv, pgtest.NewDatabase(t), processes...)
+}
+
+// startIn runs a connector with a Vault and a database.
+func startIn(t *testing.T, kv vault.KV, dsn string, processes ...[]runtime.Role) *connector {
+	t.Helper()
+	cc, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &connector{t: t, parts: map[runtime.Role]part{}, shared: len(processes) == 1, database: cc}
+	c := &connector{t: t, parts: map[runtime.Role]part{}, shared: len(processes) == 1, database: pgtest.Superuser(t, dsn)}
 	gateway := httptest.NewServer(http.HandlerFunc(c.route))
 	t.Cleanup(gateway.Close)
 	c.public = gateway.URL

@@ -18,22 +18,22 @@ const selectAgreement = `SELECT a.*, n.step, n.address FROM control_plane.agreem
 
 // Agreement reads one agreement, whatever became of its negotiation.
 func (s *Store) Agreement(ctx context.Context, participant, id string) (*Agreement, error) {
-	return one[Agreement](ctx, s.pool, selectAgreement+"WHERE a.ctx = $1 AND a.id = $2", participant, id)
+	return one[Agreement](ctx, s.db.In(participant), selectAgreement+"WHERE a.ctx = $1 AND a.id = $2", participant, id)
 }
 
 // AgreementOf reads the agreement of a negotiation.
 func (s *Store) AgreementOf(ctx context.Context, participant, negotiation string) (*Agreement, error) {
-	return one[Agreement](ctx, s.pool, selectAgreement+"WHERE a.ctx = $1 AND a.negotiation_id = $2", participant, negotiation)
+	return one[Agreement](ctx, s.db.In(participant), selectAgreement+"WHERE a.ctx = $1 AND a.negotiation_id = $2", participant, negotiation)
 }
 
 // Agreements lists concluded agreements, newest first.
 func (s *Store) Agreements(ctx context.Context, participant string, limit int) ([]*Agreement, error) {
-	return many[Agreement](ctx, s.pool, selectAgreement+"WHERE a.ctx = $1 AND n.state = 'FINALIZED' ORDER BY a.signed_at DESC, a.id LIMIT $2", participant, limit)
+	return many[Agreement](ctx, s.db.In(participant), selectAgreement+"WHERE a.ctx = $1 AND n.state = 'FINALIZED' ORDER BY a.signed_at DESC, a.id LIMIT $2", participant, limit)
 }
 
 // DataAddress reads the address of a transfer with its token. ErrNotFound while the transfer is not started.
 func (s *Store) DataAddress(ctx context.Context, participant, transfer string) (*dps.DataAddress, error) {
-	row, err := one[struct{ Address dps.DataAddress }](ctx, s.pool,
+	row, err := one[struct{ Address dps.DataAddress }](ctx, s.db.In(participant),
 		"SELECT address FROM control_plane.data_addresses WHERE ctx = $1 AND transfer_id = $2", participant, transfer)
 	if err != nil {
 		return nil, err
@@ -43,8 +43,8 @@ func (s *Store) DataAddress(ctx context.Context, participant, transfer string) (
 
 // Prune forgets ids of messages that were received longer ago than age; a counterparty has given up repeating them long before.
 func (s *Store) Prune(ctx context.Context, age time.Duration) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "DELETE FROM control_plane.received_messages WHERE received_at < clock_timestamp() - $1::interval", age)
+	return s.tx(ctx, s.db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT control_plane.prune_received_messages($1)", age)
 		return err
 	})
 }
@@ -55,7 +55,7 @@ func (s *Store) Summary(ctx context.Context, participant string) (adminapi.Summa
 	counts, err := many[struct {
 		Kind, State string
 		N           int
-	}](ctx, s.pool, `SELECT 'n' AS kind, state, count(*) AS n FROM control_plane.negotiations WHERE ctx = $1 GROUP BY state
+	}](ctx, s.db.In(participant), `SELECT 'n' AS kind, state, count(*) AS n FROM control_plane.negotiations WHERE ctx = $1 GROUP BY state
 		UNION ALL SELECT 't', state, count(*) FROM control_plane.transfers WHERE ctx = $1 GROUP BY state
 		UNION ALL SELECT 'a', '', count(*) FROM control_plane.agreements a JOIN control_plane.negotiations n ON n.ctx = a.ctx AND n.id = a.negotiation_id
 			WHERE a.ctx = $1 AND n.state = 'FINALIZED'`, participant)
@@ -72,7 +72,7 @@ func (s *Store) Summary(ctx context.Context, participant string) (adminapi.Summa
 			out.Agreements = c.N
 		}
 	}
-	last, err := one[Negotiation](ctx, s.pool, negotiationColumns.sel()+"WHERE ctx = $1 AND state = 'TERMINATED' ORDER BY updated_at DESC LIMIT 1", participant)
+	last, err := one[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+"WHERE ctx = $1 AND state = 'TERMINATED' ORDER BY updated_at DESC LIMIT 1", participant)
 	if errors.Is(err, ErrNotFound) {
 		err = nil
 	}

@@ -101,7 +101,7 @@ func (s *Store) Record(ctx context.Context, participant string, entries ...audit
 
 // change runs fn in a transaction and records it there.
 func (s *Store) change(ctx context.Context, participant string, entries []audit.Entry, fn func(pgx.Tx) error) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(participant), func(tx pgx.Tx) error {
 		if err := fn(tx); err != nil {
 			return err
 		}
@@ -111,23 +111,23 @@ func (s *Store) change(ctx context.Context, participant string, entries []audit.
 
 // AuditHead reads the head of a participant's chain.
 func (s *Store) AuditHead(ctx context.Context, participant string) (audit.Head, error) {
-	h, err := audit.HeadOf(ctx, s.pool, participant)
+	h, err := audit.HeadOf(ctx, s.db.In(participant), participant)
 	return h, translate(err)
 }
 
 // AuditHeads reads the heads of all chains, also of participants that were deleted.
 func (s *Store) AuditHeads(ctx context.Context) ([]audit.Head, error) {
-	return audit.Heads(ctx, s.pool)
+	return audit.Heads(ctx, s.db)
 }
 
 // AuditRecords reads up to limit of the records that lead to a head, those after a number.
 func (s *Store) AuditRecords(ctx context.Context, h audit.Head, after int64, limit int) ([]*audit.Record, error) {
-	return audit.Records(ctx, s.pool, h, after, limit)
+	return audit.Records(ctx, s.db.In(h.Ctx), h, after, limit)
 }
 
 // PruneAudit takes away the bodies of audit records that are older than age.
 func (s *Store) PruneAudit(ctx context.Context, age time.Duration) error {
-	return audit.Prune(ctx, s.pool, age)
+	return audit.Prune(ctx, s.db, age)
 }
 
 // mark is what was on record of a process before a change.

@@ -36,9 +36,13 @@ var migrations embed.FS
 // each of them may do in the schema audit follows from what it is.
 type Grants map[string]string
 
-// Migrate brings all schemas up to date and grants them. It is safe to run from several processes at once.
+// Migrate brings all schemas up to date, secures their rows and grants them. It is safe to run from several processes at once.
 func Migrate(ctx context.Context, cc *pgx.ConnConfig, grants Grants) error {
-	db := stdlib.OpenDB(*cc)
+	// Migrations change rows of all contexts.
+	db := stdlib.OpenDB(*cc, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SET kaphera.ctx = '*'")
+		return err
+	}))
 	defer func() { _ = db.Close() }()
 	if err := db.PingContext(ctx); err != nil {
 		return fmt.Errorf("reach the database %s at %s:%d as %s: %w", cc.Database, cc.Host, cc.Port, cc.User, err)
@@ -46,6 +50,9 @@ func Migrate(ctx context.Context, cc *pgx.ConnConfig, grants Grants) error {
 	for _, schema := range []string{SchemaControlPlane, SchemaWallet, SchemaDataPlane, SchemaIssuer, SchemaAudit} {
 		if err := migrateSchema(ctx, db, schema); err != nil {
 			return fmt.Errorf("migrate schema %s: %w", schema, err)
+		}
+		if err := secureRows(ctx, db, schema); err != nil {
+			return fmt.Errorf("row security of schema %s: %w", schema, err)
 		}
 		if role := grants[schema]; role != "" {
 			if err := grant(ctx, db, schema, role); err != nil {
@@ -101,6 +108,7 @@ func grant(ctx context.Context, db *sql.DB, schema, role string) error {
 	_, err := db.ExecContext(ctx, fmt.Sprintf(`GRANT USAGE ON SCHEMA %[1]s TO %[2]s;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %[1]s TO %[2]s;
 		GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA %[1]s TO %[2]s;
+		GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA %[1]s TO %[2]s;
 		REVOKE INSERT, UPDATE, DELETE ON %[1]s.goose_db_version FROM %[2]s`, schema, r))
 	return err
 }

@@ -136,14 +136,14 @@ func orEmpty[V any](m map[string]V) map[string]V {
 
 // PutAsset makes or changes an asset; private properties stay as they are.
 func (s *Store) PutAsset(ctx context.Context, a Asset) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(a.Ctx), func(tx pgx.Tx) error {
 		return save(ctx, tx, Put, "assets", a.Ctx, a.ID, []string{"properties", "data_address"}, orEmpty(a.Properties), orEmpty(a.DataAddress))
 	})
 }
 
 // SaveAsset writes the whole asset.
 func (s *Store) SaveAsset(ctx context.Context, mode Mode, a *Asset) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(a.Ctx), func(tx pgx.Tx) error {
 		return save(ctx, tx, mode, "assets", a.Ctx, a.ID, []string{"properties", "private_properties", "data_address"},
 			orEmpty(a.Properties), orEmpty(a.PrivateProperties), orEmpty(a.DataAddress))
 	})
@@ -151,22 +151,22 @@ func (s *Store) SaveAsset(ctx context.Context, mode Mode, a *Asset) error {
 
 // Asset reads one asset.
 func (s *Store) Asset(ctx context.Context, participant, id string) (*Asset, error) {
-	return one[Asset](ctx, s.pool, "SELECT * FROM control_plane.assets WHERE ctx = $1 AND id = $2", participant, id)
+	return one[Asset](ctx, s.db.In(participant), "SELECT * FROM control_plane.assets WHERE ctx = $1 AND id = $2", participant, id)
 }
 
 // Assets lists a participant's assets by id.
 func (s *Store) Assets(ctx context.Context, participant string) ([]*Asset, error) {
-	return many[Asset](ctx, s.pool, "SELECT * FROM control_plane.assets WHERE ctx = $1 ORDER BY id", participant)
+	return many[Asset](ctx, s.db.In(participant), "SELECT * FROM control_plane.assets WHERE ctx = $1 ORDER BY id", participant)
 }
 
 // DeleteAsset removes an asset; agreements about it stay.
 func (s *Store) DeleteAsset(ctx context.Context, participant, id string) error {
-	return s.exec(ctx, "DELETE FROM control_plane.assets WHERE ctx = $1 AND id = $2", participant, id)
+	return s.exec(ctx, s.db.In(participant), "DELETE FROM control_plane.assets WHERE ctx = $1 AND id = $2", participant, id)
 }
 
 // DeleteUnusedAsset is DeleteAsset, but ErrConflict while an agreement of its provider is about the asset.
 func (s *Store) DeleteUnusedAsset(ctx context.Context, participant, id string) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(participant), func(tx pgx.Tx) error {
 		var agreement *string
 		err := tx.QueryRow(ctx, `SELECT (SELECT id FROM control_plane.agreements WHERE ctx = $1 AND asset_id = $2 AND role = 'provider' LIMIT 1)
 			FROM control_plane.assets WHERE ctx = $1 AND id = $2 FOR UPDATE`, participant, id).Scan(&agreement)
@@ -183,7 +183,7 @@ func (s *Store) DeleteUnusedAsset(ctx context.Context, participant, id string) e
 
 // SavePolicy writes a policy.
 func (s *Store) SavePolicy(ctx context.Context, mode Mode, p *Policy) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(p.Ctx), func(tx pgx.Tx) error {
 		return save(ctx, tx, mode, "policies", p.Ctx, p.ID, []string{"policy", "private_properties"}, p.Policy, orEmpty(p.PrivateProperties))
 	})
 }
@@ -194,17 +194,17 @@ func putPolicy(ctx context.Context, tx pgx.Tx, participant, id string, policy js
 
 // Policy reads one policy.
 func (s *Store) Policy(ctx context.Context, participant, id string) (*Policy, error) {
-	return one[Policy](ctx, s.pool, "SELECT * FROM control_plane.policies WHERE ctx = $1 AND id = $2", participant, id)
+	return one[Policy](ctx, s.db.In(participant), "SELECT * FROM control_plane.policies WHERE ctx = $1 AND id = $2", participant, id)
 }
 
 // Policies lists a participant's policies by id.
 func (s *Store) Policies(ctx context.Context, participant string) ([]*Policy, error) {
-	return many[Policy](ctx, s.pool, "SELECT * FROM control_plane.policies WHERE ctx = $1 ORDER BY id", participant)
+	return many[Policy](ctx, s.db.In(participant), "SELECT * FROM control_plane.policies WHERE ctx = $1 ORDER BY id", participant)
 }
 
 // DeletePolicy removes a policy; ErrConflict while a contract definition uses it.
 func (s *Store) DeletePolicy(ctx context.Context, participant, id string) error {
-	return s.exec(ctx, "DELETE FROM control_plane.policies WHERE ctx = $1 AND id = $2", participant, id)
+	return s.exec(ctx, s.db.In(participant), "DELETE FROM control_plane.policies WHERE ctx = $1 AND id = $2", participant, id)
 }
 
 const selectDefinition = `SELECT d.ctx, d.id, d.access_policy AS access_policy_id, a.policy AS access_policy,
@@ -215,18 +215,18 @@ const selectDefinition = `SELECT d.ctx, d.id, d.access_policy AS access_policy_i
 
 // Definition reads one contract definition.
 func (s *Store) Definition(ctx context.Context, participant, id string) (*Definition, error) {
-	return one[Definition](ctx, s.pool, selectDefinition+"WHERE d.ctx = $1 AND d.id = $2", participant, id)
+	return one[Definition](ctx, s.db.In(participant), selectDefinition+"WHERE d.ctx = $1 AND d.id = $2", participant, id)
 }
 
 // Definitions lists a participant's contract definitions by id.
 func (s *Store) Definitions(ctx context.Context, participant string) ([]*Definition, error) {
-	return many[Definition](ctx, s.pool, selectDefinition+"WHERE d.ctx = $1 ORDER BY d.id", participant)
+	return many[Definition](ctx, s.db.In(participant), selectDefinition+"WHERE d.ctx = $1 ORDER BY d.id", participant)
 }
 
 // PutDefinition makes or changes a contract definition. Where a policy is given inline (AccessPolicy, ContractPolicy), it is stored under
 // its id in the same transaction; else that id must exist (ErrConflict).
 func (s *Store) PutDefinition(ctx context.Context, d Definition) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(d.Ctx), func(tx pgx.Tx) error {
 		if d.AccessPolicyID != nil && d.AccessPolicy != nil {
 			if err := putPolicy(ctx, tx, d.Ctx, *d.AccessPolicyID, d.AccessPolicy); err != nil {
 				return err
@@ -249,7 +249,7 @@ func (d *Definition) values() []any {
 
 // SaveDefinition writes a contract definition whose policies exist (else ErrConflict).
 func (s *Store) SaveDefinition(ctx context.Context, mode Mode, d *Definition) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(d.Ctx), func(tx pgx.Tx) error {
 		return save(ctx, tx, mode, "contract_definitions", d.Ctx, d.ID, append([]string{"private_properties"}, definitionColumns...),
 			append([]any{orEmpty(d.PrivateProperties)}, d.values()...)...)
 	})
@@ -257,7 +257,7 @@ func (s *Store) SaveDefinition(ctx context.Context, mode Mode, d *Definition) er
 
 // DeleteDefinition removes a contract definition. With policies, the inline ones that PutDefinition stored go too.
 func (s *Store) DeleteDefinition(ctx context.Context, participant, id string, policies ...string) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(participant), func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, "DELETE FROM control_plane.contract_definitions WHERE ctx = $1 AND id = $2", participant, id)
 		if err != nil {
 			return err

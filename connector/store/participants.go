@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,12 +37,7 @@ const selectParticipant = `SELECT p.ctx, p.did, p.bpn, p.active, p.self_check, p
 
 // Participant reads one participant with its profile.
 func (s *Store) Participant(ctx context.Context, participant string) (*Participant, error) {
-	return one[Participant](ctx, s.pool, selectParticipant+"WHERE p.ctx = $1", participant)
-}
-
-// Participants lists all.
-func (s *Store) Participants(ctx context.Context) ([]*Participant, error) {
-	return many[Participant](ctx, s.pool, selectParticipant+"ORDER BY p.ctx")
+	return one[Participant](ctx, s.db.In(participant), selectParticipant+"WHERE p.ctx = $1", participant)
 }
 
 // PutParticipant makes or changes a participant. ErrConflict when the profile does not exist or another context has the DID.
@@ -49,7 +45,7 @@ func (s *Store) PutParticipant(ctx context.Context, name string, p adminapi.Part
 	if p.SelfCheck == "" {
 		p.SelfCheck = adminapi.SelfCheckEnforce
 	}
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	err := s.tx(ctx, s.db.In(name), func(tx pgx.Tx) error {
 		made := false
 		err := tx.QueryRow(ctx, `INSERT INTO control_plane.participants AS p (ctx, did, bpn, profile, active, self_check) VALUES ($1, $2, $3, $4, $5, $6)
 			ON CONFLICT (ctx) DO UPDATE SET did = $2, bpn = $3, profile = $4, active = $5, self_check = $6, updated_at = now()
@@ -70,11 +66,15 @@ func (s *Store) PutParticipant(ctx context.Context, name string, p adminapi.Part
 		}
 		return audit.Append(ctx, tx, name, e)
 	})
+	if errors.Is(err, ErrConflict) {
+		err = fmt.Errorf("%w (DID %s, profile %s)", err, p.DID, p.Profile)
+	}
+	return err
 }
 
 // DeleteParticipant removes a participant and all of its data, and closes its audit trail, which stays.
 func (s *Store) DeleteParticipant(ctx context.Context, name string) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(name), func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, "DELETE FROM control_plane.participants WHERE ctx = $1", name)
 		if err != nil {
 			return err
@@ -92,13 +92,13 @@ func (s *Store) PutProfile(ctx context.Context, p profile.Profile) error {
 	if err != nil {
 		return err
 	}
-	return s.exec(ctx, `INSERT INTO control_plane.profiles (name, profile) VALUES ($1, $2)
+	return s.exec(ctx, s.db, `INSERT INTO control_plane.profiles (name, profile) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET profile = $2, updated_at = now()`, p.Name, raw)
 }
 
 // Profile reads a dataspace profile.
 func (s *Store) Profile(ctx context.Context, name string) (*profile.Profile, error) {
-	row, err := one[struct{ Profile profile.Profile }](ctx, s.pool, "SELECT profile FROM control_plane.profiles WHERE name = $1", name)
+	row, err := one[struct{ Profile profile.Profile }](ctx, s.db, "SELECT profile FROM control_plane.profiles WHERE name = $1", name)
 	if err != nil {
 		return nil, err
 	}
@@ -107,5 +107,5 @@ func (s *Store) Profile(ctx context.Context, name string) (*profile.Profile, err
 
 // DeleteProfile removes a profile; ErrConflict while a participant uses it.
 func (s *Store) DeleteProfile(ctx context.Context, name string) error {
-	return s.exec(ctx, "DELETE FROM control_plane.profiles WHERE name = $1", name)
+	return s.exec(ctx, s.db, "DELETE FROM control_plane.profiles WHERE name = $1", name)
 }

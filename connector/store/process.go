@@ -134,12 +134,12 @@ func (t *Transfer) values() []any { return []any{t.Format, t.Flow, t.SuspendedBy
 
 // Negotiation reads one negotiation by its own process id.
 func (s *Store) Negotiation(ctx context.Context, participant, id string) (*Negotiation, error) {
-	return one[Negotiation](ctx, s.pool, negotiationColumns.sel()+"WHERE ctx = $1 AND id = $2", participant, id)
+	return one[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+"WHERE ctx = $1 AND id = $2", participant, id)
 }
 
 // Transfer reads one transfer by its own process id.
 func (s *Store) Transfer(ctx context.Context, participant, id string) (*Transfer, error) {
-	return one[Transfer](ctx, s.pool, transferColumns.sel()+"WHERE ctx = $1 AND id = $2", participant, id)
+	return one[Transfer](ctx, s.db.In(participant), transferColumns.sel()+"WHERE ctx = $1 AND id = $2", participant, id)
 }
 
 // Page is a part of a list, newest first.
@@ -162,13 +162,13 @@ func (p Page) args(participant string) (string, []any) {
 // Negotiations lists negotiations.
 func (s *Store) Negotiations(ctx context.Context, participant string, p Page) ([]*Negotiation, error) {
 	where, args := p.args(participant)
-	return many[Negotiation](ctx, s.pool, negotiationColumns.sel()+where, args...)
+	return many[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+where, args...)
 }
 
 // Transfers lists transfers.
 func (s *Store) Transfers(ctx context.Context, participant string, p Page) ([]*Transfer, error) {
 	where, args := p.args(participant)
-	return many[Transfer](ctx, s.pool, transferColumns.sel()+where, args...)
+	return many[Transfer](ctx, s.db.In(participant), transferColumns.sel()+where, args...)
 }
 
 // insert writes a new row and reports whether it did: not when its id, or the counterparty's process id, is there already.
@@ -220,7 +220,7 @@ func (p *Process) common() *Process { return p }
 
 func insertRow[T any, R row[T]](ctx context.Context, s *Store, o own, in R, side Side) (out *T, made bool, err error) {
 	p := in.common()
-	err = s.tx(ctx, func(tx pgx.Tx) (err error) {
+	err = s.tx(ctx, s.db.In(p.Ctx), func(tx pgx.Tx) (err error) {
 		if made, err = insert(ctx, tx, o, p, in.values()); err != nil {
 			return err
 		}
@@ -239,12 +239,12 @@ func insertRow[T any, R row[T]](ctx context.Context, s *Store, o own, in R, side
 
 // FindNegotiation finds a negotiation by the counterparty's process id.
 func (s *Store) FindNegotiation(ctx context.Context, participant string, role state.Role, counterparty, pid string) (*Negotiation, error) {
-	return one[Negotiation](ctx, s.pool, negotiationColumns.sel()+existing, participant, "", role, counterparty, pid)
+	return one[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+existing, participant, "", role, counterparty, pid)
 }
 
 // FindTransfer finds a transfer by the counterparty's process id.
 func (s *Store) FindTransfer(ctx context.Context, participant string, role state.Role, counterparty, pid string) (*Transfer, error) {
-	return one[Transfer](ctx, s.pool, transferColumns.sel()+existing, participant, "", role, counterparty, pid)
+	return one[Transfer](ctx, s.db.In(participant), transferColumns.sel()+existing, participant, "", role, counterparty, pid)
 }
 
 const existing = "WHERE ctx = $1 AND (id = $2 OR ($5 <> '' AND role = $3 AND counterparty = $4 AND counterparty_pid = $5))"
@@ -261,7 +261,7 @@ func (s *Store) UpdateTransfer(ctx context.Context, participant, id, messageID s
 }
 
 func updateRow[T any, R row[T]](ctx context.Context, s *Store, o own, participant, id, messageID string, fn func(r R, seen bool) (Side, error)) (out R, err error) {
-	err = s.tx(ctx, func(tx pgx.Tx) error {
+	err = s.tx(ctx, s.db.In(participant), func(tx pgx.Tx) error {
 		r, err := one[T](ctx, tx, o.sel()+"WHERE ctx = $1 AND id = $2 FOR UPDATE", participant, id)
 		if err != nil {
 			return err

@@ -349,7 +349,7 @@ func TestOffersAndPolicies(t *testing.T) {
 
 func TestEachRoleReadsItsOwnSchema(t *testing.T) {
 	dsn := pgtest.NewDatabase(t)
-	owner, err := pgx.Connect(t.Context(), dsn)
+	owner, err := pgx.Connect(t.Context(), pgtest.Superuser(t, dsn))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,7 @@ func find[T any](ctx context.Context, s *Store, k kind, participant string, q Qu
 		order = "DESC"
 	}
 	sql += fmt.Sprintf(" ORDER BY %s %s NULLS LAST, %s LIMIT %s OFFSET %s", by, order, k.fields["id"], arg(q.Limit), arg(q.Offset))
-	return many[T](ctx, s.pool, sql, args...)
+	return many[T](ctx, s.db.In(participant), sql, args...)
 }
 
 // expr is the JSON expression of a field.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
 // Request is what a client gave along with a negotiation or transfer that it started.
@@ -28,7 +29,7 @@ type Callback struct {
 
 // PutRequest keeps a request under the id that its process will have.
 func (s *Store) PutRequest(ctx context.Context, participant, id string, r Request) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(participant), func(tx pgx.Tx) error {
 		batch := &pgx.Batch{}
 		batch.Queue("INSERT INTO control_plane.process_requests (ctx, process_id, private_properties) VALUES ($1, $2, $3)", participant, id, orEmpty(r.PrivateProperties))
 		for i, c := range r.Callbacks {
@@ -41,7 +42,7 @@ func (s *Store) PutRequest(ctx context.Context, participant, id string, r Reques
 
 // DropRequest forgets the request of a process that did not come about.
 func (s *Store) DropRequest(ctx context.Context, participant, id string) error {
-	return s.exec(ctx, "DELETE FROM control_plane.process_requests WHERE ctx = $1 AND process_id = $2", participant, id)
+	return s.exec(ctx, s.db.In(participant), "DELETE FROM control_plane.process_requests WHERE ctx = $1 AND process_id = $2", participant, id)
 }
 
 // Requests reads the requests of processes by their ids; a process that nobody here asked for has none.
@@ -50,7 +51,7 @@ func (s *Store) Requests(ctx context.Context, participant string, ids []string) 
 	rows, err := many[struct {
 		ProcessID         string `db:"process_id"`
 		PrivateProperties map[string]any
-	}](ctx, s.pool, "SELECT process_id, private_properties FROM control_plane.process_requests WHERE ctx = $1 AND process_id = ANY ($2)", participant, ids)
+	}](ctx, s.db.In(participant), "SELECT process_id, private_properties FROM control_plane.process_requests WHERE ctx = $1 AND process_id = ANY ($2)", participant, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (s *Store) Requests(ctx context.Context, participant string, ids []string) 
 	callbacks, err := many[struct {
 		ProcessID string `db:"process_id"`
 		Callback
-	}](ctx, s.pool, `SELECT process_id, uri, events FROM control_plane.callbacks WHERE ctx = $1 AND process_id = ANY ($2)
+	}](ctx, s.db.In(participant), `SELECT process_id, uri, events FROM control_plane.callbacks WHERE ctx = $1 AND process_id = ANY ($2)
 		ORDER BY process_id, position`, participant, ids)
 	for _, c := range callbacks {
 		r := out[c.ProcessID]
@@ -85,18 +86,13 @@ type DueCallback struct {
 // LeaseCallbacks takes up to limit addresses that are to be told something, for the time of a lease.
 func (s *Store) LeaseCallbacks(ctx context.Context, limit int) ([]*DueCallback, error) {
 	var out []*DueCallback
-	err := s.tx(ctx, func(tx pgx.Tx) (err error) {
-		out, err = many[DueCallback](ctx, tx, `WITH due AS (
-				SELECT c.ctx, c.process_id, c.position, t.id IS NOT NULL AS transfer, coalesce(n.history, t.history) AS history
-				FROM control_plane.callbacks c
-				LEFT JOIN control_plane.negotiations n ON n.ctx = c.ctx AND n.id = c.process_id
-				LEFT JOIN control_plane.transfers t ON t.ctx = c.ctx AND t.id = c.process_id
-				WHERE c.next_attempt_at <= clock_timestamp() AND jsonb_array_length(coalesce(n.history, t.history, '[]')) > c.told
-				ORDER BY c.next_attempt_at LIMIT $1 FOR UPDATE OF c SKIP LOCKED
-			)
-			UPDATE control_plane.callbacks c SET next_attempt_at = clock_timestamp() + $2::interval FROM due
-			WHERE c.ctx = due.ctx AND c.process_id = due.process_id AND c.position = due.position
-			RETURNING c.ctx, c.process_id, c.position, c.uri, c.events, c.told, c.attempts, due.transfer, due.history`, limit, s.opt.Lease)
+	err := s.tx(ctx, s.db, func(tx pgx.Tx) (err error) {
+		out, err = tenant.Across(ctx, tx, "SELECT * FROM control_plane.lease_callbacks($1, $2)", []any{limit, s.opt.Lease},
+			`SELECT c.ctx, c.process_id, c.position, c.uri, c.events, c.told, c.attempts, t.id IS NOT NULL AS transfer, coalesce(n.history, t.history, '[]') AS history
+			FROM control_plane.callbacks c
+			LEFT JOIN control_plane.negotiations n ON n.ctx = c.ctx AND n.id = c.process_id
+			LEFT JOIN control_plane.transfers t ON t.ctx = c.ctx AND t.id = c.process_id
+			WHERE c.ctx = $1 AND c.process_id = $2 AND c.position = $3`, pgx.RowToAddrOfStructByNameLax[DueCallback])
 		if err == nil && len(out) == 0 {
 			return errNothing
 		}
@@ -116,7 +112,7 @@ func (s *Store) TellCallback(ctx context.Context, c *DueCallback, after time.Dur
 		end := c.History[c.Told-1].State
 		last = c.Transfer && state.Transfer.Final(end) || !c.Transfer && state.Negotiation.Final(end)
 	}
-	return s.exec(ctx, `UPDATE control_plane.callbacks SET told = $4, attempts = $5,
+	return s.exec(ctx, s.db.In(c.Ctx), `UPDATE control_plane.callbacks SET told = $4, attempts = $5,
 		next_attempt_at = CASE WHEN $6 THEN NULL ELSE clock_timestamp() + $7::interval END WHERE ctx = $1 AND process_id = $2 AND position = $3`,
 		c.Ctx, c.ProcessID, c.Position, c.Told, c.Attempts, last, after)
 }
@@ -138,12 +134,12 @@ const selectReference = `SELECT t.id, t.agreement_id, t.asset_id, t.counterparty
 
 // DeleteReference forgets the data address of a transfer.
 func (s *Store) DeleteReference(ctx context.Context, participant, transfer string) error {
-	return s.exec(ctx, "DELETE FROM control_plane.data_addresses WHERE ctx = $1 AND transfer_id = $2", participant, transfer)
+	return s.exec(ctx, s.db.In(participant), "DELETE FROM control_plane.data_addresses WHERE ctx = $1 AND transfer_id = $2", participant, transfer)
 }
 
 // DeleteNegotiation removes a negotiation that was terminated without an agreement; ErrConflict for any other.
 func (s *Store) DeleteNegotiation(ctx context.Context, participant, id string) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+	return s.tx(ctx, s.db.In(participant), func(tx pgx.Tx) error {
 		n, err := one[Negotiation](ctx, tx, negotiationColumns.sel()+"WHERE ctx = $1 AND id = $2 FOR UPDATE", participant, id)
 		switch {
 		case err != nil:

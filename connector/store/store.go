@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
 // Errors that callers map to an answer.
@@ -35,8 +37,8 @@ type Options struct {
 
 // Store is the control plane's database.
 type Store struct {
-	pool *pgxpool.Pool
-	opt  Options
+	db  tenant.DB
+	opt Options
 }
 
 // Open connects and frees leases that a former process of the same name left.
@@ -57,25 +59,26 @@ func Use(ctx context.Context, pool *pgxpool.Pool, opt Options) (*Store, error) {
 	if opt.Lease == 0 {
 		opt.Lease = 40 * time.Second
 	}
-	s := &Store{pool: pool, opt: opt}
-	for _, table := range []string{negotiations, transfers} {
-		sql := fmt.Sprintf("UPDATE control_plane.%s SET lease_owner = '', lease_until = NULL WHERE lease_owner = $1", table)
-		if err := s.tx(ctx, func(tx pgx.Tx) error { _, err := tx.Exec(ctx, sql, opt.Owner); return err }); err != nil {
-			return nil, fmt.Errorf("database: %w (has `connector migrate` run?)", err)
-		}
+	s := &Store{db: tenant.DB{Pool: pool}, opt: opt}
+	err := s.tx(ctx, s.db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT control_plane.free_leases($1)", opt.Owner)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("database: %w (has `connector migrate` run?)", err)
 	}
 	return s, nil
 }
 
 // Close closes all connections.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() { s.db.Close() }
 
 // Ping reports whether the database answers.
-func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
+func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 
-// tx runs fn in a transaction and commits it when fn returns nil.
-func (s *Store) tx(ctx context.Context, fn func(pgx.Tx) error) error {
-	tx, err := s.pool.Begin(ctx)
+// tx runs fn in a transaction of a scope and commits it when fn returns nil.
+func (s *Store) tx(ctx context.Context, in scope, fn func(pgx.Tx) error) error {
+	tx, err := in.Begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,8 +99,8 @@ func (s *Store) tx(ctx context.Context, fn func(pgx.Tx) error) error {
 }
 
 // exec runs one writing statement and reports ErrNotFound when it touched no row.
-func (s *Store) exec(ctx context.Context, sql string, args ...any) error {
-	return s.tx(ctx, func(tx pgx.Tx) error {
+func (s *Store) exec(ctx context.Context, in scope, sql string, args ...any) error {
+	return s.tx(ctx, in, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, sql, args...)
 		if err == nil && tag.RowsAffected() == 0 {
 			err = ErrNotFound
@@ -113,7 +116,7 @@ func translate(err error) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return ErrNotFound
 	case errors.As(err, &pg) && pg.Code == "23505":
-		return fmt.Errorf("%w: %s", ErrConflict, pg.Detail)
+		return fmt.Errorf("%w: there is one already, says %s", ErrConflict, pg.ConstraintName) // row security keeps the values
 	case errors.As(err, &pg) && pg.Code == "23503":
 		return fmt.Errorf("%w: it is referred to, or refers to something that does not exist: %s", ErrConflict, pg.Detail)
 	case errors.As(err, &pg) && (pg.Code == "22021" || pg.Code == "22P05"):
@@ -126,7 +129,7 @@ func translate(err error) error {
 func one[T any](ctx context.Context, q queryer, sql string, args ...any) (*T, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, err
+		return nil, translate(err)
 	}
 	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByNameLax[T])
 	return v, translate(err)
@@ -136,10 +139,16 @@ func one[T any](ctx context.Context, q queryer, sql string, args ...any) (*T, er
 func many[T any](ctx context.Context, q queryer, sql string, args ...any) ([]*T, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, err
+		return nil, translate(err)
 	}
 	v, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByNameLax[T])
 	return v, translate(err)
+}
+
+// scope is one participant context (tenant.Scope), or what belongs to none (tenant.DB).
+type scope interface {
+	queryer
+	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
 type queryer interface {

@@ -79,7 +79,7 @@ func (w *Wallet) deleteParticipant(r *http.Request) (any, error) {
 	if err := w.ring.Destroy(r.Context(), pctx); err != nil {
 		return nil, err
 	}
-	_, err := w.store.db.Exec(r.Context(), "DELETE FROM wallet.participants WHERE ctx = $1", pctx)
+	_, err := w.store.db.In(pctx).Exec(r.Context(), "DELETE FROM wallet.participants WHERE ctx = $1", pctx)
 	return nil, err
 }
 

@@ -157,7 +157,7 @@ func (w *Wallet) serveCredentials(r *http.Request) (any, error) {
 		if reason == "" {
 			reason = "the issuer gave no reason"
 		}
-		return nil, w.store.reject(ctx, req.ID, reason, w.now())
+		return nil, w.store.reject(ctx, req, reason, w.now())
 	case dcp.StatusIssued:
 	default:
 		return nil, dcp.Failuref(http.StatusBadRequest, "invalid", "status %q: must be ISSUED or REJECTED", m.Status)

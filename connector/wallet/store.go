@@ -13,14 +13,14 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/profile"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
 // store holds the wallet's queries.
-type store struct{ db *pgxpool.Pool }
+type store struct{ db tenant.DB }
 
 type participant struct {
 	ctx   string
@@ -33,7 +33,7 @@ var errNoParticipant = errors.New("no such participant")
 func (s *store) participant(ctx context.Context, pctx string) (participant, error) {
 	p := participant{ctx: pctx}
 	var trust []byte
-	err := s.db.QueryRow(ctx, "SELECT did, trusted_issuers FROM wallet.participants WHERE ctx = $1", pctx).Scan(&p.did, &trust)
+	err := s.db.In(pctx).QueryRow(ctx, "SELECT did, trusted_issuers FROM wallet.participants WHERE ctx = $1", pctx).Scan(&p.did, &trust)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return p, errNoParticipant
 	}
@@ -77,7 +77,7 @@ func (r request) open() bool { return r.State == requested || r.State == sent }
 
 // openRequest makes a request unless one for the same issuer and type is under way. It takes the place of those that were rejected.
 func (s *store) openRequest(ctx context.Context, r request, now time.Time) error {
-	_, err := s.db.Exec(ctx, `WITH gone AS (DELETE FROM wallet.requests WHERE ctx = $2 AND issuer = $3 AND type = $4 AND state = 'REJECTED')
+	_, err := s.db.In(r.Ctx).Exec(ctx, `WITH gone AS (DELETE FROM wallet.requests WHERE ctx = $2 AND issuer = $3 AND type = $4 AND state = 'REJECTED')
 		INSERT INTO wallet.requests (id, ctx, issuer, type, object_id, profile, state, next_attempt_at, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, 'REQUESTED', $7, $7, $7) ON CONFLICT (ctx, issuer, type) WHERE state IN ('REQUESTED', 'SENT') DO NOTHING`,
 		uuid.NewString(), r.Ctx, r.Issuer, r.Type, r.ObjectID, r.Profile, now)
@@ -89,7 +89,7 @@ func (s *store) openRequest(ctx context.Context, r request, now time.Time) error
 
 // requests returns the newest request for each issuer and type.
 func (s *store) requests(ctx context.Context, pctx string) ([]request, error) {
-	rows, err := s.db.Query(ctx, "SELECT DISTINCT ON (issuer, type) "+requestColumns+" FROM wallet.requests WHERE ctx = $1 ORDER BY issuer, type, created_at DESC", pctx)
+	rows, err := s.db.In(pctx).Query(ctx, "SELECT DISTINCT ON (issuer, type) "+requestColumns+" FROM wallet.requests WHERE ctx = $1 ORDER BY issuer, type, created_at DESC", pctx)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (s *store) requests(ctx context.Context, pctx string) ([]request, error) {
 }
 
 func (s *store) request(ctx context.Context, pctx, id string) (request, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+requestColumns+" FROM wallet.requests WHERE ctx = $1 AND id = $2", pctx, id)
+	rows, err := s.db.In(pctx).Query(ctx, "SELECT "+requestColumns+" FROM wallet.requests WHERE ctx = $1 AND id = $2", pctx, id)
 	if err != nil {
 		return request{}, err
 	}
@@ -106,21 +106,19 @@ func (s *store) request(ctx context.Context, pctx, id string) (request, error) {
 
 // lease takes requests that are due, for a minute; a worker that dies leaves them to the others.
 func (s *store) lease(ctx context.Context, now time.Time, limit int) ([]request, error) {
-	rows, err := s.db.Query(ctx, `UPDATE wallet.requests SET leased_until = $1::timestamptz + interval '1 minute', attempts = attempts + 1
-		WHERE id IN (SELECT id FROM wallet.requests WHERE state IN ('REQUESTED', 'SENT') AND next_attempt_at <= $1
-			AND (leased_until IS NULL OR leased_until < $1) ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-		RETURNING `+requestColumns, now, limit)
+	due, err := tenant.Across(ctx, s.db, "SELECT * FROM wallet.lease_requests($1, $2)", []any{now, limit},
+		"SELECT "+requestColumns+" FROM wallet.requests WHERE ctx = $1 AND id = $2", pgx.RowToStructByName[request])
 	if err != nil {
 		return nil, fmt.Errorf("lease requests: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[request])
+	return due, nil
 }
 
 // moveRequest ends a lease. It changes nothing when a delivery has ended the request meanwhile.
 func (s *store) moveRequest(ctx context.Context, r request, next, now time.Time) error {
-	_, err := s.db.Exec(ctx, `UPDATE wallet.requests SET state = $2, location = $3, reason = $4, attempts = $5, next_attempt_at = $6, sent_at = $7,
-		updated_at = $8, leased_until = NULL WHERE id = $1 AND state IN ('REQUESTED', 'SENT')`,
-		r.ID, r.State, r.Location, r.Reason, r.Attempts, next, r.SentAt, now)
+	_, err := s.db.In(r.Ctx).Exec(ctx, `UPDATE wallet.requests SET state = $3, location = $4, reason = $5, attempts = $6, next_attempt_at = $7, sent_at = $8,
+		updated_at = $9, leased_until = NULL WHERE ctx = $1 AND id = $2 AND state IN ('REQUESTED', 'SENT')`,
+		r.Ctx, r.ID, r.State, r.Location, r.Reason, r.Attempts, next, r.SentAt, now)
 	if err != nil {
 		return fmt.Errorf("store the state of request %s: %w", r.ID, err)
 	}
@@ -128,11 +126,11 @@ func (s *store) moveRequest(ctx context.Context, r request, next, now time.Time)
 }
 
 // reject ends a request on the issuer's word; a credential that has come stays.
-func (s *store) reject(ctx context.Context, id, reason string, now time.Time) error {
-	_, err := s.db.Exec(ctx, "UPDATE wallet.requests SET state = 'REJECTED', reason = $2, updated_at = $3, leased_until = NULL WHERE id = $1 AND state IN ('REQUESTED', 'SENT')",
-		id, reason, now)
+func (s *store) reject(ctx context.Context, r request, reason string, now time.Time) error {
+	_, err := s.db.In(r.Ctx).Exec(ctx, `UPDATE wallet.requests SET state = 'REJECTED', reason = $3, updated_at = $4, leased_until = NULL
+		WHERE ctx = $1 AND id = $2 AND state IN ('REQUESTED', 'SENT')`, r.Ctx, r.ID, reason, now)
 	if err != nil {
-		return fmt.Errorf("store the rejection of request %s: %w", id, err)
+		return fmt.Errorf("store the rejection of request %s: %w", r.ID, err)
 	}
 	return nil
 }
@@ -157,7 +155,7 @@ const heldColumns = "digest, ctx, id, type, types, profile, issuer, raw, subject
 
 // deliver stores credentials and ends the request they answer, together. What is held already stays as it is.
 func (s *store) deliver(ctx context.Context, r request, credentials []*dcp.Credential, now time.Time) error {
-	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, s.db.In(r.Ctx), func(tx pgx.Tx) error {
 		for _, c := range credentials {
 			subject, err := json.Marshal(c.Subjects[0])
 			if err != nil {
@@ -183,14 +181,14 @@ func (s *store) deliver(ctx context.Context, r request, credentials []*dcp.Crede
 				return fmt.Errorf("store credential %s: %w", c.ID, err)
 			}
 		}
-		_, err := tx.Exec(ctx, "UPDATE wallet.requests SET state = 'ISSUED', reason = '', updated_at = $2, leased_until = NULL WHERE id = $1", r.ID, now)
+		_, err := tx.Exec(ctx, "UPDATE wallet.requests SET state = 'ISSUED', reason = '', updated_at = $3, leased_until = NULL WHERE ctx = $1 AND id = $2", r.Ctx, r.ID, now)
 		return err
 	})
 }
 
 // credentials returns everything that a participant holds, the newest first.
 func (s *store) credentials(ctx context.Context, pctx string) ([]held, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+heldColumns+" FROM wallet.credentials WHERE ctx = $1 ORDER BY valid_from DESC, received_at DESC", pctx)
+	rows, err := s.db.In(pctx).Query(ctx, "SELECT "+heldColumns+" FROM wallet.credentials WHERE ctx = $1 ORDER BY valid_from DESC, received_at DESC", pctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the credentials of %s: %w", pctx, err)
 	}
@@ -199,42 +197,27 @@ func (s *store) credentials(ctx context.Context, pctx string) ([]held, error) {
 
 // leaseStatuses takes credentials whose status has not been looked at since before.
 func (s *store) leaseStatuses(ctx context.Context, before, now time.Time, limit int) ([]held, error) {
-	rows, err := s.db.Query(ctx, `UPDATE wallet.credentials SET status_checked_at = $2 WHERE (ctx, digest) IN (
-			SELECT ctx, digest FROM wallet.credentials WHERE status_checked_at < $1 AND (valid_until IS NULL OR valid_until > $2)
-			ORDER BY status_checked_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING `+heldColumns, before, now, limit)
+	due, err := tenant.Across(ctx, s.db, "SELECT * FROM wallet.lease_statuses($1, $2, $3)", []any{before, now, limit},
+		"SELECT "+heldColumns+" FROM wallet.credentials WHERE ctx = $1 AND digest = $2", pgx.RowToStructByName[held])
 	if err != nil {
 		return nil, fmt.Errorf("lease credentials: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[held])
+	return due, nil
 }
 
 func (s *store) setStatus(ctx context.Context, h held, status, reason string) error {
-	_, err := s.db.Exec(ctx, "UPDATE wallet.credentials SET status = $3, status_reason = $4 WHERE ctx = $1 AND digest = $2", h.Ctx, h.Digest, status, reason)
+	_, err := s.db.In(h.Ctx).Exec(ctx, "UPDATE wallet.credentials SET status = $3, status_reason = $4 WHERE ctx = $1 AND digest = $2", h.Ctx, h.Digest, status, reason)
 	if err != nil {
 		return fmt.Errorf("store the status of credential %s: %w", h.ID, err)
 	}
 	return nil
 }
 
-// openRenewals makes a request for every credential that has less than a third of its life left and is the newest of its kind, unless one
-// is under way, or was answered a short while ago without a newer credential: retry, or a tenth of the credential's life if that is less.
-// A rejected one is taken up again. Several replicas may do so at once.
-func (s *store) openRenewals(ctx context.Context, now time.Time, retry time.Duration) (int64, error) {
-	tag, err := s.db.Exec(ctx, `WITH due AS (SELECT * FROM (SELECT DISTINCT ON (ctx, issuer, type) ctx, issuer, type, profile, valid_from, valid_until, status
-				FROM wallet.credentials ORDER BY ctx, issuer, type, valid_from DESC, received_at DESC) c
-			WHERE valid_until IS NOT NULL AND status <> 'revoked' AND $1 >= valid_until - (valid_until - valid_from) / 3
-				AND NOT EXISTS (SELECT FROM wallet.requests r WHERE r.ctx = c.ctx AND r.issuer = c.issuer AND r.type = c.type
-					AND (r.state IN ('REQUESTED', 'SENT') OR r.updated_at > $1::timestamptz - least($2::interval, (valid_until - valid_from) / 10)))),
-		again AS (UPDATE wallet.requests r SET state = 'REQUESTED', attempts = 0, next_attempt_at = $1, updated_at = $1
-			FROM due WHERE r.state = 'REJECTED' AND r.id = (SELECT l.id FROM wallet.requests l
-				WHERE l.ctx = due.ctx AND l.issuer = due.issuer AND l.type = due.type ORDER BY l.created_at DESC LIMIT 1)
-			RETURNING r.ctx, r.issuer, r.type)
-		INSERT INTO wallet.requests (id, ctx, issuer, type, profile, renewal, state, next_attempt_at, created_at, updated_at)
-			SELECT gen_random_uuid()::text, ctx, issuer, type, profile, true, 'REQUESTED', $1, $1, $1
-			FROM due WHERE (ctx, issuer, type) NOT IN (SELECT ctx, issuer, type FROM again)
-		ON CONFLICT (ctx, issuer, type) WHERE state IN ('REQUESTED', 'SENT') DO NOTHING`, now, retry)
-	if err != nil {
+// openRenewals makes a request for every credential whose renewal is due (wallet.open_renewals), and says how many. Several replicas may do so at
+// once. A request that is under way or was answered less than retry ago is enough.
+func (s *store) openRenewals(ctx context.Context, now time.Time, retry time.Duration) (opened int64, err error) {
+	if err = s.db.QueryRow(ctx, "SELECT wallet.open_renewals($1, $2)", now, retry).Scan(&opened); err != nil {
 		return 0, fmt.Errorf("open renewals: %w", err)
 	}
-	return tag.RowsAffected(), nil
+	return opened, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dcp/keyring"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 	"github.com/kaphera/kaphera/connector/vault"
 )
 
@@ -90,7 +91,7 @@ func New(d Deps) (*Wallet, error) {
 		d.DataService = func(pctx string) string { return publicURL + "/" + pctx + "/dsp/2025-1" }
 	}
 	return &Wallet{
-		store: &store{db: d.DB}, ring: keyring.New(d.DB, d.Vault, "wallet", time.Hour, "false", d.Now), // its tokens live for minutes
+		store: &store{tenant.DB{Pool: d.DB}}, ring: keyring.New(tenant.DB{Pool: d.DB}, d.Vault, "wallet", time.Hour, d.Now), // its tokens live for minutes
 		v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "wallet"), publicURL: publicURL,
 		dataService: d.DataService, timing: d.Timing.withDefaults(), now: d.Now, log: d.Log.With("role", "wallet"), wake: make(chan struct{}, 1),
 	}, nil

@@ -40,12 +40,12 @@ const (
 	ownUser      = 10001 // of the third-party containers
 )
 
-// ownPostgres makes a database server from nothing; the README's user owns a database there.
+// ownPostgres makes a database server from nothing; the README's user owns a database there and may do nothing else.
 const ownPostgres = `set -eu
 PATH="$PATH:$(echo /usr/lib/postgresql/*/bin)"
 printf %s "$DB_PASSWORD" >/tmp/pw
-initdb -D /tmp/data -U acme --pwfile=/tmp/pw --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 >/dev/null
-echo 'CREATE DATABASE acme' | postgres --single -D /tmp/data postgres >/dev/null
+initdb -D /tmp/data -U postgres --pwfile=/tmp/pw --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 >/dev/null
+printf "CREATE ROLE acme LOGIN PASSWORD '%s'\nCREATE DATABASE acme OWNER acme\n" "$DB_PASSWORD" | postgres --single -D /tmp/data postgres >/dev/null
 echo 'host all all all scram-sha-256' >>/tmp/data/pg_hba.conf
 exec postgres -D /tmp/data -c listen_addresses='*' -c unix_socket_directories=/tmp`
 

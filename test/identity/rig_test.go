@@ -93,7 +93,10 @@ func newRig(t *testing.T, settings dcp.Settings) *rig {
 	cc, err := pgx.ParseConfig(dsn)
 	must(t, err)
 	must(t, store.Migrate(t.Context(), cc, nil))
-	r.db, err = pgxpool.New(t.Context(), dsn)
+	db, err := pgxpool.New(t.Context(), dsn)
+	must(t, err)
+	t.Cleanup(db.Close)
+	r.db, err = pgxpool.New(t.Context(), pgtest.Superuser(t, dsn))
 	must(t, err)
 	t.Cleanup(r.db.Close)
 	r.verifier, err = dcp.NewVerifier(dcp.VerifierConfig{
@@ -104,12 +107,12 @@ func newRig(t *testing.T, settings dcp.Settings) *rig {
 
 	r.issuerHost, r.walletHost = lateServer(t), lateServer(t)
 	is, err := issuer.New(issuer.Deps{
-		DB: r.db, Vault: vault.NewStore(vaulttest.New(), time.Minute), Verifier: r.verifier, PublicURL: r.issuerHost.URL,
+		DB: db, Vault: vault.NewStore(vaulttest.New(), time.Minute), Verifier: r.verifier, PublicURL: r.issuerHost.URL,
 		Poll: 20 * time.Millisecond, MinBackoff: 50 * time.Millisecond, Now: r.now, Log: log,
 	})
 	must(t, err)
 	r.wallet, err = wallet.New(wallet.Deps{
-		DB: r.db, Vault: vault.NewStore(r.keys, time.Minute), Verifier: r.verifier, PublicURL: r.walletHost.URL, Now: r.now, Log: log,
+		DB: db, Vault: vault.NewStore(r.keys, time.Minute), Verifier: r.verifier, PublicURL: r.walletHost.URL, Now: r.now, Log: log,
 		Timing: wallet.Timing{Poll: 20 * time.Millisecond, StatusPoll: 100 * time.Millisecond, MinBackoff: 50 * time.Millisecond, MaxBackoff: 200 * time.Millisecond},
 	})
 	must(t, err)

@@ -16,29 +16,29 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 	"github.com/kaphera/kaphera/connector/vault"
 )
 
 // Ring keeps the keys of one role.
 type Ring struct {
-	db    *pgxpool.Pool
+	db    tenant.DB
 	vault *vault.Store
 	table string
+	due   string
 	keep  time.Duration
-	used  string
 	now   func() time.Time
 }
 
 // New makes a ring for a schema (wallet or issuer). A key that was replaced is kept for the time given, which the longest-lived thing that
-// every key signs needs, and further while used holds: SQL about the row k of the table and the time $1.
-func New(db *pgxpool.Pool, store *vault.Store, schema string, keep time.Duration, used string, now func() time.Time) *Ring {
-	return &Ring{db: db, vault: store, table: pgx.Identifier{schema, "keys"}.Sanitize(), keep: keep, used: used, now: now}
+// every key signs needs, and for as long as the schema's function keys_to_remove finds that it is used.
+func New(db tenant.DB, store *vault.Store, schema string, keep time.Duration, now func() time.Time) *Ring {
+	return &Ring{db: db, vault: store, table: pgx.Identifier{schema, "keys"}.Sanitize(), due: pgx.Identifier{schema, "keys_to_remove"}.Sanitize(), keep: keep, now: now}
 }
 
 // algorithms by the name that the admin API has for them; ES256 is the default.
@@ -53,7 +53,7 @@ func (r *Ring) Own(ctx context.Context, owner, did string, wish adminapi.Key, up
 			wish.Algorithm, wish.Generation)
 	}
 	var kid string
-	err := pgx.BeginFunc(ctx, r.db, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, r.db.In(owner), func(tx pgx.Tx) error {
 		has, err := upsert(tx)
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func (r *Ring) ensure(ctx context.Context, tx pgx.Tx, owner string, wish adminap
 // Rotate makes a new active key for the same algorithm. The old one stays in the DID document for as long as what it signed is to be
 // verified, but signs no more.
 func (r *Ring) Rotate(ctx context.Context, owner string) (kid string, err error) {
-	err = pgx.BeginFunc(ctx, r.db, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, r.db.In(owner), func(tx pgx.Tx) error {
 		old, alg, err := r.active(ctx, tx, owner)
 		if err != nil {
 			return err
@@ -165,7 +165,7 @@ func (r *Ring) put(ctx context.Context, tx pgx.Tx, owner, kid string, alg jwa.Si
 
 // Prune removes the keys that were replaced and that nothing needs any more, private ones first.
 func (r *Ring) Prune(ctx context.Context) error {
-	rows, err := r.db.Query(ctx, "SELECT ctx, kid FROM "+r.table+" k WHERE retired_at < $1::timestamptz - $2::interval AND NOT ("+r.used+")", r.now(), r.keep)
+	rows, err := r.db.Query(ctx, "SELECT ctx, kid FROM "+r.due+"($1, $2)", r.now(), r.keep)
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (r *Ring) Prune(ctx context.Context) error {
 		if err := r.vault.DeleteKey(ctx, k.Ctx, k.Kid); err != nil {
 			return fmt.Errorf("remove the old key %s of %s: %w", k.Kid, k.Ctx, err)
 		}
-		if _, err := r.db.Exec(ctx, "DELETE FROM "+r.table+" WHERE ctx = $1 AND kid = $2 AND NOT active", k.Ctx, k.Kid); err != nil {
+		if _, err := r.db.In(k.Ctx).Exec(ctx, "DELETE FROM "+r.table+" WHERE ctx = $1 AND kid = $2 AND NOT active", k.Ctx, k.Kid); err != nil {
 			return err
 		}
 	}
@@ -185,7 +185,7 @@ func (r *Ring) Prune(ctx context.Context) error {
 // Signer returns owner's active key.
 func (r *Ring) Signer(ctx context.Context, owner, did string) (dcp.SigningKey, error) {
 	var kid string
-	if err := r.db.QueryRow(ctx, "SELECT kid FROM "+r.table+" WHERE ctx = $1 AND active", owner).Scan(&kid); err != nil {
+	if err := r.db.In(owner).QueryRow(ctx, "SELECT kid FROM "+r.table+" WHERE ctx = $1 AND active", owner).Scan(&kid); err != nil {
 		return dcp.SigningKey{}, fmt.Errorf("active key of %s: %w", owner, err)
 	}
 	private, err := r.vault.Key(ctx, owner, kid)
@@ -197,7 +197,7 @@ func (r *Ring) Signer(ctx context.Context, owner, did string) (dcp.SigningKey, e
 
 // Document makes owner's DID document.
 func (r *Ring) Document(ctx context.Context, owner, did string, services map[string]string) (*dcp.Document, error) {
-	rows, err := r.db.Query(ctx, "SELECT kid, public_jwk FROM "+r.table+" WHERE ctx = $1 ORDER BY created_at, kid", owner)
+	rows, err := r.db.In(owner).Query(ctx, "SELECT kid, public_jwk FROM "+r.table+" WHERE ctx = $1 ORDER BY created_at, kid", owner)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -32,7 +33,7 @@ import (
 
 const startTimeout = 60 * time.Second
 
-// Server is a running PostgreSQL server without TLS; the user is "postgres" and connections from loopback need no password.
+// Server is a running PostgreSQL server without TLS; its superuser is "postgres", and connections from loopback need no password.
 type Server struct {
 	Port int
 	dir  string
@@ -58,8 +59,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// NewDatabase makes an empty database on the package's server and returns its URL; the database is dropped when the test ends.
-// The server starts at the first call, so TestMain must be Main.
+// NewDatabase makes an empty database on the package's server, owned by a role of its name that may do nothing else, and returns its URL; both are
+// dropped when the test ends. The server starts at the first call, so TestMain must be Main.
 func NewDatabase(tb testing.TB) string {
 	tb.Helper()
 	shared.Lock()
@@ -72,28 +73,54 @@ func NewDatabase(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	name := "t" + strings.ToLower(rand.Text()[:16])
-	server.exec(tb, "CREATE DATABASE "+name)
-	tb.Cleanup(func() { server.exec(tb, "DROP DATABASE "+name+" WITH (FORCE)") })
+	if err := server.Create(name); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := server.exec("DROP DATABASE "+name+" WITH (FORCE)", "DROP ROLE "+name); err != nil {
+			tb.Error(err)
+		}
+	})
 	return server.URL(name)
 }
 
-// URL returns the connection URL of a database.
-func (s *Server) URL(database string) string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.Port, database)
+// Superuser is the URL of a database that NewDatabase made, for the server's superuser.
+func Superuser(tb testing.TB, database string) string {
+	tb.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	u.User = url.User(superuser)
+	return u.String()
 }
 
-func (s *Server) exec(tb testing.TB, sql string) {
-	tb.Helper()
+const superuser = "postgres"
+
+// Create makes an empty database and a role of its name that owns it.
+func (s *Server) Create(name string) error {
+	return s.exec("CREATE ROLE "+name+" LOGIN", "CREATE DATABASE "+name+" OWNER "+name)
+}
+
+// URL returns the connection URL of a database for the role of its name.
+func (s *Server) URL(database string) string {
+	return fmt.Sprintf("postgres://%[2]s@127.0.0.1:%[1]d/%[2]s?sslmode=disable", s.Port, database)
+}
+
+func (s *Server) exec(statements ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.URL("postgres"))
+	conn, err := pgx.Connect(ctx, s.URL(superuser))
 	if err != nil {
-		tb.Fatalf("connect to the test's PostgreSQL: %v", err)
+		return fmt.Errorf("connect to the test's PostgreSQL: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		tb.Fatalf("%s: %v", sql, err)
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
 	}
+	return nil
 }
 
 // Start starts a server. The caller stops it.
@@ -118,7 +145,7 @@ func Start() (*Server, error) {
 	s := &Server{dir: dir, log: &bytes.Buffer{}, done: make(chan struct{})}
 	data := filepath.Join(dir, "data")
 	// #nosec G204 -- programs of the PostgreSQL that was found
-	initdb := exec.CommandContext(context.Background(), filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	initdb := exec.CommandContext(context.Background(), filepath.Join(bin, "initdb"), "-D", data, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: cred}
 	if out, err := initdb.CombinedOutput(); err != nil {
 		_ = os.RemoveAll(dir)
@@ -165,7 +192,7 @@ func (s *Server) start(bin, data string, cred *syscall.Credential) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	for {
-		conn, err := pgx.Connect(ctx, s.URL("postgres"))
+		conn, err := pgx.Connect(ctx, s.URL(superuser))
 		if err == nil {
 			return conn.Close(ctx)
 		}

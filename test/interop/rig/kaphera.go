@@ -132,11 +132,12 @@ func StartKaphera(t *testing.T, name, roles string, cfg config.Config, environme
 	server, err := pgtest.Start()
 	Must(t, err)
 	t.Cleanup(server.Stop)
+	Must(t, server.Create("kaphera"))
 	k := &Kaphera{token: rand.Text(), key: rand.Text()}
 	address := func() string { return fmt.Sprintf("127.0.0.1:%d", freePort(t)) }
 	cfg.Listen = config.Listen{Public: address(), Internal: address(), Health: address()}
 	k.public, k.internal = "http://"+cfg.Listen.Public, "http://"+cfg.Listen.Internal
-	cfg.PublicURL, cfg.Database = k.public, config.Database{Host: "127.0.0.1", Port: server.Port, Name: "postgres", User: "postgres", SSLMode: "disable"}
+	cfg.PublicURL, cfg.Database = k.public, config.Database{Host: "127.0.0.1", Port: server.Port, Name: "kaphera", User: "kaphera", SSLMode: "disable"}
 	cfg.Trust = config.Trust{AllowPlainHTTP: true, AllowPrivateNetworks: true}
 	cfg.Internal = config.Internal{TokenFile: secret(t, k.token), DataPlaneURL: k.internal, WalletURL: k.internal}
 	cfg.Management.APIKeyFile = secret(t, k.key)

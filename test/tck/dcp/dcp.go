@@ -32,6 +32,7 @@ import (
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 	"github.com/kaphera/kaphera/connector/vault"
 	"github.com/kaphera/kaphera/connector/vault/vaulttest"
 	"github.com/kaphera/kaphera/connector/wallet"
@@ -85,8 +86,11 @@ func start(ctx context.Context, settings dcp.Settings) (runs []runner.Run, stop 
 		return nil, nil, err
 	}
 	undo = append(undo, server.Stop)
+	if err := server.Create("kaphera"); err != nil { //nolint:contextcheck // as above
+		return nil, nil, err
+	}
 	s := &system{secret: rand.Text()}
-	if s.db, err = database(ctx, server.URL("postgres")); err != nil {
+	if s.db, err = database(ctx, server.URL("kaphera")); err != nil {
 		return nil, nil, err
 	}
 	undo = append(undo, s.db.Close)
@@ -197,7 +201,7 @@ func (s *system) prepare(ctx context.Context) (correlation string, err error) {
 		}
 	}
 	correlation = rand.Text()
-	_, err = s.db.Exec(ctx, `INSERT INTO wallet.requests (id, ctx, issuer, type, state, next_attempt_at, created_at, sent_at, updated_at)
+	_, err = tenant.DB{Pool: s.db}.In("holder").Exec(ctx, `INSERT INTO wallet.requests (id, ctx, issuer, type, state, next_attempt_at, created_at, sent_at, updated_at)
 		VALUES ($1, 'holder', $2, $3, 'SENT', now() + interval '1 day', now(), now(), now())`, correlation, s.kitDID("issuer"), membership)
 	return correlation, err
 }

@@ -40,7 +40,11 @@ func start(ctx context.Context) ([]runner.Run, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := startConnector(ctx, config.Database{Host: "127.0.0.1", Port: pg.Port, Name: "postgres", User: "postgres", SSLMode: "disable", MaxConns: 20}, log)
+	if err := pg.Create("kaphera"); err != nil { //nolint:contextcheck // as above
+		pg.Stop()
+		return nil, nil, err
+	}
+	c, err := startConnector(ctx, config.Database{Host: "127.0.0.1", Port: pg.Port, Name: "kaphera", User: "kaphera", SSLMode: "disable", MaxConns: 20}, log)
 	if err != nil {
 		pg.Stop()
 		return nil, nil, err
