@@ -135,11 +135,11 @@ func (a *app) policyExplainCommand() *cobra.Command {
 // explainWords are the headings of an explanation.
 var explainWords = map[string]map[string]string{
 	"en": {
-		"whole": "What it demands:", "when": "When it is checked, and on whom:", "purposes": "Purposes of use:", "credentials": "Credentials that have to be presented:",
+		"whole": "What it demands:", "when": "When it is checked, and on whom:", "purposes": "Purposes of use:", "proofs": "Credentials that have to be presented:",
 		"provider": "provider", "consumer": "consumer", "catalog": "offering and catalog", "negotiation": "negotiation", "transfer": "start of a transfer", "access": "each access to the data",
 	},
 	"de": {
-		"whole": "Was sie verlangt:", "when": "Wann es geprüft wird, und bei wem:", "purposes": "Nutzungszwecke:", "credentials": "Vorzulegende Nachweise:",
+		"whole": "Was sie verlangt:", "when": "Wann es geprüft wird, und bei wem:", "purposes": "Nutzungszwecke:", "proofs": "Vorzulegende Nachweise:",
 		"provider": "Anbieter", "consumer": "Datenempfänger", "catalog": "Angebot und Katalog", "negotiation": "Verhandlung", "transfer": "Beginn einer Übertragung", "access": "jeder Zugriff auf die Daten",
 	},
 }
@@ -168,7 +168,7 @@ func (a *app) printExplanation(x odrl.Explanation, lang string) {
 		fprintln(a.out, "\n"+s.bold(words["purposes"])+" "+strings.Join(x.Purposes, ", "))
 	}
 	if len(x.Credentials) > 0 {
-		fprintln(a.out, "\n"+s.bold(words["credentials"]))
+		fprintln(a.out, "\n"+s.bold(words["proofs"]))
 	}
 	for _, subject := range []profile.Subject{profile.SubjectProvider, profile.SubjectConsumer} {
 		if types := x.Credentials[subject]; len(types) > 0 {
@@ -388,7 +388,7 @@ func (a *app) readPolicy(ctx context.Context, file string, f policyFlags) (polic
 
 // faultsOf lists what is wrong with a policy; nil when err is about something else.
 func faultsOf(err error) (out []fault) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the join itself is wanted
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			out = append(out, faultsOf(e)...)
 		}

@@ -44,8 +44,8 @@ func TestPolicyLint(t *testing.T) {
 	}
 	r := lint(bad, "-o", "json")
 	var said struct {
-		Valid  bool
-		Faults []fault
+		Valid  bool    `json:"valid"`
+		Faults []fault `json:"faults"`
 	}
 	if err := json.Unmarshal([]byte(r.out), &said); err != nil || said.Valid || len(said.Faults) != 2 || r.code != ExitFailed {
 		t.Errorf("%v: %+v", err, r)
@@ -100,11 +100,11 @@ func TestPolicyExplain(t *testing.T) {
 	b.golden("policy-explain-de", b.run("policy", "explain", policies+"carbon-footprint.json", "--profile-file", policies+"profile.yaml", "--lang", "de"))
 	r := b.run("policy", "explain", policies+"quality-recall.json", "--profile-file", policies+"profile.yaml", "-o", "json")
 	var said struct {
-		Purposes []string
+		Purposes []string `json:"purposes"`
 		Phases   []struct {
-			Phase              string
-			Provider, Consumer []string
-		}
+			Phase    string   `json:"phase"`
+			Consumer []string `json:"consumer"`
+		} `json:"phases"`
 	}
 	if err := json.Unmarshal([]byte(r.out), &said); err != nil || len(said.Purposes) != 1 || len(said.Phases) != 3 || said.Phases[2].Phase != "access" || len(said.Phases[2].Consumer) != 1 {
 		t.Errorf("%v: %s", err, r.out)

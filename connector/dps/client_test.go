@@ -132,7 +132,7 @@ func TestAccessIsAsked(t *testing.T) {
 	status := http.StatusServiceUnavailable
 	c, calls := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		var req AccessRequest
-		if err := json.NewDecoder(r.Body).Decode(&req); err != nil || req.AgreementID != "ag" || req.Method != "GET" || r.URL.Path != "/internal/v1/acme/transfers/tp/access" {
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil || req.AgreementID != "ag" || req.Method != http.MethodGet || r.URL.Path != "/internal/v1/acme/transfers/tp/access" {
 			t.Errorf("%s %+v %v", r.URL.Path, req, err)
 		}
 		w.WriteHeader(status)

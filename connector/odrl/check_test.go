@@ -90,6 +90,7 @@ func TestProfileIsRefused(t *testing.T) {
 		{"phase", func(p *profile.Profile) { p.Operands[0].Phases = []profile.Phase{"dawn"} }, `$.operands[0].phases[0]: "dawn"`},
 		{"no sentence", func(p *profile.Profile) { p.Operands[0].Sentence.EN = "" }, "$.operands[0].sentence.en"},
 		{"no expression", func(p *profile.Profile) { p.Operands[0].Expression = "" }, "$.operands[0].expression"},
+		{"purpose that no token is bound to", func(p *profile.Profile) { p.Operands[6].Phases = []profile.Phase{profile.PhaseNegotiation} }, "$.operands[6].purpose: a purpose of use is"},
 		{"duty that nothing fulfils", func(p *profile.Profile) { p.Duties[0].Fulfilment = "hope" }, `$.duties[0].fulfilment: "hope" is not a way to fulfil a duty`},
 		{"duty declared twice", func(p *profile.Profile) { p.Duties[0].Aliases = []string{vocab + "recordAccess"} }, "$.duties[0].aliases[0]"},
 		{"CEL syntax", func(p *profile.Profile) { p.Operands[0].Expression = "credential.(" }, "$.operands[0].expression: not a valid CEL expression"},

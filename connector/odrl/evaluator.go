@@ -166,6 +166,9 @@ func checkOperand(p profile.Profile, path string, o profile.Operand) (errs []err
 	if o.Sentence.EN == "" {
 		add("sentence.en", "the operand needs a sentence for people")
 	}
+	if o.Purpose && (o.Subject != profile.SubjectConsumer || o.ValueType != profile.ValueString || !slices.Contains(o.Phases, profile.PhaseTransfer)) {
+		add("purpose", "a purpose of use is the consumer's, a string, and evaluated in the transfer, whose token it is bound to")
+	}
 	return errs
 }
 

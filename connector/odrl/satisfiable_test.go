@@ -121,7 +121,7 @@ func randomConstraint(t *rapid.T, of []world, depth int) map[string]any {
 	}
 	w := rapid.SampledFrom(of).Draw(t, "operand")
 	op := rapid.SampledFrom(w.operators).Draw(t, "operator")
-	var right any = rapid.SampledFrom(w.rights).Draw(t, "right")
+	right := rapid.SampledFrom(w.rights).Draw(t, "right")
 	if strings.HasPrefix(op, "is") && op != "isA" || op == "hasPart" || w.kind == "strings" && op != "isA" {
 		right = rapid.SliceOfNDistinct(rapid.SampledFrom(w.rights), 1, len(w.rights), rapid.ID[any]).Draw(t, "rights")
 	}

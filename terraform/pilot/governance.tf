@@ -5,6 +5,17 @@
 locals {
   membership  = "https://w3id.org/catenax/2025/9/policy/Membership"
   attestation = "https://w3id.org/kaphera/policy/DataQualityAttestationAge"
+  purpose     = "https://w3id.org/catenax/2025/9/policy/UsagePurpose"
+  custody     = "https://w3id.org/kaphera/policy/recordAccess"
+
+  # Who sees the offers.
+  members = jsonencode({
+    "@type" = "Set"
+    permission = [{
+      action     = "use"
+      constraint = [{ leftOperand = local.membership, operator = "eq", rightOperand = "active" }]
+    }]
+  })
 }
 
 resource "kaphera_dataspace_profile" "automotive" {
@@ -68,6 +79,37 @@ resource "kaphera_dataspace_profile" "automotive" {
         de = "Die Datenqualität neu bescheinigen und den neuen Nachweis ausstellen lassen."
       }
     },
+    {
+      # The consumer states it by the offer that it asks for; the agreement and every token under it are for that purpose.
+      name       = local.purpose
+      aliases    = ["UsagePurpose", "https://w3id.org/catenax/policy/UsagePurpose"]
+      subject    = "consumer"
+      expression = "request.purpose"
+      value_type = "string"
+      operators  = ["eq", "isAnyOf"]
+      phases     = ["negotiation", "transfer", "access"]
+      purpose    = true
+      sentence = {
+        en = "The data is used for {right} only."
+        de = "Die Daten werden nur für {right} genutzt."
+      }
+      remedy = {
+        en = "Ask for an offer that is made for the purpose you have."
+        de = "Ein Angebot anfragen, das für den eigenen Zweck gemacht ist."
+      }
+    },
+  ]
+
+  duties = [
+    {
+      name       = local.custody
+      aliases    = ["recordAccess"]
+      fulfilment = "record-access"
+      sentence = {
+        en = "Every access to the data is recorded by the provider, or refused."
+        de = "Jeder Zugriff auf die Daten wird beim Anbieter aufgezeichnet oder verweigert."
+      }
+    },
   ]
 
   onboarding_checks = ["DIDReachable", "CredentialsHeld", "ContactNamed"]
@@ -80,13 +122,7 @@ resource "kaphera_use_case" "carbon_footprint" {
   description = "A supplier's footprint of a delivered part, offered only with a third-party data-quality attestation younger than twelve months."
   asset_type  = "https://w3id.org/catenax/taxonomy#PcfExchange"
 
-  access_policy = jsonencode({
-    "@type" = "Set"
-    permission = [{
-      action     = "use"
-      constraint = [{ leftOperand = local.membership, operator = "eq", rightOperand = "active" }]
-    }]
-  })
+  access_policy = local.members
 
   contract_policy = jsonencode({
     "@type" = "Set"
@@ -99,5 +135,52 @@ resource "kaphera_use_case" "carbon_footprint" {
         ]
       }]
     }]
+  })
+}
+
+resource "kaphera_use_case" "quality_recall" {
+  name        = "quality-recall"
+  profile     = kaphera_dataspace_profile.automotive.name
+  title       = "Quality data for a recall"
+  description = "Quality data of delivered parts, for the investigation of a recall and nothing else."
+  asset_type  = "https://w3id.org/catenax/taxonomy#QualityInvestigationNotification"
+
+  access_policy = local.members
+
+  contract_policy = jsonencode({
+    "@type" = "Set"
+    permission = [{
+      action = "use"
+      constraint = [{
+        and = [
+          { leftOperand = local.membership, operator = "eq", rightOperand = "active" },
+          { leftOperand = local.purpose, operator = "isAnyOf", rightOperand = ["cx.core.qualityNotifications:1"] },
+        ]
+      }]
+    }]
+  })
+}
+
+resource "kaphera_use_case" "digital_product_passport" {
+  name        = "digital-product-passport"
+  profile     = kaphera_dataspace_profile.automotive.name
+  title       = "Digital product passport"
+  description = "A part's passport with its chain of custody: every access is recorded, or refused."
+  asset_type  = "https://w3id.org/catenax/taxonomy#DigitalProductPassport"
+
+  access_policy = local.members
+
+  contract_policy = jsonencode({
+    "@type" = "Set"
+    permission = [{
+      action = "use"
+      constraint = [{
+        and = [
+          { leftOperand = local.membership, operator = "eq", rightOperand = "active" },
+          { leftOperand = local.purpose, operator = "isAnyOf", rightOperand = ["cx.circular.dpp:1"] },
+        ]
+      }]
+    }]
+    obligation = [{ action = local.custody }]
   })
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -170,7 +171,8 @@ func profileSchema() schema.Schema {
 					"operators": strings(true, "ODRL operators it supports."),
 					"phases":    strings(true, "When it is evaluated: `catalog`, `negotiation`, `transfer`, `access`."),
 					"purpose": schema.BoolAttribute{
-						Optional: true, MarkdownDescription: "Its right operands name purposes of use, which whoever asks for the offer states by it: `request.purpose`.",
+						Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+						MarkdownDescription: "Its right operands name purposes of use, which whoever asks for the offer states by it: `request.purpose`.",
 					},
 					"sentence": schema.SingleNestedAttribute{Required: true, Attributes: translation, MarkdownDescription: "What it demands, for people. `{right}` is the right operand."},
 					"remedy":   schema.SingleNestedAttribute{Optional: true, Attributes: translation, MarkdownDescription: "What to do when it fails."},
@@ -253,15 +255,11 @@ func (m *profileModel) read(o object) diag.Diagnostics {
 		m.Issuers = append(m.Issuers, im)
 	}
 	for _, op := range s.Operands {
-		om := operandModel{
+		m.Operands = append(m.Operands, operandModel{
 			Name: types.StringValue(op.Name), Aliases: op.Aliases, Subject: types.StringValue(op.Subject), Credential: optional(op.Credential),
 			Expression: types.StringValue(op.Expression), ValueType: types.StringValue(op.ValueType), Operators: op.Operators, Phases: op.Phases,
-			Sentence: op.Sentence.model(), Remedy: op.Remedy.model(),
-		}
-		if op.Purpose { // an attribute that is absent stays so
-			om.Purpose = types.BoolValue(true)
-		}
-		m.Operands = append(m.Operands, om)
+			Purpose: types.BoolValue(op.Purpose), Sentence: op.Sentence.model(), Remedy: op.Remedy.model(),
+		})
 	}
 	for _, d := range s.Duties {
 		m.Duties = append(m.Duties, dutyModel{Name: types.StringValue(d.Name), Aliases: d.Aliases, Fulfilment: types.StringValue(d.Fulfilment), Sentence: d.Sentence.model()})

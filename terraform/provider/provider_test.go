@@ -52,8 +52,12 @@ func TestModelsSurviveTheAPI(t *testing.T) {
 		RequiredCredentials: []string{"A"}, OnboardingChecks: []string{"DIDReachable"},
 		Operands: []operandModel{{
 			Name: s("urn:x"), Aliases: []string{"x"}, Subject: s("provider"), Credential: types.StringNull(), Expression: s("true"), ValueType: s("bool"),
-			Operators: []string{"eq"}, Phases: []string{"catalog"}, Sentence: &translationModel{EN: s("e"), DE: types.StringNull()},
+			Operators: []string{"eq"}, Phases: []string{"catalog"}, Purpose: types.BoolValue(false), Sentence: &translationModel{EN: s("e"), DE: types.StringNull()},
+		}, {
+			Name: s("urn:p"), Subject: s("consumer"), Credential: types.StringNull(), Expression: s("request.purpose"), ValueType: s("string"),
+			Operators: []string{"isAnyOf"}, Phases: []string{"transfer", "access"}, Purpose: types.BoolValue(true), Sentence: &translationModel{EN: s("e"), DE: s("d")},
 		}},
+		Duties: []dutyModel{{Name: s("urn:d"), Aliases: []string{"d"}, Fulfilment: s("record-access"), Sentence: &translationModel{EN: s("e"), DE: s("d")}}},
 	}, &profileModel{})
 }
 
