@@ -201,7 +201,7 @@ func TestRepeatedLateAndReorderedMessages(t *testing.T) {
 }
 
 // Eclipse EDC forgets what it sent when our reply overtakes its own record, and sends it again: an agreement with a new id, in a message with
-// the old one; a verification in a new message. Both sides must end with the same agreement.
+// the old one; a verification, or a finalization, in a new message. Both sides must end with the same agreement.
 func TestWhatACounterpartyForgotIsTakenAgain(t *testing.T) {
 	who, s, offerID := provider(t)
 	pid := s.requested(offerID, "c-1")
@@ -265,6 +265,16 @@ func TestWhatACounterpartyForgotIsTakenAgain(t *testing.T) {
 	n, err := consumer.store.Negotiation(t.Context(), consumer.ctx, cid)
 	if err != nil || n.Step != state.Verifying || n.AgreementID != "third" {
 		t.Errorf("%+v, %v", n, err)
+	}
+	for _, id := range []string{"f-1", "f-2"} {
+		status, body := consumer.send(http.MethodPost, "/negotiations/"+cid+"/events", consumer.as(supplier),
+			`{`+head+`,"@type":"ContractNegotiationEventMessage","@id":"`+id+`","providerPid":"p-1","consumerPid":"`+cid+`","eventType":"FINALIZED"}`)
+		if status != http.StatusOK || body["state"] != "FINALIZED" {
+			t.Errorf("finalization %s: %d %v", id, status, body)
+		}
+	}
+	if n, err = consumer.store.Negotiation(t.Context(), consumer.ctx, cid); err != nil || states(n.History) != "OFFERED ACCEPTED AGREED VERIFIED FINALIZED" {
+		t.Errorf("went through %s, %v", states(n.History), err)
 	}
 }
 

@@ -62,6 +62,7 @@ var Negotiation = &Machine{
 		{Role: Consumer, From: []string{Verifying}, On: Acknowledged, To: Verified, Wire: Verified},
 		{Role: Consumer, From: []string{Verified}, On: ReceivedFinalized, To: Finalized, Wire: Finalized},
 		{Role: Consumer, From: []string{Verifying}, On: ReceivedFinalized, To: Finalized, Wire: Finalized, Via: Verified},
+		{Role: Consumer, From: []string{Finalized}, On: ReceivedFinalized, To: Finalized},
 		// Provider.
 		{Role: Provider, From: []string{""}, On: ReceivedRequest, To: Requested, Wire: Requested},
 		{Role: Provider, From: []string{Offered}, On: ReceivedCounterRequest, To: Requested, Wire: Requested},
