@@ -120,7 +120,7 @@ func (l *pair) negotiatePolicy(ctx context.Context, purpose string) error {
 		return err // with the trace, when its own connector refuses it
 	}
 	l.say("Offered. %s negotiates:", l.consumer)
-	n, err := l.negotiate(ctx, l.c, negotiateOptions{participant: l.consumer, with: l.provider, useCase: l.name, asset: liveAsset, purpose: purpose, timeout: l.patience})
+	n, err := l.negotiate(ctx, l.c, negotiateOptions{participant: l.consumer, with: l.provider, asset: liveAsset, purpose: purpose, timeout: l.patience})
 	if err != nil {
 		return err
 	}
