@@ -150,6 +150,46 @@ func TestEndingAProcessTellsTheReason(t *testing.T) {
 	}
 }
 
+func TestDecidingOnTerms(t *testing.T) {
+	b := setup(t)
+	file := filepath.Join(t.TempDir(), "terms.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("'@type': Set\npermission:\n- action: use\n")
+	counter, accept := "POST /api/v1/participants/oem/negotiations/n1/counter", "POST /api/v1/participants/oem/negotiations/n1/accept"
+	for call, args := range map[string][]string{counter: {"counter", "n1", "-p", "oem", "--policy", file, "--offer", "o2"}, accept: {"accept", "n1", "-p", "oem"}} {
+		b.on(call, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(negotiation("OFFERED"))
+		})
+		r := b.run(args...)
+		got := b.called(call)
+		if r.code != ExitOK || len(got) != 1 || !strings.Contains(r.out, "kaphera describe negotiation") {
+			t.Errorf("%s: %d %s%s %v", args[0], r.code, r.out, r.err, got)
+		}
+		if call == counter && !strings.Contains(got[0], `{"offerId":"o2","policy":{"@type":"Set","permission":[{"action":"use"}]}}`) {
+			t.Errorf("sent %s", got[0])
+		}
+		b.on(call, func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, http.StatusConflict, "conflict", "it has ended")
+		})
+		if r := b.run(args...); r.code != ExitFailed || !strings.Contains(r.err, "it has ended") {
+			t.Errorf("%s after the end: %d %s", args[0], r.code, r.err)
+		}
+	}
+	write("permission: [")
+	if r := b.run("counter", "n1", "-p", "oem", "--policy", file); r.code != ExitUsage || !strings.Contains(r.err, "terms.yaml") {
+		t.Errorf("a file that is no policy: %d %s", r.code, r.err)
+	}
+	if r := b.run("counter", "n1", "-p", "oem"); r.code != ExitUsage {
+		t.Errorf("without terms: %d %s", r.code, r.err)
+	}
+}
+
 func TestASecretIsStoredAndNeverShown(t *testing.T) {
 	b := setup(t)
 	const call = "PUT /api/v1/participants/supplier/secrets/key"

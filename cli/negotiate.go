@@ -14,8 +14,8 @@ import (
 )
 
 type negotiateOptions struct {
-	participant, with, useCase, offer, asset, purpose string
-	timeout                                           time.Duration
+	participant, with, useCase, offer, asset, profile, purpose string
+	timeout                                                    time.Duration
 }
 
 func (a *app) negotiateCommand() *cobra.Command {
@@ -46,6 +46,7 @@ func (a *app) negotiateCommand() *cobra.Command {
 	f.StringVar(&o.useCase, "use-case", "", "negotiate the offer under this use case")
 	f.StringVar(&o.offer, "offer", "", "negotiate this offer of the partner's catalog")
 	f.StringVar(&o.asset, "asset", "", "only the offer of this asset")
+	f.StringVar(&o.profile, "profile", "", "the participant's dataspace profile (default: that of the use case, or else the first that both take part in)")
 	f.StringVar(&o.purpose, "purpose", "", "purpose of use, which the offer must be for (default: whichever it is for)")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "stop watching after this time; the negotiation goes on")
 	_ = cmd.MarkFlagRequired("with") // the flag exists
@@ -55,19 +56,19 @@ func (a *app) negotiateCommand() *cobra.Command {
 
 // negotiate returns the concluded negotiation. One that ended otherwise is an error, told in words already.
 func (a *app) negotiate(ctx context.Context, c *client.API, o negotiateOptions) (client.Negotiation, error) {
-	offer := o.offer
+	offer, profile := o.offer, o.profile
 	if offer == "" || o.asset != "" {
 		item, err := findOffer(ctx, c, o)
 		if err != nil {
 			return client.Negotiation{}, err
 		}
-		offer = item.OfferID
+		offer, profile = item.OfferID, item.Profile
 		a.say("Found in the catalog: %s (asset %s)", title(item.Properties), item.AssetID)
 		for _, s := range item.Sentences {
 			a.say("  - %s", s)
 		}
 	}
-	started, err := c.StartNegotiationWithResponse(ctx, o.participant, client.NegotiationStart{Counterparty: o.with, OfferID: offer, ID: a.newID(), Purpose: o.purpose})
+	started, err := c.StartNegotiationWithResponse(ctx, o.participant, client.NegotiationStart{Counterparty: o.with, OfferID: offer, Profile: profile, ID: a.newID(), Purpose: o.purpose})
 	if err != nil {
 		return client.Negotiation{}, err
 	}
@@ -110,7 +111,7 @@ func (a *app) say(format string, args ...any) {
 }
 
 func findOffer(ctx context.Context, c *client.API, o negotiateOptions) (client.CatalogItem, error) {
-	r, err := c.GetCatalogWithResponse(ctx, o.participant, &client.GetCatalogParams{Counterparty: o.with, UseCase: o.useCase})
+	r, err := c.GetCatalogWithResponse(ctx, o.participant, &client.GetCatalogParams{Counterparty: o.with, UseCase: o.useCase, Profile: o.profile})
 	if err != nil {
 		return client.CatalogItem{}, err
 	}

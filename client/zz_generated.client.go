@@ -109,6 +109,7 @@ type Agreement struct {
 
 	// Policy Any JSON, kept as it is
 	Policy   json.RawMessage `json:"policy"`
+	Profile  string          `json:"profile"`
 	Provider string          `json:"provider"`
 	SignedAt time.Time       `json:"signedAt"`
 }
@@ -145,6 +146,7 @@ type CatalogItem struct {
 
 	// Policy Any JSON, kept as it is
 	Policy     json.RawMessage        `json:"policy"`
+	Profile    string                 `json:"profile"`
 	Properties map[string]interface{} `json:"properties"`
 	Sentences  []string               `json:"sentences"`
 	UseCase    string                 `json:"useCase,omitempty,omitzero"`
@@ -250,6 +252,14 @@ type ContractStatus struct {
 	Failed      int32  `json:"failed"`
 	LastFailure string `json:"lastFailure,omitempty,omitzero"`
 	Waiting     int32  `json:"waiting"`
+}
+
+// CounterOffer defines model for CounterOffer.
+type CounterOffer struct {
+	OfferID string `json:"offerId,omitempty,omitzero"`
+
+	// Policy Any JSON, kept as it is
+	Policy json.RawMessage `json:"policy"`
 }
 
 // CredentialStatus defines model for CredentialStatus.
@@ -374,6 +384,12 @@ type Issuer struct {
 	Name            string           `json:"name"`
 }
 
+// Key defines model for Key.
+type Key struct {
+	Algorithm  string `json:"algorithm,omitempty,omitzero"`
+	Generation int32  `json:"generation,omitempty,omitzero"`
+}
+
 // ManagedPart defines model for ManagedPart.
 type ManagedPart struct {
 	StorageClassName string `json:"storageClassName,omitempty,omitzero"`
@@ -390,6 +406,7 @@ type Negotiation struct {
 	History         []Event   `json:"history"`
 	ID              string    `json:"id"`
 	OfferID         string    `json:"offerId"`
+	Profile         string    `json:"profile"`
 	Reason          Reason    `json:"reason,omitempty,omitzero"`
 	Retry           Retry     `json:"retry,omitempty,omitzero"`
 	Revision        int64     `json:"revision"`
@@ -419,6 +436,9 @@ type NegotiationStart struct {
 	ID      string `json:"id,omitempty,omitzero"`
 	OfferID string `json:"offerId"`
 
+	// Profile The participant's dataspace profile in which the offer was found; default the first that both take part in
+	Profile string `json:"profile,omitempty,omitzero"`
+
 	// Purpose Purpose of use, which the offer must be for; empty: whichever it is for
 	Purpose string `json:"purpose,omitempty,omitzero"`
 }
@@ -432,6 +452,7 @@ type Offer struct {
 	// ContractPolicy Any JSON, kept as it is
 	ContractPolicy json.RawMessage `json:"contractPolicy"`
 	ID             string          `json:"id"`
+	Profiles       []string        `json:"profiles,omitempty,omitzero"`
 	State          string          `json:"state,omitempty,omitzero"`
 	Trace          Trace           `json:"trace,omitempty,omitzero"`
 	UseCase        string          `json:"useCase,omitempty,omitzero"`
@@ -554,13 +575,15 @@ type ParticipantList struct {
 
 // ParticipantSpec defines model for ParticipantSpec.
 type ParticipantSpec struct {
-	Cell           string             `json:"cell"`
-	Credentials    []HolderCredential `json:"credentials,omitempty,omitzero"`
-	Identity       Identity           `json:"identity"`
-	OperatingParty string             `json:"operatingParty,omitempty,omitzero"`
-	Organization   string             `json:"organization"`
-	Profile        string             `json:"profile"`
-	SelfCheck      string             `json:"selfCheck,omitempty,omitzero"`
+	Cell            string             `json:"cell"`
+	Credentials     []HolderCredential `json:"credentials,omitempty,omitzero"`
+	FurtherProfiles []string           `json:"furtherProfiles,omitempty,omitzero"`
+	Identity        Identity           `json:"identity"`
+	Key             Key                `json:"key,omitempty,omitzero"`
+	OperatingParty  string             `json:"operatingParty,omitempty,omitzero"`
+	Organization    string             `json:"organization"`
+	Profile         string             `json:"profile"`
+	SelfCheck       string             `json:"selfCheck,omitempty,omitzero"`
 }
 
 // ParticipantStatus defines model for ParticipantStatus.
@@ -805,11 +828,13 @@ type Transfer struct {
 	Endpoint     string    `json:"endpoint,omitempty,omitzero"`
 	History      []Event   `json:"history"`
 	ID           string    `json:"id"`
+	Profile      string    `json:"profile"`
 	Reason       Reason    `json:"reason,omitempty,omitzero"`
 	Retry        Retry     `json:"retry,omitempty,omitzero"`
 	Revision     int64     `json:"revision"`
 	Role         string    `json:"role"`
 	State        string    `json:"state"`
+	Suspension   Reason    `json:"suspension,omitempty,omitzero"`
 	Traces       []Trace   `json:"traces,omitempty,omitzero"`
 	UpdatedAt    time.Time `json:"updatedAt"`
 	Waiting      string    `json:"waiting,omitempty,omitzero"`
@@ -1073,6 +1098,9 @@ type GetCatalogParams struct {
 
 	// UseCase Only offers under this use case's policy
 	UseCase string `form:"useCase,omitempty" json:"useCase,omitempty,omitzero"`
+
+	// Profile The participant's dataspace profile to ask in; default that of the use case, else the first that both take part in
+	Profile string `form:"profile,omitempty" json:"profile,omitempty,omitzero"`
 }
 
 // ListNegotiationsParams defines parameters for ListNegotiations.
@@ -1161,6 +1189,9 @@ type PutAssetJSONRequestBody = Asset
 
 // StartNegotiationJSONRequestBody defines body for StartNegotiation for application/json ContentType.
 type StartNegotiationJSONRequestBody = NegotiationStart
+
+// CounterNegotiationJSONRequestBody defines body for CounterNegotiation for application/json ContentType.
+type CounterNegotiationJSONRequestBody = CounterOffer
 
 // TerminateNegotiationJSONRequestBody defines body for TerminateNegotiation for application/json ContentType.
 type TerminateNegotiationJSONRequestBody = TerminationReason
@@ -1442,6 +1473,25 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/negotiations/{id} (the `GetNegotiation` operationId).
 	GetNegotiation(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AcceptNegotiation Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
+	AcceptNegotiation(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CounterNegotiationWithBody Answer an offer, or a request that is held, with other terms; the counterparty decides
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
+	CounterNegotiationWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CounterNegotiation Answer an offer, or a request that is held, with other terms; the counterparty decides
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
+	CounterNegotiation(ctx context.Context, participant string, id string, body CounterNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// WatchNegotiation Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended
 	//
@@ -2107,6 +2157,55 @@ func (c *Client) StartNegotiation(ctx context.Context, participant string, body 
 // Corresponds with GET /api/v1/participants/{participant}/negotiations/{id} (the `GetNegotiation` operationId).
 func (c *Client) GetNegotiation(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetNegotiationRequest(c.Server, participant, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AcceptNegotiation Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
+func (c *Client) AcceptNegotiation(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAcceptNegotiationRequest(c.Server, participant, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CounterNegotiationWithBody Answer an offer, or a request that is held, with other terms; the counterparty decides
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
+func (c *Client) CounterNegotiationWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCounterNegotiationRequestWithBody(c.Server, participant, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CounterNegotiation Answer an offer, or a request that is held, with other terms; the counterparty decides
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
+func (c *Client) CounterNegotiation(ctx context.Context, participant string, id string, body CounterNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCounterNegotiationRequest(c.Server, participant, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4006,6 +4105,14 @@ func NewGetCatalogRequest(server string, participant string, params *GetCatalogP
 			}
 		}
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "profile", params.Profile, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -4177,6 +4284,101 @@ func NewGetNegotiationRequest(server string, participant string, id string) (*ht
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewAcceptNegotiationRequest constructs an http.Request for the AcceptNegotiation method
+func NewAcceptNegotiationRequest(server string, participant string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/negotiations/%s/accept", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCounterNegotiationRequest calls the generic CounterNegotiation builder with application/json body
+func NewCounterNegotiationRequest(server string, participant string, id string, body CounterNegotiationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCounterNegotiationRequestWithBody(server, participant, id, "application/json", bodyReader)
+}
+
+// NewCounterNegotiationRequestWithBody constructs an http.Request for the CounterNegotiation method, with any body, and a specified content type
+func NewCounterNegotiationRequestWithBody(server string, participant string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/negotiations/%s/counter", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -5448,6 +5650,27 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/negotiations/{id} (the `GetNegotiation` operationId).
 	GetNegotiationWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*GetNegotiationResponse, error)
+
+	// AcceptNegotiationWithResponse Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
+	AcceptNegotiationWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*AcceptNegotiationResponse, error)
+
+	// CounterNegotiationWithBodyWithResponse Answer an offer, or a request that is held, with other terms; the counterparty decides
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
+	CounterNegotiationWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CounterNegotiationResponse, error)
+
+	// CounterNegotiationWithResponse Answer an offer, or a request that is held, with other terms; the counterparty decides
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
+	CounterNegotiationWithResponse(ctx context.Context, participant string, id string, body CounterNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*CounterNegotiationResponse, error)
 
 	// WatchNegotiationWithResponse Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended
 	//
@@ -6977,6 +7200,102 @@ func (r GetNegotiationResponse) ContentType() string {
 	return ""
 }
 
+type AcceptNegotiationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Negotiation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AcceptNegotiationResponse) GetJSON200() *Negotiation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AcceptNegotiationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AcceptNegotiationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AcceptNegotiationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AcceptNegotiationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AcceptNegotiationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CounterNegotiationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Negotiation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CounterNegotiationResponse) GetJSON200() *Negotiation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CounterNegotiationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CounterNegotiationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CounterNegotiationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CounterNegotiationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CounterNegotiationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type WatchNegotiationResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -8352,6 +8671,45 @@ func (c *ClientWithResponses) GetNegotiationWithResponse(ctx context.Context, pa
 	return ParseGetNegotiationResponse(rsp)
 }
 
+// AcceptNegotiationWithResponse Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
+func (c *ClientWithResponses) AcceptNegotiationWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*AcceptNegotiationResponse, error) {
+	rsp, err := c.AcceptNegotiation(ctx, participant, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAcceptNegotiationResponse(rsp)
+}
+
+// CounterNegotiationWithBodyWithResponse Answer an offer, or a request that is held, with other terms; the counterparty decides
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
+func (c *ClientWithResponses) CounterNegotiationWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CounterNegotiationResponse, error) {
+	rsp, err := c.CounterNegotiationWithBody(ctx, participant, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCounterNegotiationResponse(rsp)
+}
+
+// CounterNegotiationWithResponse Answer an offer, or a request that is held, with other terms; the counterparty decides
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
+func (c *ClientWithResponses) CounterNegotiationWithResponse(ctx context.Context, participant string, id string, body CounterNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*CounterNegotiationResponse, error) {
+	rsp, err := c.CounterNegotiation(ctx, participant, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCounterNegotiationResponse(rsp)
+}
+
 // WatchNegotiationWithResponse Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9669,6 +10027,72 @@ func ParseGetNegotiationResponse(rsp *http.Response) (*GetNegotiationResponse, e
 	}
 
 	response := &GetNegotiationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Negotiation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseAcceptNegotiationResponse parses an HTTP response from a AcceptNegotiationWithResponse call
+func ParseAcceptNegotiationResponse(rsp *http.Response) (*AcceptNegotiationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AcceptNegotiationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Negotiation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCounterNegotiationResponse parses an HTTP response from a CounterNegotiationWithResponse call
+func ParseCounterNegotiationResponse(rsp *http.Response) (*CounterNegotiationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CounterNegotiationResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}

@@ -170,15 +170,26 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 		return nil, err
 	}
 	f := &findings{dryRun: dryRun}
-	var p cloudv1.DataspaceProfile
-	for _, ref := range []struct {
+	type reference struct {
 		location, noun, name string
 		object               ctrl.Object
-	}{
+	}
+	references := []reference{
 		{"spec.organization", "organization", spec.Organization, &cloudv1.Organization{}},
 		{"spec.cell", "cell", spec.Cell, &cloudv1.Cell{}},
-		{"spec.profile", "dataspace profile", spec.Profile, &p},
-	} {
+	}
+	found := make([]cloudv1.DataspaceProfile, len(spec.Profiles()))
+	for i, profileName := range spec.Profiles() {
+		location := "spec.profile"
+		if i > 0 {
+			location = fmt.Sprintf("spec.furtherProfiles[%d]", i-1)
+		}
+		if slices.Contains(spec.Profiles()[:i], profileName) {
+			f.wrong(location, "profile %q is named twice: leave it out here", profileName)
+		}
+		references = append(references, reference{location, "dataspace profile", profileName, &found[i]})
+	}
+	for _, ref := range references {
 		ok, err := s.exists(ctx, ref.name, ref.object)
 		if err != nil {
 			return nil, err
@@ -187,8 +198,14 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 			f.missing(ref.location, ref.noun, ref.name)
 		}
 	}
-	if p.Name != "" {
-		checkEntitlements(f, spec, ConnectorProfile(p.Name, &p.Spec))
+	profiles := make([]profile.Profile, 0, len(found))
+	for i := range found {
+		if p := &found[i]; p.Name != "" {
+			profiles = append(profiles, ConnectorProfile(p.Name, &p.Spec))
+		}
+	}
+	if len(profiles) == len(found) {
+		checkEntitlements(f, spec, profiles)
 	}
 	var others cloudv1.ParticipantList
 	if err := s.Client.List(ctx, &others, ctrl.InNamespace(s.Namespace)); err != nil {
@@ -222,19 +239,23 @@ func mayVouch(ctx context.Context, spec, old *cloudv1.ParticipantSpec) error {
 	return p
 }
 
-func checkEntitlements(f *findings, spec *cloudv1.ParticipantSpec, p profile.Profile) {
+func checkEntitlements(f *findings, spec *cloudv1.ParticipantSpec, profiles []profile.Profile) {
 	var issued []string
-	for _, t := range p.TrustedIssuers {
-		issued = append(issued, t.Types...)
+	for _, p := range profiles {
+		for _, t := range p.TrustedIssuers {
+			issued = append(issued, t.Types...)
+		}
 	}
 	for i, c := range spec.Credentials {
 		if !slices.Contains(issued, c.Type) {
-			f.wrong(fmt.Sprintf("spec.credentials[%d].type", i), "no issuer of profile %q issues %s: it issues %s", p.Name, c.Type, strings.Join(issued, ", "))
+			f.wrong(fmt.Sprintf("spec.credentials[%d].type", i), "no issuer of profile %q issues %s: it issues %s", strings.Join(spec.Profiles(), ", "), c.Type, strings.Join(issued, ", "))
 		}
 	}
-	for _, t := range p.RequiredCredentials {
-		if !slices.ContainsFunc(spec.Credentials, func(c edc.HolderCredential) bool { return c.Type == t }) {
-			f.warnings = append(f.warnings, fmt.Sprintf("spec.credentials: the profile requires %s, which is not granted yet; the connector stays inactive until it is", t))
+	for _, p := range profiles {
+		for _, t := range p.RequiredCredentials {
+			if !slices.ContainsFunc(spec.Credentials, func(c edc.HolderCredential) bool { return c.Type == t }) {
+				f.warnings = append(f.warnings, fmt.Sprintf("spec.credentials: profile %q requires %s, which is not granted yet; the connector stays inactive until it is", p.Name, t))
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -175,24 +176,37 @@ func (s *Service) CreateOffer(ctx context.Context, participant string, o OfferCr
 		return adminapi.Offer{}, useCases.problem(o.UseCase, err)
 	case !ok:
 		return adminapi.Offer{}, notFound("use case", o.UseCase)
-	case u.Spec.Profile != p.Spec.Profile:
-		return adminapi.Offer{}, problem(http.StatusUnprocessableEntity, CodeInvalid,
-			fmt.Sprintf("use case %q belongs to profile %q, participant %q to profile %q", u.Name, u.Spec.Profile, p.Name, p.Spec.Profile), "choose a use case of the participant's profile")
+	case !slices.Contains(p.Spec.Profiles(), u.Spec.Profile):
+		return adminapi.Offer{}, problem(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("use case %q belongs to profile %q, participant %q to profile %q",
+			u.Name, u.Spec.Profile, p.Name, strings.Join(p.Spec.Profiles(), ", ")), "choose a use case of the participant's profile")
 	}
 	offer := adminapi.Offer{ID: nonEmpty(o.ID, o.Asset+"--"+u.Name), Assets: []string{o.Asset}, UseCase: u.Name, ContractPolicy: u.Spec.ContractPolicy.Raw}
+	if u.Spec.Profile != p.Spec.Profile {
+		offer.Profiles = []string{u.Spec.Profile}
+	}
 	if u.Spec.AccessPolicy != nil {
 		offer.AccessPolicy = u.Spec.AccessPolicy.Raw
 	}
 	return ask[adminapi.Offer](ctx, s, participant, http.MethodPut, "/offers/"+url.PathEscape(offer.ID), offer)
 }
 
-// Catalog asks the counterparty (a participant's name or a DID) for its offers; useCase keeps those of one use case.
-func (s *Service) Catalog(ctx context.Context, participant, counterparty, useCase string) (List[CatalogItem], error) {
+// Catalog asks the counterparty (a participant's name or a DID) for its offers in one of the participant's dataspace profiles; empty is that of the
+// use case, else the first that both take part in. useCase keeps those of one use case.
+func (s *Service) Catalog(ctx context.Context, participant, counterparty, useCase, profile string) (List[CatalogItem], error) {
 	did, err := s.resolve(ctx, counterparty)
 	if err != nil {
 		return List[CatalogItem]{}, err
 	}
-	entries, err := ask[[]adminapi.CatalogEntry](ctx, s, participant, http.MethodGet, "/catalog?counterparty="+url.QueryEscape(did), nil)
+	if profile == "" {
+		if profile, err = s.profileFor(ctx, participant, did, useCase); err != nil {
+			return List[CatalogItem]{}, err
+		}
+	}
+	q := url.Values{"counterparty": {did}}
+	if profile != "" {
+		q.Set("profile", profile)
+	}
+	entries, err := ask[[]adminapi.CatalogEntry](ctx, s, participant, http.MethodGet, "/catalog?"+q.Encode(), nil)
 	if err != nil {
 		return List[CatalogItem]{}, err
 	}
@@ -211,6 +225,38 @@ func (s *Service) Catalog(ctx context.Context, participant, counterparty, useCas
 		}
 	}
 	return out, nil
+}
+
+// profileFor is the participant's dataspace profile in which to meet a counterparty about a use case, or about anything; empty is the default one,
+// also where none is known.
+func (s *Service) profileFor(ctx context.Context, participant, counterparty, useCase string) (string, error) {
+	p, err := s.participant(ctx, participant)
+	if err != nil || len(p.Spec.FurtherProfiles) == 0 {
+		return "", err
+	}
+	var theirs []string
+	if useCase != "" {
+		var u cloudv1.UseCase
+		if _, err := s.exists(ctx, useCase, &u); err != nil {
+			return "", useCases.problem(useCase, err)
+		}
+		theirs = []string{u.Spec.Profile}
+	} else {
+		var all cloudv1.ParticipantList
+		if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
+			return "", participants.problem("", err)
+		}
+		for i := range all.Items {
+			if all.Items[i].Status.DID == counterparty {
+				theirs = all.Items[i].Spec.Profiles()
+			}
+		}
+	}
+	shared := slices.IndexFunc(p.Spec.Profiles(), func(name string) bool { return slices.Contains(theirs, name) })
+	if shared < 0 {
+		return "", nil
+	}
+	return p.Spec.Profiles()[shared], nil
 }
 
 // policyHashes maps the hash of each contract policy to its use case.
@@ -255,7 +301,12 @@ func (s *Service) StartNegotiation(ctx context.Context, participant string, n Ne
 	if err != nil {
 		return adminapi.Negotiation{}, err
 	}
-	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations", adminapi.NegotiationRequest{ID: n.ID, Counterparty: did, OfferID: n.OfferID, Purpose: n.Purpose})
+	if n.Profile == "" {
+		if n.Profile, err = s.profileFor(ctx, participant, did, ""); err != nil {
+			return adminapi.Negotiation{}, err
+		}
+	}
+	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations", adminapi.NegotiationRequest{ID: n.ID, Counterparty: did, OfferID: n.OfferID, Profile: n.Profile, Purpose: n.Purpose})
 }
 
 // Ended says whether a negotiation moves no more.

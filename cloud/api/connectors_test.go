@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -297,6 +298,33 @@ func TestEndingATransferReachesTheConnector(t *testing.T) {
 	}
 }
 
+func TestDecidingOnTermsReachesTheConnector(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	b.connector.On("POST rheintal/negotiations/n1/counter", func(r *http.Request) (int, any) {
+		var got adminapi.CounterOffer
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || string(got.Policy) != contractPolicy {
+			t.Errorf("the connector was told %s, %v", got.Policy, err)
+		}
+		return http.StatusOK, adminapi.Negotiation{ID: "n1", Step: "REQUESTING"}
+	})
+	b.connector.Answer("POST rheintal/negotiations/n1/accept", http.StatusOK, adminapi.Negotiation{ID: "n1", Step: "ACCEPTING"})
+	c := b.client(operator)
+	countered, err := c.CounterNegotiationWithResponse(t.Context(), "oem", "n1", client.CounterOffer{Policy: json.RawMessage(contractPolicy)})
+	if err != nil || countered.JSON200.Step != "REQUESTING" {
+		t.Errorf("counter: %+v, %v", countered, err)
+	}
+	accepted, err := c.AcceptNegotiationWithResponse(t.Context(), "oem", "n1")
+	if err != nil || accepted.JSON200.Step != "ACCEPTING" {
+		t.Errorf("accept: %+v, %v", accepted, err)
+	}
+	for verb, body := range map[string]any{"counter": `{"policy":` + contractPolicy + `}`, "accept": nil} {
+		if a := b.call(viewer, "POST", "/participants/supplier/negotiations/n1/"+verb, body); a.status != http.StatusForbidden {
+			t.Errorf("%s by a viewer: %d", verb, a.status)
+		}
+	}
+}
+
 func TestDataPassesAsItIs(t *testing.T) {
 	b := setup(t)
 	b.pilot()
@@ -374,5 +402,65 @@ func TestTheClientTriesAgainWhereThatHelps(t *testing.T) {
 				t.Errorf("the error says nothing: %v", err)
 			}
 		})
+	}
+}
+
+// TestSeveralProfiles: offers and catalogs of a use case are those of its profile, and partners are whoever shares one.
+func TestSeveralProfiles(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	further := func(spec, profiles string) string {
+		return wrap(strings.Replace(spec, `"cell"`, `"furtherProfiles":[`+profiles+`],"cell"`, 1))
+	}
+	for profiles, want := range map[string]string{`"automotive"`: `"automotive" is named twice`, `"aviation"`: `dataspace profile "aviation"`} {
+		a := b.call(both, "PUT", "/participants/supplier?force=true", further(participantSpec("brandt-guss", "brandt"), profiles))
+		if a.status != http.StatusUnprocessableEntity || !a.has("spec.furtherProfiles[0]", want) {
+			t.Errorf("further profiles %s: %d %s", profiles, a.status, a.body)
+		}
+	}
+	b.want(http.StatusCreated, b.call(both, "PUT", "/dataspace-profiles/aviation", wrap(strings.ReplaceAll(profileSpec, "auditor", "tower"))))
+	b.want(http.StatusCreated, b.call(both, "PUT", "/use-cases/flight", wrap(strings.Replace(useCaseSpec(contractPolicy), "automotive", "aviation", 1))))
+	if a := b.call(operator, "POST", "/participants/supplier/offers", `{"asset":"pcf","useCase":"flight"}`); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.problem.Detail, `belongs to profile "aviation"`) {
+		t.Errorf("an offer in a profile of others: %d %s", a.status, a.body)
+	}
+	b.want(http.StatusOK, b.call(both, "PUT", "/participants/supplier?force=true", further(participantSpec("brandt-guss", "brandt"), `"aviation"`)))
+	oem := strings.Replace(participantSpec("rheintal-motoren", "rheintal"), "automotive", "aviation", 1)
+	b.want(http.StatusOK, b.call(both, "PUT", "/participants/oem?force=true", wrap(oem)))
+
+	for useCase, want := range map[string][]string{"carbon-footprint": nil, "flight": {"aviation"}} {
+		b.connector.On("PUT brandt/offers/pcf--"+useCase, func(r *http.Request) (int, any) {
+			var got adminapi.Offer
+			if err := json.NewDecoder(r.Body).Decode(&got); err != nil || !slices.Equal(got.Profiles, want) {
+				t.Errorf("offer under %s: %+v, %v", useCase, got, err)
+			}
+			return http.StatusOK, got
+		})
+		b.want(http.StatusCreated, b.call(operator, "POST", "/participants/supplier/offers", `{"asset":"pcf","useCase":"`+useCase+`"}`))
+	}
+	var asked string
+	b.connector.On("GET brandt/catalog", func(r *http.Request) (int, any) {
+		asked = r.URL.Query().Get("profile")
+		return http.StatusOK, []adminapi.CatalogEntry{}
+	})
+	for query, want := range map[string]string{"": "aviation", "&useCase=flight": "aviation", "&useCase=carbon-footprint": "automotive", "&profile=automotive": "automotive"} {
+		b.want(http.StatusOK, b.call(operator, "GET", "/participants/supplier/catalog?counterparty=oem"+query, nil))
+		if asked != want {
+			t.Errorf("the catalog with %q was asked for in %q, want %q", query, asked, want)
+		}
+	}
+	b.connector.On("POST brandt/negotiations", func(r *http.Request) (int, any) {
+		var got adminapi.NegotiationRequest
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || got.Profile != "aviation" {
+			t.Errorf("the connector was asked %+v, %v", got, err)
+		}
+		return http.StatusCreated, adminapi.Negotiation{ID: "n1", State: "REQUESTED"}
+	})
+	for _, profile := range []string{"aviation", ""} {
+		if _, err := b.client(operator).StartNegotiationWithResponse(t.Context(), "supplier", client.NegotiationStart{Counterparty: "oem", OfferID: "o1", Profile: profile}); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := decodeTo[List[Partner]](t, b.want(http.StatusOK, b.call(operator, "GET", "/participants/oem/partners", nil))); len(got.Items) != 2 {
+		t.Errorf("partners %+v", got.Items)
 	}
 }

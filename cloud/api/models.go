@@ -69,6 +69,7 @@ type NegotiationStart struct {
 	ID           string `json:"id,omitempty" doc:"Idempotency key: the same id again answers the existing negotiation" maxLength:"100"`
 	Counterparty string `json:"counterparty" doc:"Name of a participant, or a DID" minLength:"1"`
 	OfferID      string `json:"offerId" minLength:"1"`
+	Profile      string `json:"profile,omitempty" doc:"The participant's dataspace profile in which the offer was found; default the first that both take part in"`
 	Purpose      string `json:"purpose,omitempty" doc:"Purpose of use, which the offer must be for; empty: whichever it is for" maxLength:"500"`
 }
 

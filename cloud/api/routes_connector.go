@@ -114,10 +114,11 @@ func registerOffering(api huma.API, s *Service) {
 		OfParticipant
 		Counterparty string `query:"counterparty" required:"true" minLength:"1" doc:"Name of a participant, or a DID"`
 		UseCase      string `query:"useCase" doc:"Only offers under this use case's policy"`
+		Profile      string `query:"profile" doc:"The participant's dataspace profile to ask in; default that of the use case, else the first that both take part in"`
 	}
 	huma.Register(api, operation(authz.OpGetCatalog, http.MethodGet, ofP+"/catalog", "Ask a counterparty for its offers, now"),
 		func(ctx context.Context, in *catalogInput) (*output[List[CatalogItem]], error) {
-			l, err := s.Catalog(ctx, in.Participant, in.Counterparty, in.UseCase)
+			l, err := s.Catalog(ctx, in.Participant, in.Counterparty, in.UseCase, in.Profile)
 			return &output[List[CatalogItem]]{l}, err
 		})
 }
@@ -146,6 +147,16 @@ func registerNegotiations(api huma.API, s *Service) {
 		n, err := s.StartNegotiation(ctx, in.Participant, in.Body)
 		return &output[adminapi.Negotiation]{n}, err
 	})
+	huma.Register(api, operation(authz.OpCounterNegotiation, http.MethodPost, path+"/{id}/counter", "Answer an offer, or a request that is held, with other terms; the counterparty decides"),
+		func(ctx context.Context, in *withIDAndBody[adminapi.CounterOffer]) (*output[adminapi.Negotiation], error) {
+			n, err := ask[adminapi.Negotiation](ctx, s, in.Participant, http.MethodPost, "/negotiations/"+url.PathEscape(in.ID)+"/counter", in.Body)
+			return &output[adminapi.Negotiation]{n}, err
+		})
+	huma.Register(api, operation(authz.OpAcceptNegotiation, http.MethodPost, path+"/{id}/accept", "Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer"),
+		func(ctx context.Context, in *WithID) (*output[adminapi.Negotiation], error) {
+			n, err := ask[adminapi.Negotiation](ctx, s, in.Participant, http.MethodPost, "/negotiations/"+url.PathEscape(in.ID)+"/accept", nil)
+			return &output[adminapi.Negotiation]{n}, err
+		})
 	terminates(api, s, authz.OpTerminateNegotiation, "/negotiations", "End a negotiation with a reason")
 	watch := operation(authz.OpWatchNegotiation, http.MethodGet, path+"/{id}/events",
 		"Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended")

@@ -57,7 +57,9 @@ func (s *Service) Partners(ctx context.Context, participant string) ([]Partner, 
 	}
 	out := []Partner{}
 	for i := range all.Items {
-		if o := &all.Items[i]; o.Spec.Profile == p.Spec.Profile && o.Status.DID != "" {
+		o := &all.Items[i]
+		shared := slices.ContainsFunc(o.Spec.Profiles(), func(name string) bool { return slices.Contains(p.Spec.Profiles(), name) })
+		if shared && o.Status.DID != "" {
 			out = append(out, Partner{o.Name, nonEmpty(displayName[o.Spec.Organization], o.Spec.Organization), o.Status.DID})
 		}
 	}

@@ -54,6 +54,8 @@ const (
 	OpGetNegotiation       = "get-negotiation"
 	OpWatchNegotiation     = "watch-negotiation"
 	OpStartNegotiation     = "start-negotiation"
+	OpCounterNegotiation   = "counter-negotiation"
+	OpAcceptNegotiation    = "accept-negotiation"
 	OpTerminateNegotiation = "terminate-negotiation"
 
 	OpListAgreements = "list-agreements"
@@ -130,6 +132,8 @@ var table = map[string]row{
 	OpGetNegotiation:       concerned,
 	OpWatchNegotiation:     concerned,
 	OpStartNegotiation:     operated,
+	OpCounterNegotiation:   operated,
+	OpAcceptNegotiation:    operated,
 	OpTerminateNegotiation: operated,
 
 	OpListAgreements: concerned,

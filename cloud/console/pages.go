@@ -68,7 +68,7 @@ func (s *console) catalogPage(w http.ResponseWriter, r *http.Request, v view) er
 	}
 	var items []api.CatalogItem
 	if chosen != "" {
-		catalog, err := s.Service.Catalog(r.Context(), participant, chosen, "")
+		catalog, err := s.Service.Catalog(r.Context(), participant, chosen, "", "")
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func (s *console) startNegotiation(w http.ResponseWriter, r *http.Request, _ vie
 	const most = 64 << 10
 	r.Body = http.MaxBytesReader(w, r.Body, most)
 	participant := r.PathValue("participant")
-	n, err := s.Service.StartNegotiation(r.Context(), participant, api.NegotiationStart{Counterparty: r.FormValue("counterparty"), OfferID: r.FormValue("offer")})
+	n, err := s.Service.StartNegotiation(r.Context(), participant, api.NegotiationStart{Counterparty: r.FormValue("counterparty"), OfferID: r.FormValue("offer"), Profile: r.FormValue("profile")})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -237,7 +238,9 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 	}
 	used := map[string]bool{}
 	for _, p := range participants {
-		used[p.Spec.Profile] = true
+		for _, name := range append([]string{p.Spec.Profile}, p.Spec.FurtherProfiles...) {
+			used[name] = true
+		}
 	}
 	for _, name := range sortedKeys(used) {
 		resolved := Resolve(c.profiles[name])
@@ -303,7 +306,7 @@ func (c *compiler) holders(placed PlacedIssuer) []edc.Holder {
 	byDID := map[string]edc.Holder{}
 	for _, p := range c.Participants {
 		host := c.hosts[p.Spec.Cell]
-		if p.Spec.Profile != placed.Profile || host == "" || !p.DeletionTimestamp.IsZero() {
+		if !slices.Contains(p.Spec.Profiles(), placed.Profile) || host == "" || !p.DeletionTimestamp.IsZero() {
 			continue
 		}
 		h := edc.Holder{DID: DID(host, p.Spec.Identity.Context)}
@@ -324,7 +327,8 @@ func (c *compiler) holders(placed PlacedIssuer) []edc.Holder {
 	return out
 }
 
-// contexts are the participants of this cell whose profile exists; of several with the same context the oldest.
+// contexts are the participants of this cell whose default profile exists, in those of their profiles that do; of several with the same context
+// the oldest.
 func (c *compiler) contexts() []*edc.ParticipantContext {
 	var out []*edc.ParticipantContext
 	seen := map[string]bool{}
@@ -344,15 +348,21 @@ func (c *compiler) contexts() []*edc.ParticipantContext {
 			TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "ParticipantContext"}, ObjectMeta: m,
 			Spec: edc.ParticipantContextSpec{
 				ConnectorRef: corev1.LocalObjectReference{Name: ConnectorName}, Context: context, Profile: p.Spec.Profile,
-				BusinessPartnerNumber: p.Spec.Identity.BusinessPartnerNumber, Active: onboarded(p), SelfCheck: p.Spec.SelfCheck,
+				BusinessPartnerNumber: p.Spec.Identity.BusinessPartnerNumber, Active: onboarded(p), SelfCheck: p.Spec.SelfCheck, Key: p.Spec.Key,
 			},
 		}
+		profiles := []cloud.DataspaceProfile{prof}
+		for _, name := range p.Spec.FurtherProfiles {
+			if f, ok := c.profiles[name]; ok {
+				pc.Spec.FurtherProfiles, profiles = append(pc.Spec.FurtherProfiles, name), append(profiles, f)
+			}
+		}
 		for _, cr := range p.Spec.Credentials {
-			if did := IssuerOf(prof, cr.Type); did != "" {
+			for _, did := range IssuersOf(profiles, cr.Type) {
 				pc.Spec.Credentials = append(pc.Spec.Credentials, edc.RequestedCredential{Type: cr.Type, Issuer: did})
 			}
 		}
-		sort.Slice(pc.Spec.Credentials, func(i, j int) bool { return pc.Spec.Credentials[i].Type < pc.Spec.Credentials[j].Type })
+		sort.SliceStable(pc.Spec.Credentials, func(i, j int) bool { return pc.Spec.Credentials[i].Type < pc.Spec.Credentials[j].Type })
 		out = append(out, pc)
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
@@ -369,6 +379,17 @@ func IssuerOf(p cloud.DataspaceProfile, credentialType string) string {
 		}
 	}
 	return ""
+}
+
+// IssuersOf are the DIDs of each profile's first issuer of a type, without repeats.
+func IssuersOf(profiles []cloud.DataspaceProfile, credentialType string) []string {
+	var out []string
+	for _, p := range profiles {
+		if did := IssuerOf(p, credentialType); did != "" && !slices.Contains(out, did) {
+			out = append(out, did)
+		}
+	}
+	return out
 }
 
 func onboarded(p cloud.Participant) bool {

@@ -14,6 +14,7 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -163,5 +164,56 @@ func TestResourceNamesFitPostgreSQL(t *testing.T) {
 	}
 	if a.Database == b.Database {
 		t.Error("two issuers share a database")
+	}
+}
+
+// TestSeveralProfiles: the connector gets every profile that a participant takes part in, the participant its credentials from the issuers of
+// each, and these issuers it as a holder. A profile that there is not is left out.
+func TestSeveralProfiles(t *testing.T) {
+	t.Parallel()
+	in := world()
+	in.Profiles = append(in.Profiles, cloud.DataspaceProfile{ObjectMeta: meta("air", 13), Spec: cloud.DataspaceProfileSpec{
+		Issuers: []cloud.Issuer{{Name: "airport", Cell: "shared", Hostname: "airport.example", CredentialTypes: []edc.CredentialType{{Type: "MembershipCredential", Validity: "P1Y"}}}},
+	}})
+	in.Participants[1].Spec.FurtherProfiles = []string{"nowhere", "air"}
+	in.Participants[1].Spec.Key = edc.Key{Algorithm: "EdDSA", Generation: 2}
+	objects, err := snapshot.Compile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(kind, name string, into any) {
+		t.Helper()
+		for _, o := range objects {
+			if o.GetKind() == kind && o.GetName() == name {
+				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, into); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+		}
+		t.Fatalf("there is no %s %s", kind, name)
+	}
+	var connector edc.Connector
+	var context edc.ParticipantContext
+	var airport edc.CredentialIssuer
+	read("Connector", snapshot.ConnectorName, &connector)
+	read("ParticipantContext", "supplier", &context)
+	read("CredentialIssuer", "airport", &airport)
+	if p := connector.Spec.Profiles; len(p) != 2 || p[0].Name != "air" || p[1].Name != "auto" {
+		t.Errorf("the connector speaks %+v", p)
+	}
+	if context.Spec.Key != in.Participants[1].Spec.Key {
+		t.Errorf("the key is to be %+v", context.Spec.Key)
+	}
+	if s := context.Spec; s.Profile != "auto" || !slices.Equal(s.FurtherProfiles, []string{"air"}) {
+		t.Errorf("the participant takes part in %s and %v", s.Profile, s.FurtherProfiles)
+	}
+	want := []edc.RequestedCredential{{Type: "Attestation", Issuer: "did:web:auditor.example:issuer"}, {Type: "MembershipCredential", Issuer: "did:web:authority.example:issuer"},
+		{Type: "MembershipCredential", Issuer: "did:web:airport.example:issuer"}}
+	if !slices.Equal(context.Spec.Credentials, want) {
+		t.Errorf("requests %+v, want %+v", context.Spec.Credentials, want)
+	}
+	if h := airport.Spec.Holders; len(h) != 1 || h[0].DID != "did:web:shared.example:supplier" {
+		t.Errorf("the further profile's issuer has the holders %+v", h)
 	}
 }

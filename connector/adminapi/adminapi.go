@@ -26,7 +26,10 @@ type Error struct {
 type Participant struct {
 	DID     string `json:"did"`
 	BPN     string `json:"businessPartnerNumber,omitempty"`
-	Profile string `json:"profile"` // must have been PUT to /admin/v1/profiles/{name}
+	Profile string `json:"profile"` // the default one; must have been PUT to /admin/v1/profiles/{name}
+	// FurtherProfiles that it takes part in besides. DSP is at {ctx}/dsp/2025-1 for the default profile, and at {ctx}/dsp/{profile}/2025-1 for
+	// each of these; nothing of one is seen or used through the address of another.
+	FurtherProfiles []string `json:"furtherProfiles,omitempty"`
 	// Active false answers every protocol message with 503 and starts nothing; the data stays.
 	Active bool `json:"active"`
 	// SelfCheck off makes the provider offer without evaluating its own obligations, as connectors do that evaluate only the counterparty.
@@ -206,15 +209,17 @@ type Offer struct {
 	ID             string          `json:"id"`
 	Assets         []string        `json:"assets"`
 	UseCase        string          `json:"useCase,omitempty"`
+	Profiles       []string        `json:"profiles,omitempty"`     // of the participant's, in which it is offered; absent = the default one
 	AccessPolicy   json.RawMessage `json:"accessPolicy,omitempty"` // ODRL Set; absent = everybody who satisfies the profile
 	ContractPolicy json.RawMessage `json:"contractPolicy"`         // ODRL Set
 	State          string          `json:"state,omitempty"`        // Offered, Withheld (read only)
 	Trace          *Trace          `json:"trace,omitempty"`        // why (read only)
 }
 
-// CatalogEntry is an item of GET /catalog?counterparty=<DID>[&address=<DSP base>]: asked from the counterparty now.
+// CatalogEntry is an item of GET /catalog?counterparty=<DID>[&address=<DSP base>][&profile=<own profile>]: asked from the counterparty now.
 type CatalogEntry struct {
 	OfferID    string          `json:"offerId"`
+	Profile    string          `json:"profile"` // the own one, in which it was asked for
 	AssetID    string          `json:"assetId"`
 	Properties map[string]any  `json:"properties"`
 	Policy     json.RawMessage `json:"policy"` // the offer as received, verbatim
@@ -229,16 +234,19 @@ type NegotiationRequest struct {
 	ID           string `json:"id,omitempty"`
 	Counterparty string `json:"counterparty"`      // DID
 	Address      string `json:"address,omitempty"` // DSP base; default from the DID document (DataService)
+	Profile      string `json:"profile,omitempty"` // of the participant's, in which to negotiate; default the default one
 	OfferID      string `json:"offerId"`
 	// Purpose of use, which the offer must be for; empty: those of the offer, whichever they are.
 	Purpose string `json:"purpose,omitempty"`
 }
 
 // Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; without traces; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason},
-// /accept (an offer of the provider's) and /release (a held decision). GET /negotiations/{id}?wait=<revision> answers when the revision is another
+// /accept (terms of the counterparty's: a provider's offer, or what a consumer requests instead of an offer), /counter (CounterOffer) and /release (a
+// held decision). GET /negotiations/{id}?wait=<revision> answers when the revision is another
 // one, or after 20 s; GET /negotiations/{id}/events streams server-sent events "negotiation" until the end.
 type Negotiation struct {
 	ID              string    `json:"id"`
+	Profile         string    `json:"profile"`
 	Role            string    `json:"role"`  // consumer, provider
 	State           string    `json:"state"` // DSP state: REQUESTED, OFFERED, ACCEPTED, AGREED, VERIFIED, FINALIZED, TERMINATED
 	Step            string    `json:"step"`  // EDC state with -ING steps
@@ -256,6 +264,14 @@ type Negotiation struct {
 	CreatedAt       time.Time `json:"createdAt"`
 	UpdatedAt       time.Time `json:"updatedAt"`
 	Revision        int64     `json:"revision"` // grows with every change
+}
+
+// CounterOffer is POST /negotiations/{id}/counter: other terms about the same asset, on which the counterparty decides. A consumer answers an offer
+// with it, a provider a request that it holds or whose terms it was not the one to offer.
+type CounterOffer struct {
+	Policy json.RawMessage `json:"policy"` // ODRL Set
+	// OfferID of the provider's catalog, where the terms are those of an offer in it.
+	OfferID string `json:"offerId,omitempty"`
 }
 
 // ReasonRequest is the body of terminate and suspend; it may be absent.
@@ -285,10 +301,12 @@ type Event struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Agreement is GET /agreements/{id}; GET /agreements lists.
+// Agreement is GET /agreements/{id}; GET /agreements lists. GET /negotiations/{id}/agreement and GET /transfers/{id}/agreement answer the ODRL
+// Agreement alone, byte for byte as it was sent or received.
 type Agreement struct {
 	ID            string          `json:"id"` // wire id
 	NegotiationID string          `json:"negotiationId"`
+	Profile       string          `json:"profile"`
 	AssetID       string          `json:"assetId"`
 	Provider      string          `json:"provider"`
 	Consumer      string          `json:"consumer"`
@@ -307,12 +325,14 @@ type TransferRequest struct {
 // GET /transfers/{id}/data[/path][?query] fetches through the provider's data plane and answers its body, status and content type.
 type Transfer struct {
 	ID           string    `json:"id"`
+	Profile      string    `json:"profile"`
 	Role         string    `json:"role"`
 	State        string    `json:"state"` // REQUESTED, STARTED, SUSPENDED, COMPLETED, TERMINATED
 	AgreementID  string    `json:"agreementId"`
 	AssetID      string    `json:"assetId"`
 	Counterparty string    `json:"counterparty"`
-	Endpoint     string    `json:"endpoint,omitempty"` // never the token
+	Endpoint     string    `json:"endpoint,omitempty"`   // never the token
+	Suspension   *Reason   `json:"suspension,omitempty"` // why it is suspended, where somebody said
 	Reason       *Reason   `json:"reason,omitempty"`
 	Waiting      string    `json:"waiting,omitempty"` // what it waits for, for people
 	Retry        *Retry    `json:"retry,omitempty"`

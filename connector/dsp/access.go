@@ -44,14 +44,14 @@ func purposesOf(t *store.Transfer) []string {
 // JudgeAccess evaluates the agreement's policy at one data access (provider): on the own credentials as they are now, and on those of the
 // consumer as it presented them when the transfer was started, verified again. A verdict that differs from the one before is kept with the transfer.
 func (e *Engine) JudgeAccess(ctx context.Context, participant, transfer string, req dps.AccessRequest) (dps.AccessVerdict, error) {
-	p, err := e.lookupParticipant(ctx, participant)
-	if err != nil {
-		return dps.AccessVerdict{}, err
-	}
-	t, err := e.opt.Store.Transfer(ctx, p.Ctx, transfer)
+	t, err := e.opt.Store.Transfer(ctx, participant, transfer)
 	if errors.Is(err, store.ErrNotFound) || err == nil && (t.Role != state.Provider || t.AgreementID != req.AgreementID) {
 		return dps.AccessVerdict{}, refuse(http.StatusNotFound, "not-found", "there is no transfer %q under agreement %q", transfer, req.AgreementID)
 	}
+	if err != nil {
+		return dps.AccessVerdict{}, err
+	}
+	p, err := e.lookupParticipant(ctx, participant, t.Profile)
 	if err != nil {
 		return dps.AccessVerdict{}, err
 	}

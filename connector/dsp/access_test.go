@@ -154,7 +154,7 @@ func TestAPurposeThatIsNotOffered(t *testing.T) {
 	// One that asks all the same, with the purpose that it has in mind, gets no agreement.
 	forged := strings.Replace(guardedPolicy, `["recall","safety"]`, `["marketing"]`, 1)
 	forged = strings.Replace(forged, `"@type":"Set"`, `"@type":"Offer","@id":"`+offer+`","target":"asset-recall","assigner":"`+supplier+`"`, 1)
-	n, err := consumer.engine.RequestOffer(t.Context(), consumer.ctx, "", supplier, "", json.RawMessage(forged))
+	n, err := consumer.engine.RequestOffer(t.Context(), consumer.ctx, "", "", supplier, "", json.RawMessage(forged))
 	if err != nil {
 		t.Fatal(err)
 	}

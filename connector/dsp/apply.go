@@ -141,6 +141,14 @@ func (e *Engine) stepTransfer(t *store.Transfer, seen bool, in input, side *stor
 	if err != nil {
 		return err
 	}
+	if after.Step == state.Suspending || after.Step == state.Suspended {
+		if in.reason != nil {
+			t.Suspension = in.reason
+		}
+		in.reason = nil // it does not end
+	} else if after.Step != before.Step && after.Step != state.Resuming {
+		t.Suspension = nil
+	}
 	e.enter(state.Transfer, &t.Process, before, after, effects, in)
 	t.SuspendedBy = after.SuspendedBy
 	if state.Transfer.Final(after.Step) {

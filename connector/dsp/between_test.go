@@ -47,7 +47,7 @@ func TestSeveralRoundsOfCounterOffers(t *testing.T) {
 	}
 	counter(provider, pid, terms("round-1", "BPN-1"))
 	both(state.Offered)
-	counter(consumer, n.ID, terms("round-2", "BPN-2"))
+	counter(consumer, n.ID, terms("round-2", "BPN-"+buyer))
 	both(state.Requested)
 	if p, err := provider.store.Negotiation(t.Context(), provider.ctx, pid); err != nil || p.Denial == nil || p.Denial.Code != "offer-changed" {
 		t.Errorf("terms of the consumer's own are not marked as such: %+v, %v", p, err)
@@ -97,7 +97,7 @@ func TestACounterRequestStaysWithItsAsset(t *testing.T) {
 	_, provider, consumer := world(t)
 	provider.offer("pcf", attestedPolicy)
 	easy := provider.offer("easy", openPolicy)
-	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "", buyer, "", terms("first", "BPN-"+buyer))
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "", "", buyer, "", terms("first", "BPN-"+buyer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestACounterRequestStaysWithItsAsset(t *testing.T) {
 	if status, body := request(""); status != http.StatusOK {
 		t.Errorf("answers %d %v", status, body)
 	}
-	if row := provider.wait(p.ID, "TERMINATED", at(state.Terminated)); row.Reason.Code != "offer-changed" || row.AgreementID != "" {
+	if row := provider.wait(p.ID, "REQUESTED", at(state.Requested)); row.Denial == nil || row.Denial.Code != "offer-changed" || row.Waiting == "" || row.AgreementID != "" {
 		t.Errorf("%+v", row)
 	}
 }
@@ -254,7 +254,7 @@ func TestRepeatedLateAndReorderedTransferMessages(t *testing.T) {
 		}
 		return true
 	}
-	request := `{` + head + `,"@type":"TransferRequestMessage","@id":"r","consumerPid":"t-1","agreementId":"` + n.AgreementID + `","format":"HttpData-PULL","callbackAddress":"` + consumer.engine.Base(consumer.ctx) + `"}`
+	request := `{` + head + `,"@type":"TransferRequestMessage","@id":"r","consumerPid":"t-1","agreementId":"` + n.AgreementID + `","format":"HttpData-PULL","callbackAddress":"` + consumer.base("") + `"}`
 	ask := func(body string) (int, string) {
 		status, answer := provider.send(http.MethodPost, "/transfers/request", provider.as(buyer), body)
 		pid, _ := answer["providerPid"].(string)
@@ -314,7 +314,7 @@ func TestTheVersionEndpointLeadsToTheConnector(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n = consumer.wait(n.ID, "FINALIZED", at(state.Finalized)); n.Address != provider.engine.Base(provider.ctx) {
+		if n = consumer.wait(n.ID, "FINALIZED", at(state.Finalized)); n.Address != provider.base("") {
 			t.Errorf("the address is %s", n.Address)
 		}
 	}
@@ -329,7 +329,7 @@ func TestTheVersionEndpointLeadsToTheConnector(t *testing.T) {
 	if err := json.NewDecoder(res.Body).Decode(&versions); err != nil || res.StatusCode != http.StatusOK || len(versions.ProtocolVersions) != 1 {
 		t.Fatalf("%d %+v, %v", res.StatusCode, versions, err)
 	}
-	if v := versions.ProtocolVersions[0]; v["version"] != "2025-1" || v["path"] != "/dsp/2025-1" || v["binding"] != "HTTPS" || v["serviceId"] != supplier {
+	if v := versions.ProtocolVersions[0]; v["version"] != "2025-1" || v["path"] != "/dsp/2025-1" || v["binding"] != "HTTPS" || v["serviceId"] != supplier+"#pilot" {
 		t.Errorf("%+v", v)
 	}
 }
@@ -360,7 +360,7 @@ func TestTheWholeCatalogIsRead(t *testing.T) {
 	}
 	fetch := func() (int, error) {
 		pages.Store(0)
-		datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, supplier, "")
+		datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, "", supplier, "")
 		return len(datasets), err
 	}
 	if n, err := fetch(); n != assets || err != nil || pages.Load() != 3 {
@@ -393,7 +393,7 @@ func TestPackedMessages(t *testing.T) {
 		gz := gzip.NewWriter(&b)
 		_, _ = io.WriteString(gz, message)
 		_ = gz.Close()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.engine.Base(s.ctx)+path, &b)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base("")+path, &b)
 		if err != nil {
 			t.Fatal(err)
 		}

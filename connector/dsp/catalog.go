@@ -29,12 +29,14 @@ type visible struct {
 	policy     *odrl.Policy
 }
 
-// definitions returns a participant's contract definitions with their policies, and the scopes that evaluating all of their access policies needs.
+// definitions returns the contract definitions of a participant's profile with their policies, and the scopes that evaluating all of their access
+// policies needs.
 func (e *Engine) definitions(ctx context.Context, p *store.Participant, ev *odrl.Evaluator) ([]*store.Definition, []string, error) {
 	all, err := e.opt.Store.Definitions(ctx, p.Ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	all = slices.DeleteFunc(all, func(d *store.Definition) bool { return !d.OfferedIn(p) })
 	scopes := ev.Scopes(nil, profile.SubjectConsumer)
 	for _, d := range all {
 		if _, access, err := parseDefinition(d); err == nil {
@@ -155,9 +157,10 @@ func (pg page) of(all []wire.Dataset) (part []wire.Dataset, more bool) {
 	return all[start:end], end < len(all)
 }
 
-// FetchCatalog asks a counterparty for its catalog now. All pages are read, up to a bound.
-func (e *Engine) FetchCatalog(ctx context.Context, participant, counterparty, address string) ([]wire.Dataset, string, error) {
-	p, err := e.lookupParticipant(ctx, participant)
+// FetchCatalog asks a counterparty for its catalog now, in one of the participant's profiles; empty is the default one. All pages are read, up to
+// a bound.
+func (e *Engine) FetchCatalog(ctx context.Context, participant, profile, counterparty, address string) ([]wire.Dataset, string, error) {
+	p, err := e.lookupParticipant(ctx, participant, profile)
 	if err != nil {
 		return nil, "", err
 	}
@@ -167,7 +170,7 @@ func (e *Engine) FetchCatalog(ctx context.Context, participant, counterparty, ad
 const maxPages = 1000
 
 func (e *Engine) fetchCatalog(ctx context.Context, p *store.Participant, counterparty, given string) ([]wire.Dataset, string, error) {
-	address, err := e.address(ctx, counterparty, given)
+	address, err := e.address(ctx, p, counterparty, given)
 	if err != nil {
 		return nil, "", err
 	}

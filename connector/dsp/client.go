@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/kaphera/kaphera/connector/dsp/wire"
@@ -115,9 +116,9 @@ func (e *Engine) authorization(ctx context.Context, p *store.Participant, audien
 // versionEndpoint ends the address of a version endpoint (DSP 2025-1 §5.1).
 const versionEndpoint = "/.well-known/dspace-version"
 
-// address returns where to reach a counterparty: as given, or the DataService of its DID document. Either may name the version endpoint; the
-// base is what that lists.
-func (e *Engine) address(ctx context.Context, counterparty, address string) (string, error) {
+// address returns where to reach a counterparty in p's profile: as given, or the DataService of its DID document. Either may name the version
+// endpoint; the base is what that lists.
+func (e *Engine) address(ctx context.Context, p *store.Participant, counterparty, address string) (string, error) {
 	if address != "" {
 		if err := e.callable(address); err != nil {
 			return "", refuse(http.StatusUnprocessableEntity, "invalid", "address %s", err)
@@ -132,7 +133,7 @@ func (e *Engine) address(ctx context.Context, counterparty, address string) (str
 		}
 	}
 	if strings.HasSuffix(address, versionEndpoint) {
-		return e.discover(ctx, counterparty, address)
+		return e.discover(ctx, p, counterparty, address)
 	}
 	return address, nil
 }
@@ -153,27 +154,39 @@ func (e *Engine) confidential(address string) error {
 	return nil
 }
 
-// discover reads a version endpoint and returns the base of the version spoken here.
-func (e *Engine) discover(ctx context.Context, counterparty, address string) (string, error) {
+// serviceID names the data service of a participant in a dataspace profile.
+func serviceID(did, profile string) string { return did + "#" + url.PathEscape(profile) }
+
+// discover reads a version endpoint and returns the base of the version spoken here: of the data service that is named after p's profile, as
+// serviceID does it. Connectors that name theirs otherwise are met at the first one, in the default profile only.
+func (e *Engine) discover(ctx context.Context, p *store.Participant, counterparty, address string) (string, error) {
 	raw, _, err := e.exchange(ctx, http.MethodGet, address, "", nil, maxAnswer)
 	if err != nil {
 		return "", unreachable(counterparty, err)
 	}
+	type version struct {
+		Version   string `json:"version"`
+		Path      string `json:"path"`
+		ServiceID string `json:"serviceId"`
+	}
 	var versions struct {
-		ProtocolVersions []struct {
-			Version string `json:"version"`
-			Path    string `json:"path"`
-		} `json:"protocolVersions"`
+		ProtocolVersions []version `json:"protocolVersions"`
 	}
 	if err := json.Unmarshal(raw, &versions); err != nil {
 		return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "the version endpoint %s is not understood: %s", address, err)
 	}
-	for _, v := range versions.ProtocolVersions {
-		if v.Version == wire.Version {
-			return join(strings.TrimSuffix(address, versionEndpoint), strings.Trim(v.Path, "/")), nil
-		}
+	all := slices.DeleteFunc(versions.ProtocolVersions, func(v version) bool { return v.Version != wire.Version })
+	if len(all) == 0 {
+		return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "%s does not speak DSP %s", counterparty, wire.Version)
 	}
-	return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "%s does not speak DSP %s", counterparty, wire.Version)
+	i := slices.IndexFunc(all, func(v version) bool { return v.ServiceID == serviceID(counterparty, p.ProfileName) })
+	switch {
+	case i < 0 && !p.Default():
+		return "", refuse(http.StatusBadGateway, "counterparty-unreachable", "%s lists no address for dataspace profile %q: give the address", counterparty, p.ProfileName)
+	case i < 0:
+		i = 0
+	}
+	return join(strings.TrimSuffix(address, versionEndpoint), strings.Trim(all[i].Path, "/")), nil
 }
 
 // unreachable turns a failed call made on behalf of a person into words.

@@ -21,7 +21,7 @@ import (
 // Negotiate starts a negotiation about an offer, which is looked up in the counterparty's catalog by its id and requested exactly as it
 // stands there. The same request id again returns the negotiation that it started.
 func (e *Engine) Negotiate(ctx context.Context, participant string, req adminapi.NegotiationRequest) (*store.Negotiation, error) {
-	p, err := e.lookupParticipant(ctx, participant)
+	p, err := e.lookupParticipant(ctx, participant, req.Profile)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (e *Engine) Negotiate(ctx context.Context, participant string, req adminapi
 	if err != nil {
 		return nil, err
 	}
-	return e.RequestOffer(ctx, participant, req.ID, req.Counterparty, address, offer)
+	return e.RequestOffer(ctx, participant, req.Profile, req.ID, req.Counterparty, address, offer)
 }
 
 // offeredFor refuses an offer that is not for the purpose of use that was asked for.
@@ -81,24 +81,24 @@ func (e *Engine) repeatedNegotiation(ctx context.Context, p *store.Participant, 
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case n.Counterparty != req.Counterparty || n.OfferID != req.OfferID:
+	case n.Counterparty != req.Counterparty || n.OfferID != req.OfferID || n.Profile != p.ProfileName:
 		return nil, refuse(http.StatusConflict, "conflict", "id %q belongs to a negotiation about another offer", req.ID)
 	}
 	return n, nil
 }
 
-// RequestOffer starts a negotiation with a given offer, which has its target.
-func (e *Engine) RequestOffer(ctx context.Context, participant, id, counterparty, address string, offer json.RawMessage) (*store.Negotiation, error) {
-	return e.begin(ctx, participant, id, counterparty, address, offer, state.Consumer, state.CommandRequest)
+// RequestOffer starts a negotiation with a given offer, which has its target, in one of the participant's profiles; empty is the default one.
+func (e *Engine) RequestOffer(ctx context.Context, participant, profile, id, counterparty, address string, offer json.RawMessage) (*store.Negotiation, error) {
+	return e.begin(ctx, participant, profile, id, counterparty, address, offer, state.Consumer, state.CommandRequest)
 }
 
 // OfferTo starts a negotiation as provider with an offer to a consumer (DSP 2025-1 ContractOfferMessage without consumerPid).
-func (e *Engine) OfferTo(ctx context.Context, participant, id, counterparty, address string, offer json.RawMessage) (*store.Negotiation, error) {
-	return e.begin(ctx, participant, id, counterparty, address, offer, state.Provider, state.CommandOffer)
+func (e *Engine) OfferTo(ctx context.Context, participant, profile, id, counterparty, address string, offer json.RawMessage) (*store.Negotiation, error) {
+	return e.begin(ctx, participant, profile, id, counterparty, address, offer, state.Provider, state.CommandOffer)
 }
 
-func (e *Engine) begin(ctx context.Context, participant, id, counterparty, address string, offer json.RawMessage, role state.Role, on state.Trigger) (*store.Negotiation, error) {
-	p, err := e.lookupParticipant(ctx, participant)
+func (e *Engine) begin(ctx context.Context, participant, profile, id, counterparty, address string, offer json.RawMessage, role state.Role, on state.Trigger) (*store.Negotiation, error) {
+	p, err := e.lookupParticipant(ctx, participant, profile)
 	if err != nil {
 		return nil, err
 	}
@@ -106,14 +106,14 @@ func (e *Engine) begin(ctx context.Context, participant, id, counterparty, addre
 	if err != nil {
 		return nil, err
 	}
-	if address, err = e.address(ctx, counterparty, address); err != nil {
+	if address, err = e.address(ctx, p, counterparty, address); err != nil {
 		return nil, err
 	}
 	if id == "" {
 		id = e.opt.NewID()
 	}
 	n := &store.Negotiation{OfferID: policy.ID, Offer: offer, RequestedHash: odrl.Hash(policy),
-		Process: store.Process{Ctx: participant, ID: id, Role: role, Counterparty: counterparty, Address: address, AssetID: policy.Target}}
+		Process: store.Process{Ctx: participant, ID: id, Profile: p.ProfileName, Role: role, Counterparty: counterparty, Address: address, AssetID: policy.Target}}
 	if role == state.Provider {
 		n.RequestedHash = ""
 		n.Definition, _, _ = wire.SplitOfferID(policy.ID)
@@ -130,7 +130,39 @@ func (e *Engine) begin(ctx context.Context, participant, id, counterparty, addre
 	return n, nil
 }
 
-// CommandNegotiation applies a command of a person: terminate, accept, release. A command that is not possible now is a RefusalError (409).
+// Accept takes the counterparty's terms: as consumer the provider's offer, as provider what the consumer requested instead of an offer. From then on
+// it goes on as anything that is offered. Not possible now is a RefusalError (409).
+func (e *Engine) Accept(ctx context.Context, participant, id string) (*store.Negotiation, error) {
+	n, err := e.opt.Store.Negotiation(ctx, participant, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, refuse(http.StatusNotFound, "not-found", "there is no negotiation %q", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n.Role == state.Consumer {
+		return e.negotiations.command(ctx, participant, id, state.CommandAccept, nil, nil)
+	}
+	p, err := e.lookupParticipant(ctx, participant, n.Profile)
+	if err != nil {
+		return nil, err
+	}
+	n, err = e.opt.Store.UpdateNegotiation(ctx, participant, id, "", func(n *store.Negotiation, _ bool) (side store.Side, err error) {
+		if !ownTerms(n) {
+			return side, refuse(http.StatusConflict, "conflict", "negotiation %s is %s and has no terms of the consumer's to accept", n.ID, n.Step)
+		}
+		n.Denial = nil
+		e.decideNegotiation(n, p, &side)
+		return side, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.changed(&n.Process)
+	return n, nil
+}
+
+// CommandNegotiation applies a command of a person: terminate, release. A command that is not possible now is a RefusalError (409).
 func (e *Engine) CommandNegotiation(ctx context.Context, participant, id string, on state.Trigger, reason *adminapi.Reason) (*store.Negotiation, error) {
 	return e.negotiations.command(ctx, participant, id, on, reason, nil)
 }
@@ -177,16 +209,16 @@ func parseOffer(offer json.RawMessage) (*odrl.Policy, error) {
 }
 
 // RequestTransfer starts a transfer under an agreement as consumer. The same request id again returns the transfer that it started.
-// address is the provider's DSP base; empty is the one of the negotiation.
+// It takes place in the profile of the agreement. address is the provider's DSP base; empty is the one of the negotiation.
 func (e *Engine) RequestTransfer(ctx context.Context, participant string, req adminapi.TransferRequest, address string) (*store.Transfer, error) {
-	p, err := e.lookupParticipant(ctx, participant)
-	if err != nil {
-		return nil, err
-	}
 	a, err := e.opt.Store.Agreement(ctx, participant, req.AgreementID)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, refuse(http.StatusNotFound, "not-found", "there is no agreement %q", req.AgreementID)
 	}
+	if err != nil {
+		return nil, err
+	}
+	p, err := e.lookupParticipant(ctx, participant, a.Profile)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +237,7 @@ func (e *Engine) RequestTransfer(ctx context.Context, participant string, req ad
 	if address == "" {
 		address = a.Address
 	}
-	t := &store.Transfer{Format: req.Format, Process: store.Process{Ctx: participant, ID: req.ID, Role: state.Consumer, Counterparty: a.Provider,
+	t := &store.Transfer{Format: req.Format, Process: store.Process{Ctx: participant, ID: req.ID, Profile: a.Profile, Role: state.Consumer, Counterparty: a.Provider,
 		Address: address, AssetID: a.AssetID, AgreementID: a.ID}}
 	side, err := e.transfers.apply(t, false, input{event: state.Event{On: state.CommandRequest}, participant: p})
 	if err != nil {

@@ -31,7 +31,8 @@ type Decider interface {
 // Guard may hold a command: a non-empty answer is the reason, shown as what the process waits for until it is released.
 type Guard func(n *store.Negotiation, command state.Trigger) (hold string)
 
-// AtOnce is the product's Decider: whatever the policy allows is done at once, and what it does not allow is terminated with the reason.
+// AtOnce is the product's Decider: whatever the policy allows is done at once, and what it does not allow is terminated with the reason. Terms that
+// the counterparty brings are for a person to decide on (Accept, Counter).
 type AtOnce struct{}
 
 // Negotiation implements Decider.
@@ -39,6 +40,9 @@ func (AtOnce) Negotiation(n *store.Negotiation) Decision {
 	if n.Role == state.Provider {
 		switch n.Step {
 		case state.Requested, state.Accepted:
+			if ownTerms(n) {
+				return Decision{Waiting: "a decision on the consumer's terms"}
+			}
 			return unlessDenied(&n.Process, state.CommandAgree)
 		case state.Verified:
 			return unlessDenied(&n.Process, state.CommandFinalize)
@@ -82,6 +86,14 @@ func unlessDenied(p *store.Process, command state.Trigger) Decision {
 		return Decision{Do: state.CommandTerminate, Reason: p.Denial}
 	}
 	return Decision{Do: command}
+}
+
+// codeOfferChanged is the code of a denial for no other reason than that the terms are not those that are offered.
+const codeOfferChanged = "offer-changed"
+
+// ownTerms reports whether the consumer requests what it was not offered, and what the policy in it would allow.
+func ownTerms(n *store.Negotiation) bool {
+	return n.Step == state.Requested && n.Denial != nil && n.Denial.Code == codeOfferChanged
 }
 
 // sameOffer reports whether the provider's offer says what this side requested.

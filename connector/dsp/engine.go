@@ -34,7 +34,8 @@ type Options struct {
 	DataPlane dps.DataPlane
 	// HTTP sends the messages to counterparties.
 	HTTP *http.Client
-	// PublicURL is the base of everything public; DSP is at PublicURL/{ctx}/dsp/2025-1.
+	// PublicURL is the base of everything public; DSP is at PublicURL/{ctx}/dsp/2025-1, and at PublicURL/{ctx}/dsp/{profile}/2025-1 for each
+	// profile but the default one.
 	PublicURL string
 	// AllowPlainHTTP takes http addresses of counterparties, to which tokens go.
 	AllowPlainHTTP bool
@@ -117,12 +118,19 @@ func New(opt Options) (*Engine, error) {
 	return e, nil
 }
 
-// Base returns a participant's own DSP base, which is also its callback address.
-func (e *Engine) Base(participant string) string {
-	return e.opt.PublicURL + "/" + url.PathEscape(participant) + "/dsp/2025-1"
+// Base returns a participant's own DSP base in the profile that it is seen in, which is also its callback address.
+func (e *Engine) Base(p *store.Participant) string {
+	return e.opt.PublicURL + "/" + url.PathEscape(p.Ctx) + basePath(p)
 }
 
-// Evaluator returns the compiled policies of a participant's profile.
+func basePath(p *store.Participant) string {
+	if p.Default() {
+		return "/dsp/2025-1"
+	}
+	return "/dsp/" + url.PathEscape(p.ProfileName) + "/2025-1"
+}
+
+// Evaluator returns the compiled policies of the profile that a participant is seen in.
 func (e *Engine) Evaluator(p *store.Participant) (*odrl.Evaluator, error) {
 	return e.compile(p.Profile)
 }
@@ -198,8 +206,8 @@ type RefusalError struct {
 
 func (r *RefusalError) Error() string { return r.Message }
 
-// lookupParticipant reads a participant that may act now.
-func (e *Engine) lookupParticipant(ctx context.Context, name string) (*store.Participant, error) {
+// lookupParticipant reads a participant that may act now in one of its profiles; empty is the default one.
+func (e *Engine) lookupParticipant(ctx context.Context, name, profile string) (*store.Participant, error) {
 	p, err := e.opt.Store.Participant(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, refuse(http.StatusNotFound, "not-found", "there is no participant context %q here", name)
@@ -210,5 +218,9 @@ func (e *Engine) lookupParticipant(ctx context.Context, name string) (*store.Par
 	if !p.Active {
 		return nil, refuse(http.StatusServiceUnavailable, "inactive", "participant context %q is not active: its onboarding is not complete", name)
 	}
-	return p, nil
+	in, ok := p.In(profile)
+	if !ok {
+		return nil, refuse(http.StatusNotFound, "not-found", "participant context %q does not take part in dataspace profile %q", name, profile)
+	}
+	return in, nil
 }

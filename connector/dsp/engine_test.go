@@ -113,12 +113,22 @@ func transferAll(t *testing.T, provider, consumer *side, agreement string) {
 	if token() == first {
 		t.Error("the token is the one from before the suspension")
 	}
-	command(provider, flow, state.CommandSuspend)
-	consumer.waitTransfer(tr.ID, "SUSPENDED by the provider", transferAt(state.Suspended))
-	provider.waitTransfer(flow, "SUSPENDED by itself", transferAt(state.Suspended))
+	reason := &adminapi.Reason{Code: "suspended", Message: "the backend is being repaired", By: "own"}
+	if _, err := provider.engine.CommandTransfer(t.Context(), provider.ctx, flow, state.CommandSuspend, reason); err != nil {
+		t.Fatal(err)
+	}
+	suspended := consumer.waitTransfer(tr.ID, "SUSPENDED by the provider", transferAt(state.Suspended))
+	if diff := cmp.Diff(&adminapi.Reason{Code: "counterparty-suspended", Message: reason.Message, By: "counterparty"}, suspended.Suspension); diff != "" || suspended.Reason != nil {
+		t.Errorf("why it is suspended: %s, and why it ended: %+v", diff, suspended.Reason)
+	}
+	if p := provider.waitTransfer(flow, "SUSPENDED by itself", transferAt(state.Suspended)); p.Suspension == nil || *p.Suspension != *reason {
+		t.Errorf("the provider keeps %+v", p.Suspension)
+	}
 	command(provider, flow, state.CommandResume)
-	consumer.waitTransfer(tr.ID, "STARTED by the provider", transferAt(state.Started))
-	provider.waitTransfer(flow, "STARTED by itself", transferAt(state.Started))
+	started := consumer.waitTransfer(tr.ID, "STARTED by the provider", transferAt(state.Started))
+	if p := provider.waitTransfer(flow, "STARTED by itself", transferAt(state.Started)); p.Suspension != nil || started.Suspension != nil {
+		t.Errorf("resumed, with %+v and %+v", p.Suspension, started.Suspension)
+	}
 	command(consumer, tr.ID, state.CommandComplete)
 	consumer.waitTransfer(tr.ID, "COMPLETED", transferAt(state.Completed))
 	provider.waitTransfer(flow, "COMPLETED", func(t *store.Transfer) bool { return t.Step == state.Completed && t.Flow == "" })
@@ -134,7 +144,7 @@ func TestAnAttestationThatIsTooOldWithholdsTheOffer(t *testing.T) {
 	who, provider, consumer := world(t)
 	offerID := provider.offer("pcf", attestedPolicy)
 	who.give(supplier, "AttestationCredential", map[string]any{"completedAt": time.Now().AddDate(-1, 0, -2).UTC().Format(time.RFC3339)})
-	datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, supplier, "")
+	datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, "", supplier, "")
 	if err != nil || len(datasets) != 0 {
 		t.Errorf("the catalog has %v, %v", datasets, err)
 	}
@@ -200,12 +210,12 @@ func TestAccessPolicyHidesAnOffer(t *testing.T) {
 		if err := provider.store.PutDefinition(t.Context(), *d); err != nil {
 			t.Fatal(err)
 		}
-		datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, supplier, "")
+		datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, "", supplier, "")
 		if err != nil || (len(datasets) == 1) != visible {
 			t.Errorf("for %s the catalog has %v, %v", bpn, datasets, err)
 		}
 		offer := json.RawMessage(`{"@id":"` + offerID + `","@type":"Offer","target":"asset-pcf","permission":[{"action":"use"}]}`)
-		n, err := consumer.engine.RequestOffer(t.Context(), consumer.ctx, "", supplier, "", offer)
+		n, err := consumer.engine.RequestOffer(t.Context(), consumer.ctx, "", "", supplier, "", offer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +229,7 @@ func TestAChangedPolicyEndsTheOfferAndAForgedOneIsRefused(t *testing.T) {
 	offerID := provider.offer("pcf", attestedPolicy)
 	// The id of the offer with other rules under it.
 	forged := json.RawMessage(`{"@id":"` + offerID + `","@type":"Offer","target":"asset-pcf","permission":[{"action":"use"}]}`)
-	n, err := consumer.engine.RequestOffer(t.Context(), consumer.ctx, "", supplier, "", forged)
+	n, err := consumer.engine.RequestOffer(t.Context(), consumer.ctx, "", "", supplier, "", forged)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +364,7 @@ func TestGuardHoldsUntilReleased(t *testing.T) {
 func TestProviderOffersFirstAndConsumerAccepts(t *testing.T) {
 	_, provider, consumer := world(t)
 	offerID := provider.offer("pcf", openPolicy)
-	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "", buyer, "", json.RawMessage(`{"@id":"`+offerID+`","@type":"Offer","target":"asset-pcf","assigner":"`+supplier+`","permission":[{"action":"use"}]}`))
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "", "", buyer, "", json.RawMessage(`{"@id":"`+offerID+`","@type":"Offer","target":"asset-pcf","assigner":"`+supplier+`","permission":[{"action":"use"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

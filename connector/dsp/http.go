@@ -31,7 +31,8 @@ type answer struct {
 // protocolHandler handles one message to a participant.
 type protocolHandler func(ctx context.Context, p *store.Participant, r *http.Request) (answer, error)
 
-// Handler serves /{ctx}/.well-known/dspace-version and /{ctx}/dsp/2025-1/... of all participants, for the provider and the consumer side.
+// Handler serves /{ctx}/.well-known/dspace-version and, for each dataspace profile of a participant, its DSP base (Base), for the provider and
+// the consumer side.
 func (e *Engine) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{ctx}/.well-known/dspace-version", e.versions)
@@ -59,13 +60,16 @@ func (e *Engine) Handler() http.Handler {
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		handle := e.serve(path, h.errorType, h.handle)
-		mux.HandleFunc(method+" /{ctx}/dsp/2025-1/"+path, handle)
-		mux.HandleFunc(method+" /{ctx}/dsp/2025-1/"+path+"/{$}", handle)
+		for _, base := range []string{"/{ctx}/dsp/2025-1/", "/{ctx}/dsp/{profile}/2025-1/"} {
+			mux.HandleFunc(method+" "+base+path, handle)
+			mux.HandleFunc(method+" "+base+path+"/{$}", handle)
+		}
 	}
 	return mux
 }
 
-// versions is the version endpoint: unauthenticated and without JSON-LD context (DSP 2025-1 §5.1).
+// versions is the version endpoint: unauthenticated and without JSON-LD context (DSP 2025-1 §5.1). Each dataspace profile is a data service of its
+// own, the default one first; the fragment of its serviceId is the name of the profile.
 func (e *Engine) versions(w http.ResponseWriter, r *http.Request) {
 	p, err := e.opt.Store.Participant(r.Context(), r.PathValue("ctx"))
 	if err != nil {
@@ -77,10 +81,15 @@ func (e *Engine) versions(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, status, adminapi.Error{Code: "not-found", Message: "there is no participant here"})
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"protocolVersions": []any{map[string]any{
-		"version": wire.Version, "path": "/dsp/2025-1", "binding": "HTTPS", "serviceId": p.DID, "identifierType": "did:web",
-		"auth": map[string]any{"protocol": "DCP", "version": "1.0", "profile": []string{"vc11-sl2021/jwt", "vc20-bssl/jwt"}},
-	}}})
+	var versions []any
+	for _, f := range p.Profiles {
+		in, _ := p.In(f.Name)
+		versions = append(versions, map[string]any{
+			"version": wire.Version, "path": basePath(in), "binding": "HTTPS", "serviceId": serviceID(p.DID, f.Name), "identifierType": "did:web",
+			"auth": map[string]any{"protocol": "DCP", "version": "1.0", "profile": []string{"vc11-sl2021/jwt", "vc20-bssl/jwt"}},
+		})
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"protocolVersions": versions})
 }
 
 // serve does what all routes share: the time, the participant, the typed error body. Size, depth and pace of a message are bounded by package limits.
@@ -95,7 +104,7 @@ func (e *Engine) serve(route, errorType string, handle protocolHandler) http.Han
 		)
 		if strings.ContainsRune(r.URL.Path, 0) { // nothing with it is in the database, which would fail on it
 			err = refuse(http.StatusNotFound, "not-found", "not found")
-		} else if p, err = e.lookupParticipant(ctx, r.PathValue("ctx")); err == nil {
+		} else if p, err = e.lookupParticipant(ctx, r.PathValue("ctx"), r.PathValue("profile")); err == nil {
 			out, err = handle(ctx, p, r)
 		}
 		if err != nil {

@@ -65,7 +65,7 @@ func (e *Engine) catalogRequest(ctx context.Context, p *store.Participant, r *ht
 		return answer{}, err
 	}
 	part, more := pg.of(all)
-	base := e.Base(p.Ctx)
+	base := e.Base(p)
 	out := answer{status: http.StatusOK, body: wire.EncodeCatalog(base+"/catalog", p.DID, base, part)}
 	link := func(offset int, rel string) string {
 		return fmt.Sprintf(`<%s/catalog/request?offset=%d&limit=%d>; rel="%s"`, base, offset, pg.limit, rel)
@@ -93,7 +93,7 @@ func (e *Engine) datasetRequest(ctx context.Context, p *store.Participant, r *ht
 	if i < 0 {
 		return answer{}, refuse(http.StatusNotFound, "not-found", "dataset %q is not offered to you", id)
 	}
-	body := wire.EncodeDataset(all[i], e.Base(p.Ctx))
+	body := wire.EncodeDataset(all[i], e.Base(p))
 	body["@context"] = []string{wire.Context}
 	return answer{status: http.StatusOK, body: body}, nil
 }

@@ -164,8 +164,8 @@ func (e *Engine) receive(ctx context.Context, p *store.Participant, r *http.Requ
 	})
 }
 
-// counterRequest answers ContractRequestMessage with providerPid. An offer that is not ours, or not to this consumer, is taken all the same, and
-// denied: a person may still agree to it.
+// counterRequest answers ContractRequestMessage with providerPid. An offer that is not ours, or not to this consumer, is taken all the same if its
+// policy allows it, and marked as such: a person decides on it.
 func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *http.Request) (answer, error) {
 	in, err := e.receive(ctx, p, r, wire.ContractRequest)
 	if err != nil {
@@ -191,12 +191,16 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 	if err := e.judgeOffer(ctx, p, &judged, policy, &in.agent); err != nil {
 		return answer{}, err
 	}
+	changed := ""
 	if !access {
-		judged.Denial = &adminapi.Reason{Code: "offer-changed", By: "own", Message: fmt.Sprintf("%q is not offered: read the catalog again", policy.ID)}
+		changed = fmt.Sprintf("%q is not offered: read the catalog again", policy.ID)
 	} else if refusal := (*RefusalError)(nil); errors.As(sameAsOffered(current, in.message), &refusal) {
-		judged.Denial = &adminapi.Reason{Code: "offer-changed", By: "own", Message: refusal.Message}
+		changed = refusal.Message
 	} else {
 		judged.Definition, judged.UseCase = current.definition.ID, current.definition.UseCase
+	}
+	if changed != "" && judged.Denial == nil {
+		judged.Denial = &adminapi.Reason{Code: codeOfferChanged, By: "own", Message: changed}
 	}
 	return e.negotiations.take(ctx, p, in, state.ReceivedCounterRequest, input{}, func(n *store.Negotiation) error {
 		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, policy.ID

@@ -36,7 +36,7 @@ func (s *side) as(did string) string {
 // send makes a protocol call and returns status and body.
 func (s *side) send(method, path, authorization, body string) (int, map[string]any) {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), method, s.engine.Base(s.ctx)+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.base("")+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestCatalogPages(t *testing.T) {
 		if pages == 10 {
 			t.Fatal("the pages do not end")
 		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.engine.Base(s.ctx)+next, strings.NewReader(`{`+head+`,"@type":"CatalogRequestMessage"}`))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base("")+next, strings.NewReader(`{`+head+`,"@type":"CatalogRequestMessage"}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +335,7 @@ func TestCatalogPages(t *testing.T) {
 		next = ""
 		for link := range strings.SplitSeq(res.Header.Get("Link"), ", ") {
 			if strings.Contains(link, `rel="next"`) {
-				next = strings.TrimPrefix(strings.TrimPrefix(strings.Split(link, ">")[0], "<"), s.engine.Base(s.ctx))
+				next = strings.TrimPrefix(strings.TrimPrefix(strings.Split(link, ">")[0], "<"), s.base(""))
 			}
 		}
 	}

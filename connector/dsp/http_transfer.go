@@ -7,7 +7,9 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
+	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/identity"
@@ -29,6 +31,9 @@ func (e *Engine) transferRequest(ctx context.Context, p *store.Participant, r *h
 	a, policy, err := e.agreementPolicy(ctx, p.Ctx, m.AgreementID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return answer{}, err
+	}
+	if a != nil && a.Profile != p.ProfileName {
+		a, policy = nil, nil
 	}
 	agent, missing, err := e.verify(ctx, p, r, ev, ev.Scopes(policy, profile.SubjectConsumer))
 	if err != nil {
@@ -96,6 +101,9 @@ func (e *Engine) transferMessageOf(messageType string) protocolHandler {
 			what.reason = counterpartyReason(in.message) // whoever the counterparty is by now, it may end what it is part of
 		} else if in.missing != nil {
 			return answer{}, in.missing
+		}
+		if messageType == wire.TransferSuspension && len(in.message.Reason) > 0 {
+			what.reason = &adminapi.Reason{Code: "counterparty-suspended", Message: strings.Join(in.message.Reason, "; "), By: "counterparty"}
 		}
 		judged := *in.row
 		if starting {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -97,7 +98,7 @@ func (k *kind[T]) begin(ctx context.Context, p *store.Participant, agent *identi
 			return answer{}, err
 		}
 		common := k.process(stored)
-		common.Ctx, common.ID, common.Role = p.Ctx, k.e.opt.NewID(), role
+		common.Ctx, common.ID, common.Profile, common.Role = p.Ctx, k.e.opt.NewID(), p.ProfileName, role
 		common.Counterparty, common.CounterpartyPID, common.Address = agent.ID, pid, m.CallbackAddress
 		side, err := k.apply(stored, false, input{event: state.Event{On: on, MessageID: m.ID}, participant: p})
 		if err != nil {
@@ -112,7 +113,7 @@ func (k *kind[T]) begin(ctx context.Context, p *store.Participant, agent *identi
 	} else if err != nil {
 		return answer{}, err
 	}
-	if k.about(stored) != k.asks(m) {
+	if k.about(stored) != k.asks(m) || k.process(stored).Profile != p.ProfileName {
 		return answer{}, refuse(http.StatusBadRequest, "invalid", "process id %q belongs to a %s about something else", pid, k.machine.Name)
 	}
 	return answer{status: http.StatusCreated, body: k.body(stored)}, nil
@@ -128,7 +129,8 @@ type received[T any] struct {
 	id      string // of the message
 }
 
-// receive reads a message to a process, and proves that the counterparty of that process sent it. Whoever is not gets 404. policies are what
+// receive reads a message to a process, and proves that the counterparty of that process sent it, to the address of the process's profile. Whoever
+// is not gets 404. policies are what
 // the sender's credentials will be needed for, besides the profile.
 func (k *kind[T]) receive(ctx context.Context, p *store.Participant, r *http.Request, messageType string, policies func(*T, *wire.Message) ([]*odrl.Policy, error)) (*received[T], error) {
 	m, err := k.e.readMessage(r, messageType)
@@ -144,6 +146,9 @@ func (k *kind[T]) receive(ctx context.Context, p *store.Participant, r *http.Req
 		return nil, evErr
 	}
 	scopes := ev.Scopes(nil, profile.SubjectConsumer)
+	if row != nil && k.process(row).Profile != p.ProfileName {
+		row = nil
+	}
 	if row != nil {
 		needed, err := policies(row, m)
 		if err != nil {
@@ -219,7 +224,7 @@ func (k *kind[T]) get(ctx context.Context, p *store.Participant, r *http.Request
 		return answer{}, err
 	}
 	row, err := k.read(ctx, p.Ctx, r.PathValue("pid"))
-	if errors.Is(err, store.ErrNotFound) || (err == nil && k.process(row).Counterparty != agent.ID) {
+	if errors.Is(err, store.ErrNotFound) || (err == nil && (k.process(row).Counterparty != agent.ID || k.process(row).Profile != p.ProfileName)) {
 		return answer{}, errUnknown
 	}
 	if err != nil {
@@ -263,7 +268,7 @@ func (k *kind[T]) letAnswerArrive(ctx context.Context, row *T, unanswered func(*
 
 // command applies a command of a person. What is not possible now is a RefusalError (409). prepare may change the row before.
 func (k *kind[T]) command(ctx context.Context, participant, id string, on state.Trigger, reason *adminapi.Reason, prepare func(*T) error) (*T, error) {
-	p, err := k.e.lookupParticipant(ctx, participant)
+	p, err := k.e.lookupParticipant(ctx, participant, "")
 	if err != nil {
 		return nil, err
 	}
@@ -315,10 +320,15 @@ func (k *kind[T]) advance(ctx context.Context, row *T) (*T, error) {
 	if err != nil {
 		return nil, err
 	}
+	in, ok := p.In(had.Profile)
 	sending := k.machine.Sends(machineState(had, false, "")) != ""
 	result := outcome{}
-	if sending && (had.Step != state.Terminating || had.CounterpartyPID != "") {
-		result = k.e.attempt(ctx, p, had, func() (*outgoing, error) { return k.message(ctx, p, row) })
+	switch {
+	case !sending || (had.Step == state.Terminating && had.CounterpartyPID == ""): // nobody to send anything to
+	case !ok:
+		result.err = fmt.Errorf("participant context %q no longer takes part in dataspace profile %q", p.Ctx, had.Profile)
+	default:
+		result = k.e.attempt(ctx, in, had, func() (*outgoing, error) { return k.message(ctx, in, row) })
 	}
 	return k.update(ctx, had.Ctx, had.ID, "", func(row *T, _ bool) (store.Side, error) {
 		now := k.process(row)

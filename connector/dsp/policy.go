@@ -168,7 +168,7 @@ func parseDefinition(d *store.Definition) (contract, access *odrl.Policy, err er
 	return contract, access, nil
 }
 
-// offer finds the current offer that an offer id names, whatever its policy was then. ErrNotFound when there is none.
+// offer finds the current offer of a participant's profile that an offer id names, whatever its policy was then. ErrNotFound when there is none.
 func (e *Engine) offer(ctx context.Context, p *store.Participant, id string) (*offered, error) {
 	definition, asset, err := wire.SplitOfferID(id)
 	if err != nil {
@@ -181,7 +181,7 @@ func (e *Engine) offer(ctx context.Context, p *store.Participant, id string) (*o
 	if out.asset, err = e.opt.Store.Asset(ctx, p.Ctx, asset); err != nil {
 		return nil, err
 	}
-	if !out.definition.Selects(out.asset) {
+	if !out.definition.OfferedIn(p) || !out.definition.Selects(out.asset) {
 		return nil, store.ErrNotFound
 	}
 	if out.policy, out.access, err = parseDefinition(out.definition); err != nil {

@@ -60,7 +60,7 @@ func (e *Engine) negotiationMessage(ctx context.Context, p *store.Participant, n
 	case state.Requesting:
 		m.Offer, out.leadsTo, out.url = n.Offer, state.Requested, path("request")
 		if first {
-			m.CallbackAddress, out.url = e.Base(n.Ctx), join(n.Address, "negotiations", "request")
+			m.CallbackAddress, out.url = e.Base(p), join(n.Address, "negotiations", "request")
 		} else {
 			// Exactly one of providerPid and callbackAddress (DSP 2025-1 §5.4).
 			m.CallbackAddress = ""
@@ -68,7 +68,7 @@ func (e *Engine) negotiationMessage(ctx context.Context, p *store.Participant, n
 	case state.Offering:
 		m.Offer, out.leadsTo, out.url = n.Offer, state.Offered, path("offers")
 		if first {
-			m.CallbackAddress, out.url = e.Base(n.Ctx), join(n.Address, "negotiations", "offers")
+			m.CallbackAddress, out.url = e.Base(p), join(n.Address, "negotiations", "offers")
 		}
 	case state.Accepting:
 		m.EventType, out.leadsTo, out.url = wire.EventAccepted, state.Accepted, path("events")
@@ -106,7 +106,7 @@ func (e *Engine) transferMessage(ctx context.Context, p *store.Participant, t *s
 	path := func(verb string) string { return join(t.Address, "transfers", pathID(t.CounterpartyPID), verb) }
 	switch t.Step {
 	case state.Requesting:
-		m.AgreementID, m.Format, m.CallbackAddress = a.ID, t.Format, e.Base(t.Ctx)
+		m.AgreementID, m.Format, m.CallbackAddress = a.ID, t.Format, e.Base(p)
 		out.leadsTo, out.url = state.Requested, join(t.Address, "transfers", "request")
 	case state.Starting, state.Resuming, state.Resumed:
 		out.leadsTo, out.url = state.Started, path("start")
@@ -119,6 +119,9 @@ func (e *Engine) transferMessage(ctx context.Context, p *store.Participant, t *s
 		}
 	case state.Suspending:
 		out.leadsTo, out.url = state.Suspended, path("suspension")
+		if t.Suspension != nil {
+			m.Code, m.Reason = t.Suspension.Code, []string{t.Suspension.Message}
+		}
 	case state.Completing:
 		out.leadsTo, out.url = state.Completed, path("completion")
 	case state.Terminating:

@@ -73,6 +73,8 @@ type people struct {
 	credentials map[string][]identity.Credential
 	endpoints   map[string]string
 	unavailable bool
+	// trust names the one issuer that a profile trusts; the profiles that it does not name trust everybody.
+	trust map[string]string
 	// slow, when set, is waited for while the credentials of a party are asked for.
 	slow map[string]chan struct{}
 }
@@ -129,21 +131,21 @@ func (p *people) Verify(_ context.Context, local identity.Local, authorization s
 	if t.Audience != local.DID {
 		return identity.Agent{}, identity.Unauthenticated("the token is for %s", t.Audience)
 	}
-	return p.agent(t.Issuer, func(scope string) bool { return slices.Contains(scopes, scope) && slices.Contains(t.Scopes, scope) })
+	return p.agent(t.Issuer, local.Profile, func(scope string) bool { return slices.Contains(scopes, scope) && slices.Contains(t.Scopes, scope) })
 }
 
 func (p *people) Self(_ context.Context, local identity.Local, scopes []string) (identity.Agent, error) {
-	return p.agent(local.DID, func(scope string) bool { return slices.Contains(scopes, scope) })
+	return p.agent(local.DID, local.Profile, func(scope string) bool { return slices.Contains(scopes, scope) })
 }
 
 // Recheck takes a credential's type for the credential.
-func (p *people) Recheck(_ context.Context, _ identity.Local, holder string, raw []string) (identity.Agent, error) {
-	return p.agent(holder, func(scope string) bool {
+func (p *people) Recheck(_ context.Context, local identity.Local, holder string, raw []string) (identity.Agent, error) {
+	return p.agent(holder, local.Profile, func(scope string) bool {
 		return slices.ContainsFunc(raw, func(t string) bool { return identity.TypeScope(t) == scope })
 	})
 }
 
-func (p *people) agent(did string, shown func(scope string) bool) (identity.Agent, error) {
+func (p *people) agent(did, profile string, shown func(scope string) bool) (identity.Agent, error) {
 	p.Lock()
 	defer p.Unlock()
 	if p.unavailable {
@@ -151,7 +153,11 @@ func (p *people) agent(did string, shown func(scope string) bool) (identity.Agen
 	}
 	a := identity.Agent{ID: did}
 	for _, c := range p.credentials[did] {
-		if shown(identity.TypeScope(c.Type)) {
+		switch issuer := p.trust[profile]; {
+		case !shown(identity.TypeScope(c.Type)):
+		case issuer != "" && issuer != c.Issuer:
+			a.Refused = append(a.Refused, identity.Refusal{ID: c.ID, Type: c.Type, Issuer: c.Issuer, Code: "wrong-issuer", Reason: c.Issuer + " is not trusted for it"})
+		default:
 			a.Credentials = append(a.Credentials, c)
 		}
 	}
@@ -257,7 +263,7 @@ func newSide(t testing.TB, who *people, name, did string, opts ...option) *side 
 		t.Fatal(err)
 	}
 	who.Lock()
-	who.endpoints[did] = s.engine.Base(name)
+	who.endpoints[did] = s.base("")
 	who.Unlock()
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
@@ -269,6 +275,20 @@ func newSide(t testing.TB, who *people, name, did string, opts ...option) *side 
 		}
 	})
 	return s
+}
+
+// base is the DSP base of the participant in one of its profiles; empty is the default one.
+func (s *side) base(profile string) string {
+	s.t.Helper()
+	p, err := s.store.Participant(s.t.Context(), s.ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	in, ok := p.In(profile)
+	if !ok {
+		s.t.Fatalf("%s takes no part in %q", s.ctx, profile)
+	}
+	return s.engine.Base(in)
 }
 
 // world is a supplier and a buyer, each with a connector of its own.

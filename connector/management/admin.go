@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
@@ -55,6 +56,8 @@ func (s *server) putParticipant(r *http.Request) (any, error) {
 		return nil, invalid("$.did: %q is not a DID", p.DID)
 	case p.Profile == "":
 		return nil, invalid("$.profile: missing")
+	case slices.Contains(p.FurtherProfiles, p.Profile) || len(slices.Compact(slices.Sorted(slices.Values(p.FurtherProfiles)))) < len(p.FurtherProfiles):
+		return nil, invalid("$.furtherProfiles: %q: name each profile once, and not the default one, %q", p.FurtherProfiles, p.Profile)
 	case p.SelfCheck != "" && p.SelfCheck != adminapi.SelfCheckEnforce && p.SelfCheck != adminapi.SelfCheckOff:
 		return nil, invalid("$.selfCheck: %q must be %s or %s", p.SelfCheck, adminapi.SelfCheckEnforce, adminapi.SelfCheckOff)
 	}
@@ -83,5 +86,9 @@ func (s *server) getParticipant(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return adminapi.Participant{DID: p.DID, BPN: p.BPN, Profile: p.ProfileName, Active: p.Active, SelfCheck: p.SelfCheck}, nil
+	out := adminapi.Participant{DID: p.DID, BPN: p.BPN, Profile: p.ProfileName, Active: p.Active, SelfCheck: p.SelfCheck}
+	for _, f := range p.Profiles[1:] {
+		out.FurtherProfiles = append(out.FurtherProfiles, f.Name)
+	}
+	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dataplane"
@@ -119,7 +120,23 @@ func (s *server) getOffer(r *http.Request, p *store.Participant) (any, error) {
 	return s.offerView(r.Context(), p, d)
 }
 
-// offerView shows an offer with what the catalog does with it now, and why.
+// inProfiles are the views of a participant in the profiles that an offer names; none is the default one.
+func inProfiles(p *store.Participant, names []string) ([]*store.Participant, error) {
+	if len(names) == 0 {
+		return []*store.Participant{p}, nil
+	}
+	var out []*store.Participant
+	for i, name := range names {
+		in, ok := p.In(name)
+		if !ok || name == "" || slices.Contains(names[:i], name) {
+			return nil, invalid("$.profiles[%d]: %q must be one of the participant's dataspace profiles, named once", i, name)
+		}
+		out = append(out, in)
+	}
+	return out, nil
+}
+
+// offerView shows an offer with what the catalogs do with it now, and why. It is withheld if one of its profiles withholds it.
 func (s *server) offerView(ctx context.Context, p *store.Participant, d *store.Definition) (adminapi.Offer, error) {
 	ids, _ := d.SelectedIDs()
 	if ids == nil {
@@ -133,17 +150,24 @@ func (s *server) offerView(ctx context.Context, p *store.Participant, d *store.D
 			}
 		}
 	}
-	out := adminapi.Offer{ID: d.ID, Assets: append([]string{}, ids...), UseCase: d.UseCase, AccessPolicy: d.AccessPolicy, ContractPolicy: d.ContractPolicy, State: "Offered"}
+	out := adminapi.Offer{ID: d.ID, Assets: append([]string{}, ids...), UseCase: d.UseCase, Profiles: d.Profiles, AccessPolicy: d.AccessPolicy, ContractPolicy: d.ContractPolicy, State: "Offered"}
 	policy, err := odrl.Parse(d.ContractPolicy)
 	if err != nil {
 		return adminapi.Offer{}, err
 	}
-	trace, err := s.selfCheck(ctx, p, policy)
+	all, err := inProfiles(p, d.Profiles)
 	if err != nil {
-		return adminapi.Offer{}, err
-	}
-	if out.Trace = trace; trace != nil && !trace.Allowed {
 		out.State = "Withheld"
+		return out, nil //nolint:nilerr // the participant has left a profile, where the offer is made no more
+	}
+	for _, in := range all {
+		if out.Trace, err = s.selfCheck(ctx, in, policy); err != nil {
+			return adminapi.Offer{}, err
+		}
+		if out.Trace != nil && !out.Trace.Allowed {
+			out.State = "Withheld"
+			break
+		}
 	}
 	return out, nil
 }
@@ -182,29 +206,37 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 			return nil, describe(err, "asset", a)
 		}
 	}
-	d := store.Definition{Ctx: p.Ctx, ID: id, ContractPolicyID: contractID(id), ContractPolicy: o.ContractPolicy, Selector: store.SelectAssets(o.Assets), UseCase: o.UseCase}
-	contract, err := s.checkPolicy(p, "$.contractPolicy", o.ContractPolicy, (*odrl.Evaluator).Check)
-	if err != nil {
-		return nil, err
-	}
+	d := store.Definition{Ctx: p.Ctx, ID: id, ContractPolicyID: contractID(id), ContractPolicy: o.ContractPolicy, Selector: store.SelectAssets(o.Assets), UseCase: o.UseCase,
+		Profiles: o.Profiles}
 	if o.AccessPolicy != nil {
-		if _, err := s.checkPolicy(p, "$.accessPolicy", o.AccessPolicy, (*odrl.Evaluator).CheckAccess); err != nil {
-			return nil, err
-		}
 		access := accessID(id)
 		d.AccessPolicyID, d.AccessPolicy = &access, o.AccessPolicy
 	}
-	trace, err := s.selfCheck(r.Context(), p, contract)
+	all, err := inProfiles(p, o.Profiles)
 	if err != nil {
 		return nil, err
 	}
-	if trace != nil && !trace.Allowed {
-		return nil, &dsp.RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(*trace, ""), Trace: trace}
+	for _, in := range all {
+		contract, err := s.checkPolicy(in, "$.contractPolicy", o.ContractPolicy, (*odrl.Evaluator).Check)
+		if err != nil {
+			return nil, err
+		}
+		if o.AccessPolicy != nil {
+			if _, err := s.checkPolicy(in, "$.accessPolicy", o.AccessPolicy, (*odrl.Evaluator).CheckAccess); err != nil {
+				return nil, err
+			}
+		}
+		if o.Trace, err = s.selfCheck(r.Context(), in, contract); err != nil {
+			return nil, err
+		}
+		if o.Trace != nil && !o.Trace.Allowed {
+			return nil, &dsp.RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(*o.Trace, ""), Trace: o.Trace}
+		}
 	}
 	if err := s.Store.PutDefinition(r.Context(), d); err != nil {
 		return nil, err
 	}
-	o.State, o.Trace = "Offered", trace
+	o.State = "Offered"
 	return o, nil
 }
 
@@ -239,11 +271,15 @@ func (s *server) catalog(r *http.Request, p *store.Participant) (any, error) {
 	if q.Get("counterparty") == "" {
 		return nil, invalid("counterparty: name the DID to ask, ?counterparty=did:web:...")
 	}
-	datasets, _, err := s.Engine.FetchCatalog(r.Context(), p.Ctx, q.Get("counterparty"), q.Get("address"))
+	in, ok := p.In(q.Get("profile"))
+	if !ok {
+		return nil, invalid("profile: the participant does not take part in dataspace profile %q", q.Get("profile"))
+	}
+	datasets, _, err := s.Engine.FetchCatalog(r.Context(), p.Ctx, in.ProfileName, q.Get("counterparty"), q.Get("address"))
 	if err != nil {
 		return nil, err
 	}
-	ev, err := s.Engine.Evaluator(p)
+	ev, err := s.Engine.Evaluator(in)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +291,7 @@ func (s *server) catalog(r *http.Request, p *store.Participant) (any, error) {
 				s.Log.InfoContext(r.Context(), "an offer in a catalog is not understood", "counterparty", q.Get("counterparty"), "asset", d.ID, "error", err)
 				continue
 			}
-			out = append(out, adminapi.CatalogEntry{OfferID: policy.ID, AssetID: d.ID, Properties: d.Properties, Policy: raw,
+			out = append(out, adminapi.CatalogEntry{OfferID: policy.ID, Profile: in.ProfileName, AssetID: d.ID, Properties: d.Properties, Policy: raw,
 				Sentences: append([]string{}, ev.Sentences(policy, "en")...), DE: ev.Sentences(policy, "de"), Formats: d.Formats})
 		}
 	}

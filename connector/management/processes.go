@@ -3,6 +3,7 @@
 package management
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +12,13 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -22,9 +28,13 @@ func (s *server) processRoutes(mux *http.ServeMux) {
 	mux.Handle("GET"+base+"/negotiations", s.inParticipant(http.StatusOK, s.listNegotiations))
 	mux.Handle("GET"+base+"/negotiations/{id}", s.inParticipant(http.StatusOK, s.getNegotiation))
 	mux.Handle("GET"+base+"/negotiations/{id}/events", http.HandlerFunc(s.negotiationEvents))
-	for verb, on := range map[string]state.Trigger{"terminate": state.CommandTerminate, "accept": state.CommandAccept, "release": state.CommandRelease} {
+	mux.Handle("POST"+base+"/negotiations/{id}/accept", s.inParticipant(http.StatusOK, s.acceptTerms))
+	mux.Handle("POST"+base+"/negotiations/{id}/counter", s.inParticipant(http.StatusOK, s.counter))
+	for verb, on := range map[string]state.Trigger{"terminate": state.CommandTerminate, "release": state.CommandRelease} {
 		mux.Handle("POST"+base+"/negotiations/{id}/"+verb, s.inParticipant(http.StatusOK, s.commandNegotiation(on)))
 	}
+	mux.Handle("GET"+base+"/negotiations/{id}/agreement", s.document(s.agreementOfNegotiation))
+	mux.Handle("GET"+base+"/transfers/{id}/agreement", s.document(s.agreementOfTransfer))
 	mux.Handle("GET"+base+"/agreements", s.inParticipant(http.StatusOK, s.listAgreements))
 	mux.Handle("GET"+base+"/agreements/{id}", s.inParticipant(http.StatusOK, s.getAgreement))
 	mux.Handle("POST"+base+"/transfers", s.inParticipant(http.StatusCreated, s.startTransfer))
@@ -41,7 +51,7 @@ func (s *server) processRoutes(mux *http.ServeMux) {
 }
 
 func negotiationView(n *store.Negotiation) adminapi.Negotiation {
-	out := adminapi.Negotiation{ID: n.ID, Role: string(n.Role), State: n.State, Step: n.Step, Counterparty: n.Counterparty, CounterpartyPID: n.CounterpartyPID,
+	out := adminapi.Negotiation{ID: n.ID, Profile: n.Profile, Role: string(n.Role), State: n.State, Step: n.Step, Counterparty: n.Counterparty, CounterpartyPID: n.CounterpartyPID,
 		AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase, AgreementID: n.AgreementID, Reason: n.Reason, Waiting: n.Waiting, Retry: retryView(&n.Process),
 		History: append([]adminapi.Event{}, n.History...), Traces: n.Traces, CreatedAt: n.CreatedAt.UTC(), UpdatedAt: n.UpdatedAt.UTC(), Revision: n.Version}
 	if n.Step == state.Terminating || n.Step == state.Terminated { // what was proposed is no agreement
@@ -59,8 +69,8 @@ func retryView(p *store.Process) *adminapi.Retry {
 }
 
 func (s *server) transferView(ctx context.Context, t *store.Transfer) (adminapi.Transfer, error) {
-	out := adminapi.Transfer{ID: t.ID, Role: string(t.Role), State: t.State, AgreementID: t.AgreementID, AssetID: t.AssetID, Counterparty: t.Counterparty,
-		Reason: t.Reason, Waiting: t.Waiting, Retry: retryView(&t.Process), History: append([]adminapi.Event{}, t.History...), Traces: t.Traces,
+	out := adminapi.Transfer{ID: t.ID, Profile: t.Profile, Role: string(t.Role), State: t.State, AgreementID: t.AgreementID, AssetID: t.AssetID, Counterparty: t.Counterparty,
+		Suspension: t.Suspension, Reason: t.Reason, Waiting: t.Waiting, Retry: retryView(&t.Process), History: append([]adminapi.Event{}, t.History...), Traces: t.Traces,
 		CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(), Revision: t.Version}
 	address, err := s.Store.DataAddress(ctx, t.Ctx, t.ID)
 	if err == nil {
@@ -198,25 +208,25 @@ func (s *server) negotiationEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func reasonOf(r *http.Request) (*adminapi.Reason, error) {
+// reasonOf reads why a person gives a command. An end has a reason in any case, a suspension where one is given, and nothing else has any.
+func reasonOf(r *http.Request, on state.Trigger) (*adminapi.Reason, error) {
 	body, err := optional[adminapi.ReasonRequest](r)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case on == state.CommandTerminate:
+		return &adminapi.Reason{Code: "terminated", Message: cmp.Or(body.Reason, "ended by a person"), By: "own"}, nil
+	case on == state.CommandSuspend && body.Reason != "":
+		return &adminapi.Reason{Code: "suspended", Message: body.Reason, By: "own"}, nil
 	}
-	if body.Reason == "" {
-		body.Reason = "ended by a person"
-	}
-	return &adminapi.Reason{Code: "terminated", Message: body.Reason, By: "own"}, nil
+	return nil, nil
 }
 
 func (s *server) commandNegotiation(on state.Trigger) func(*http.Request, *store.Participant) (any, error) {
 	return func(r *http.Request, p *store.Participant) (any, error) {
-		reason, err := reasonOf(r)
+		reason, err := reasonOf(r, on)
 		if err != nil {
 			return nil, err
-		}
-		if on != state.CommandTerminate {
-			reason = nil
 		}
 		n, err := s.Engine.CommandNegotiation(r.Context(), p.Ctx, r.PathValue("id"), on, reason)
 		if err != nil {
@@ -226,8 +236,45 @@ func (s *server) commandNegotiation(on state.Trigger) func(*http.Request, *store
 	}
 }
 
+func (s *server) acceptTerms(r *http.Request, p *store.Participant) (any, error) {
+	n, err := s.Engine.Accept(r.Context(), p.Ctx, r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	return negotiationView(n), nil
+}
+
+// counter refuses terms that could not be evaluated in the negotiation's profile.
+func (s *server) counter(r *http.Request, p *store.Participant) (any, error) {
+	in, err := decode[adminapi.CounterOffer](r)
+	if err != nil {
+		return nil, err
+	}
+	id := r.PathValue("id")
+	n, err := s.Store.Negotiation(r.Context(), p.Ctx, id)
+	if err != nil {
+		return nil, describe(err, "negotiation", id)
+	}
+	own, ok := p.In(n.Profile)
+	if !ok {
+		return nil, &dsp.RefusalError{Status: http.StatusConflict, Code: "conflict", Message: fmt.Sprintf("the participant no longer takes part in dataspace profile %q", n.Profile)}
+	}
+	policy, err := s.checkPolicy(own, "$.policy", in.Policy, (*odrl.Evaluator).Check)
+	if err != nil {
+		return nil, err
+	}
+	provider := n.Counterparty
+	if n.Role == state.Provider {
+		provider = p.DID
+	}
+	if n, err = s.Engine.Counter(r.Context(), p.Ctx, id, wire.Offer(cmp.Or(in.OfferID, uuid.NewString()), policy, n.AssetID, provider)); err != nil {
+		return nil, err
+	}
+	return negotiationView(n), nil
+}
+
 func agreementView(a *store.Agreement) adminapi.Agreement {
-	return adminapi.Agreement{ID: a.ID, NegotiationID: a.NegotiationID, AssetID: a.AssetID, Provider: a.Provider, Consumer: a.Consumer,
+	return adminapi.Agreement{ID: a.ID, NegotiationID: a.NegotiationID, Profile: a.Profile, AssetID: a.AssetID, Provider: a.Provider, Consumer: a.Consumer,
 		SignedAt: a.SignedAt.UTC(), Policy: a.Agreement}
 }
 
@@ -249,6 +296,41 @@ func (s *server) getAgreement(r *http.Request, p *store.Participant) (any, error
 		return nil, describe(err, "agreement", r.PathValue("id"))
 	}
 	return agreementView(a), nil
+}
+
+// document answers an agreement byte for byte as it was sent or received.
+func (s *server) document(find func(r *http.Request, p *store.Participant) (*store.Agreement, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p, err := s.participant(r)
+		var a *store.Agreement
+		if err == nil {
+			a, err = find(r, p)
+		}
+		if err == nil && a.Step != state.Finalized { // made, and not concluded
+			err = notFound("agreement in force of", r.PathValue("id"))
+		}
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(a.Agreement) // the caller may be gone
+	}
+}
+
+func (s *server) agreementOfNegotiation(r *http.Request, p *store.Participant) (*store.Agreement, error) {
+	a, err := s.Store.AgreementOf(r.Context(), p.Ctx, r.PathValue("id"))
+	return a, describe(err, "agreement of negotiation", r.PathValue("id"))
+}
+
+func (s *server) agreementOfTransfer(r *http.Request, p *store.Participant) (*store.Agreement, error) {
+	t, err := s.Store.Transfer(r.Context(), p.Ctx, r.PathValue("id"))
+	if err != nil {
+		return nil, describe(err, "transfer", r.PathValue("id"))
+	}
+	a, err := s.Store.Agreement(r.Context(), p.Ctx, t.AgreementID)
+	return a, describe(err, "agreement of transfer", t.ID)
 }
 
 func (s *server) startTransfer(r *http.Request, p *store.Participant) (any, error) {
@@ -293,12 +375,9 @@ func (s *server) getTransfer(r *http.Request, p *store.Participant) (any, error)
 
 func (s *server) commandTransfer(on state.Trigger) func(*http.Request, *store.Participant) (any, error) {
 	return func(r *http.Request, p *store.Participant) (any, error) {
-		reason, err := reasonOf(r)
+		reason, err := reasonOf(r, on)
 		if err != nil {
 			return nil, err
-		}
-		if on != state.CommandTerminate {
-			reason = nil
 		}
 		t, err := s.Engine.CommandTransfer(r.Context(), p.Ctx, r.PathValue("id"), on, reason)
 		if err != nil {

@@ -53,6 +53,7 @@ func routes(t *testing.T) (all [][2]string) {
 			}
 			for _, m := range dspText.FindAllSubmatch(source, -1) {
 				add(m[1], "/{ctx}/dsp/2025-1/"+string(m[2]))
+				add(m[1], "/{ctx}/dsp/{profile}/2025-1/"+string(m[2]))
 			}
 			for _, b := range baseText.FindAllSubmatch(source, -1) {
 				for _, m := range underBase.FindAllSubmatch(source, -1) {
@@ -68,8 +69,10 @@ func routes(t *testing.T) (all [][2]string) {
 // as package limits does.
 func TestEveryRouteHasItsLimits(t *testing.T) {
 	c := start(t, runtime.Roles)
-	c.call(http.MethodPut, c.admin(runtime.ControlPlane, "/profiles/pilot"), profile.Profile{Name: "pilot", Protocol: wire.Protocol}, nil)
-	c.call(http.MethodPut, c.admin(runtime.ControlPlane, "/participants/acme"), adminapi.Participant{DID: c.did("acme"), Profile: "pilot", Active: true}, nil)
+	for _, name := range []string{"pilot", "x"} {
+		c.call(http.MethodPut, c.admin(runtime.ControlPlane, "/profiles/"+name), profile.Profile{Name: name, Protocol: wire.Protocol}, nil)
+	}
+	c.call(http.MethodPut, c.admin(runtime.ControlPlane, "/participants/acme"), adminapi.Participant{DID: c.did("acme"), Profile: "pilot", FurtherProfiles: []string{"x"}, Active: true}, nil)
 	var bomb bytes.Buffer
 	gz := gzip.NewWriter(&bomb)
 	_, _ = io.WriteString(gz, `{"a":"`+strings.Repeat("a", 64<<20)+`"}`)

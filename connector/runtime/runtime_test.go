@@ -82,6 +82,12 @@ func startOn(t *testing.T, kv vault.KV, processes ...[]runtime.Role) *connector 
 // startIn runs a connector with a Vault and a database.
 func startIn(t *testing.T, kv vault.KV, dsn string, processes ...[]runtime.Role) *connector {
 	t.Helper()
+	return startWith(t, kv, dsn, func(*runtime.Options) {}, processes...)
+}
+
+// startWith runs a connector with a Vault, a database and changed options.
+func startWith(t *testing.T, kv vault.KV, dsn string, change func(*runtime.Options), processes ...[]runtime.Role) *connector {
+	t.Helper()
 	cc, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +128,9 @@ func startIn(t *testing.T, kv vault.KV, dsn string, processes ...[]runtime.Role)
 	for i, roles := range processes {
 		done := make(chan error, 1)
 		go func() {
-			done <- runtime.Run(ctx, runtime.Options{Config: cfg, Roles: roles, Log: log, KV: kv, Public: all[i].public, Internal: all[i].internal, Health: all[i].health})
+			options := runtime.Options{Config: cfg, Roles: roles, Log: log, KV: kv, Public: all[i].public, Internal: all[i].internal, Health: all[i].health}
+			change(&options)
+			done <- runtime.Run(ctx, options)
 		}()
 		t.Cleanup(func() {
 			stop()

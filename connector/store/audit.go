@@ -68,11 +68,12 @@ type (
 		SHA256 string `json:"sha256,omitempty"` // of what was written, as JSON
 	}
 	participantIs struct {
-		DID       string             `json:"did"`
-		BPN       string             `json:"businessPartnerNumber,omitempty"`
-		Profile   string             `json:"profile"`
-		Active    bool               `json:"active"`
-		SelfCheck adminapi.SelfCheck `json:"selfCheck"`
+		DID             string             `json:"did"`
+		BPN             string             `json:"businessPartnerNumber,omitempty"`
+		Profile         string             `json:"profile"`
+		FurtherProfiles []string           `json:"furtherProfiles,omitempty"`
+		Active          bool               `json:"active"`
+		SelfCheck       adminapi.SelfCheck `json:"selfCheck"`
 	}
 )
 

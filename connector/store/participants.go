@@ -16,7 +16,7 @@ import (
 	"github.com/kaphera/kaphera/connector/profile"
 )
 
-// Participant is a participant context.
+// Participant is a participant context as one of its dataspace profiles has it: the default one when it is read, another one after In.
 type Participant struct {
 	Ctx         string
 	DID         string `db:"did"`
@@ -25,14 +25,33 @@ type Participant struct {
 	SelfCheck   adminapi.SelfCheck
 	ProfileName string          `db:"profile_name"`
 	Profile     profile.Profile `db:"profile"`
+	// Profiles are all that it takes part in, the default one first.
+	Profiles []profile.Profile
 }
+
+// In is the participant as another of its profiles has it; empty is the default one. False when it does not take part in it.
+func (p *Participant) In(name string) (*Participant, bool) {
+	for _, f := range p.Profiles {
+		if f.Name == name || name == "" {
+			in := *p
+			in.ProfileName, in.Profile = f.Name, f
+			return &in, true
+		}
+	}
+	return nil, false
+}
+
+// Default reports whether the participant is seen in its default profile.
+func (p *Participant) Default() bool { return p.ProfileName == p.Profiles[0].Name }
 
 // Local is the participant as identity.Service knows it.
 func (p *Participant) Local() identity.Local {
 	return identity.Local{Context: p.Ctx, DID: p.DID, Profile: p.ProfileName}
 }
 
-const selectParticipant = `SELECT p.ctx, p.did, p.bpn, p.active, p.self_check, p.profile AS profile_name, f.profile
+const selectParticipant = `SELECT p.ctx, p.did, p.bpn, p.active, p.self_check, p.profile AS profile_name, f.profile,
+	(SELECT jsonb_agg(g.profile ORDER BY x.n) FROM unnest(p.profile || p.further_profiles) WITH ORDINALITY AS x (name, n)
+		JOIN control_plane.profiles g ON g.name = x.name) AS profiles
 	FROM control_plane.participants p JOIN control_plane.profiles f ON f.name = p.profile `
 
 // Participant reads one participant with its profile.
@@ -40,24 +59,35 @@ func (s *Store) Participant(ctx context.Context, participant string) (*Participa
 	return one[Participant](ctx, s.db.In(participant), selectParticipant+"WHERE p.ctx = $1", participant)
 }
 
-// PutParticipant makes or changes a participant. ErrConflict when the profile does not exist or another context has the DID.
+// PutParticipant makes or changes a participant. ErrConflict when a profile does not exist or another context has the DID. What belongs to a
+// profile that the participant leaves stays, and goes on when it takes part in it again.
 func (s *Store) PutParticipant(ctx context.Context, name string, p adminapi.Participant) error {
 	if p.SelfCheck == "" {
 		p.SelfCheck = adminapi.SelfCheckEnforce
 	}
 	err := s.tx(ctx, s.db.In(name), func(tx pgx.Tx) error {
+		for _, f := range p.FurtherProfiles {
+			err := tx.QueryRow(ctx, "SELECT name FROM control_plane.profiles WHERE name = $1 FOR KEY SHARE", f).Scan(&f)
+			if errors.Is(err, pgx.ErrNoRows) {
+				err = fmt.Errorf("%w: there is no profile %q", ErrConflict, f)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		made := false
-		err := tx.QueryRow(ctx, `INSERT INTO control_plane.participants AS p (ctx, did, bpn, profile, active, self_check) VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT (ctx) DO UPDATE SET did = $2, bpn = $3, profile = $4, active = $5, self_check = $6, updated_at = now()
-			WHERE (p.did, p.bpn, p.profile, p.active, p.self_check) <> ($2, $3, $4, $5, $6) RETURNING xmax = 0`,
-			name, p.DID, p.BPN, p.Profile, p.Active, p.SelfCheck).Scan(&made)
+		err := tx.QueryRow(ctx, `INSERT INTO control_plane.participants AS p (ctx, did, bpn, profile, further_profiles, active, self_check)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (ctx) DO UPDATE SET did = $2, bpn = $3, profile = $4, further_profiles = $5, active = $6, self_check = $7, updated_at = now()
+			WHERE (p.did, p.bpn, p.profile, p.further_profiles, p.active, p.self_check) <> ($2, $3, $4, $5, $6, $7) RETURNING xmax = 0`,
+			name, p.DID, p.BPN, p.Profile, list(p.FurtherProfiles), p.Active, p.SelfCheck).Scan(&made)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil // it is so already
 		}
 		if err != nil {
 			return err
 		}
-		e := audit.Entry{Type: audit.ParticipantChanged, Body: participantIs{p.DID, p.BPN, p.Profile, p.Active, p.SelfCheck}}
+		e := audit.Entry{Type: audit.ParticipantChanged, Body: participantIs{p.DID, p.BPN, p.Profile, p.FurtherProfiles, p.Active, p.SelfCheck}}
 		if made {
 			e.Type = audit.ParticipantMade
 			if err := audit.Open(ctx, tx, name); err != nil {
@@ -107,5 +137,19 @@ func (s *Store) Profile(ctx context.Context, name string) (*profile.Profile, err
 
 // DeleteProfile removes a profile; ErrConflict while a participant uses it.
 func (s *Store) DeleteProfile(ctx context.Context, name string) error {
-	return s.exec(ctx, s.db, "DELETE FROM control_plane.profiles WHERE name = $1", name)
+	return s.tx(ctx, s.db, func(tx pgx.Tx) error {
+		// The lock comes first, so that the next statement sees a participant that takes the profile up meanwhile.
+		if err := tx.QueryRow(ctx, "SELECT name FROM control_plane.profiles WHERE name = $1 FOR UPDATE", name).Scan(&name); err != nil {
+			return err
+		}
+		var used bool
+		if err := tx.QueryRow(ctx, "SELECT control_plane.is_further_profile($1)", name).Scan(&used); err != nil {
+			return err
+		}
+		if used {
+			return fmt.Errorf("%w: a participant takes part in profile %q", ErrConflict, name)
+		}
+		_, err := tx.Exec(ctx, "DELETE FROM control_plane.profiles WHERE name = $1", name)
+		return err
+	})
 }

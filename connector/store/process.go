@@ -26,6 +26,7 @@ const (
 type Process struct {
 	Ctx             string
 	ID              string     `db:"id"` // own process id
+	Profile         string     // of the participant's, in which it takes place; empty in a new row: the default one
 	Role            state.Role `db:"role"`
 	State           string     // as the protocol shows it
 	Step            string
@@ -76,8 +77,9 @@ type Negotiation struct {
 type Transfer struct {
 	Process
 	Format      string
-	Flow        string     // provider: still to be told to the data plane
-	SuspendedBy state.Role `db:"suspended_by"`
+	Flow        string           // provider: still to be told to the data plane
+	SuspendedBy state.Role       `db:"suspended_by"`
+	Suspension  *adminapi.Reason // why it is suspended; nil when it is not, or nobody said why
 	// Presented are the consumer's credentials, as signed, that each access is judged by; provider only.
 	Presented []string
 }
@@ -95,6 +97,7 @@ type Agreement struct {
 	SignedAt      time.Time
 	Step          string // of the negotiation; read only
 	Address       string // of the counterparty; read only
+	Profile       string // of the negotiation; read only
 }
 
 // Side holds what is written together with a process.
@@ -107,7 +110,7 @@ type Side struct {
 	Records []audit.Entry
 }
 
-const commonColumns = `ctx, id, role, state, step, held, version, counterparty, counterparty_pid, address, asset_id, agreement_id, denial, reason,
+const commonColumns = `ctx, id, profile, role, state, step, held, version, counterparty, counterparty_pid, address, asset_id, agreement_id, denial, reason,
 	waiting, history, traces, message_id, attempts, send_until, last_error, next_attempt_at, lease_owner, created_at, updated_at`
 
 // own are the columns of one kind of process.
@@ -118,7 +121,7 @@ type own struct {
 
 var (
 	negotiationColumns = own{negotiations, []string{"offer_id", "offer", "requested_hash", "definition", "use_case"}}
-	transferColumns    = own{transfers, []string{"format", "flow", "suspended_by", "presented"}}
+	transferColumns    = own{transfers, []string{"format", "flow", "suspended_by", "suspension", "presented"}}
 )
 
 func (o own) sel() string { return o.selFrom("control_plane." + o.table) }
@@ -130,7 +133,9 @@ func (o own) selFrom(from string) string {
 func (n *Negotiation) values() []any {
 	return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase}
 }
-func (t *Transfer) values() []any { return []any{t.Format, t.Flow, t.SuspendedBy, list(t.Presented)} }
+func (t *Transfer) values() []any {
+	return []any{t.Format, t.Flow, t.SuspendedBy, t.Suspension, list(t.Presented)}
+}
 
 // Negotiation reads one negotiation by its own process id.
 func (s *Store) Negotiation(ctx context.Context, participant, id string) (*Negotiation, error) {
@@ -174,20 +179,21 @@ func (s *Store) Transfers(ctx context.Context, participant string, p Page) ([]*T
 // insert writes a new row and reports whether it did: not when its id, or the counterparty's process id, is there already.
 func insert(ctx context.Context, tx pgx.Tx, o own, p *Process, values []any) (bool, error) {
 	var marks strings.Builder
-	const first = 22
+	const first = 23
 	for i := range o.columns {
 		fmt.Fprintf(&marks, ", $%d", first+i)
 	}
 	sql := fmt.Sprintf(`INSERT INTO control_plane.%s (ctx, id, role, state, step, held, counterparty, counterparty_pid, address, asset_id, agreement_id,
-		denial, reason, waiting, history, traces, message_id, last_error, send_until, next_attempt_at, %s)
+		denial, reason, waiting, history, traces, message_id, last_error, send_until, next_attempt_at, profile, %s)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-		CASE WHEN $20 THEN clock_timestamp() + $21::interval END%s) ON CONFLICT DO NOTHING`, o.table, strings.Join(o.columns, ", "), marks.String())
+		CASE WHEN $20 THEN clock_timestamp() + $21::interval END,
+		CASE WHEN $22 = '' THEN (SELECT profile FROM control_plane.participants WHERE ctx = $1) ELSE $22 END%s) ON CONFLICT DO NOTHING`, o.table, strings.Join(o.columns, ", "), marks.String())
 	due, after := p.Next != nil && !p.Next.Never, time.Duration(0)
 	if due {
 		after = p.Next.After
 	}
 	args := append([]any{p.Ctx, p.ID, p.Role, p.State, p.Step, p.Held, p.Counterparty, p.CounterpartyPID, p.Address, p.AssetID, p.AgreementID,
-		p.Denial, p.Reason, p.Waiting, list(p.History), list(p.Traces), p.MessageID, p.LastError, p.SendUntil, due, after}, values...)
+		p.Denial, p.Reason, p.Waiting, list(p.History), list(p.Traces), p.MessageID, p.LastError, p.SendUntil, due, after, p.Profile}, values...)
 	tag, err := tx.Exec(ctx, sql, args...)
 	return err == nil && tag.RowsAffected() == 1, err
 }

@@ -18,7 +18,8 @@ import (
 func (w *Wallet) document(ctx context.Context, p participant) (*dcp.Document, error) {
 	return w.ring.Document(ctx, p.ctx, p.did, map[string]string{
 		dcp.CredentialService: w.publicURL + "/" + p.ctx + "/dcp",
-		dcp.DataService:       w.dataService(p.ctx),
+		// The version endpoint, which lists the address for each dataspace profile (DSP 2025-1, Discovery of Service Endpoints).
+		dcp.DataService: w.publicURL + "/" + p.ctx + "/.well-known/dspace-version",
 	})
 }
 

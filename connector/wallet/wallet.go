@@ -26,11 +26,9 @@ type Deps struct {
 	Vault     *vault.Store
 	Verifier  *dcp.Verifier
 	PublicURL string // base of everything public of this connector
-	// DataService returns the DSP address that a participant's DID document names; default <publicURL>/<ctx>/dsp/2025-1.
-	DataService func(participantContext string) string
-	Timing      Timing
-	Now         func() time.Time // default time.Now
-	Log         *slog.Logger     // default slog.Default
+	Timing    Timing
+	Now       func() time.Time // default time.Now
+	Log       *slog.Logger     // default slog.Default
 }
 
 // Timing holds the waits of the wallet's work; zero values take the defaults.
@@ -61,16 +59,15 @@ func (t Timing) withDefaults() Timing {
 
 // Wallet is the wallet role.
 type Wallet struct {
-	store       *store
-	ring        *keyring.Ring
-	v           *dcp.Verifier
-	replay      *dcp.PostgresReplay
-	publicURL   string
-	dataService func(string) string
-	timing      Timing
-	now         func() time.Time
-	log         *slog.Logger
-	wake        chan struct{}
+	store     *store
+	ring      *keyring.Ring
+	v         *dcp.Verifier
+	replay    *dcp.PostgresReplay
+	publicURL string
+	timing    Timing
+	now       func() time.Time
+	log       *slog.Logger
+	wake      chan struct{}
 }
 
 var _ dcp.Tokens = (*Wallet)(nil)
@@ -86,14 +83,10 @@ func New(d Deps) (*Wallet, error) {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
-	publicURL := strings.TrimSuffix(d.PublicURL, "/")
-	if d.DataService == nil {
-		d.DataService = func(pctx string) string { return publicURL + "/" + pctx + "/dsp/2025-1" }
-	}
 	return &Wallet{
 		store: &store{tenant.DB{Pool: d.DB}}, ring: keyring.New(tenant.DB{Pool: d.DB}, d.Vault, "wallet", time.Hour, d.Now), // its tokens live for minutes
-		v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "wallet"), publicURL: publicURL,
-		dataService: d.DataService, timing: d.Timing.withDefaults(), now: d.Now, log: d.Log.With("role", "wallet"), wake: make(chan struct{}, 1),
+		v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "wallet"), publicURL: strings.TrimSuffix(d.PublicURL, "/"),
+		timing: d.Timing.withDefaults(), now: d.Now, log: d.Log.With("role", "wallet"), wake: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -121,6 +121,39 @@ func TestInactiveParticipantIsToldToTheRuntime(t *testing.T) {
 	}
 }
 
+func TestSeveralProfilesAreToldToTheRuntime(t *testing.T) {
+	t.Parallel()
+	c := newCell(t)
+	conn := c.runConnector()
+	update(t, conn, func(conn *v1alpha1.Connector) {
+		conn.Spec.Profiles = append(conn.Spec.Profiles, profile.Profile{Name: "aviation", Protocol: "dataspace-protocol-http:2025-1",
+			TrustedIssuers: []profile.TrustedIssuer{{DID: "did:web:aviation.example:issuer", Types: []string{"PilotCredential"}}}})
+	})
+	c.publish("brandt-guss", c.did("brandt-guss"))
+	p := c.participant("supplier", "brandt-guss")
+	p.Spec.FurtherProfiles = []string{"maritime"}
+	create(t, p)
+	c.await(p, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonProfileUnknown, `spec.furtherProfiles[0] "maritime" is no profile of Connector shared: it has automotive, aviation`)
+	update(t, p, func(p *v1alpha1.ParticipantContext) { p.Spec.FurtherProfiles = []string{"aviation"} })
+	c.await(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	c.double.with(func() {
+		if got := c.double.participants["brandt-guss"]; got.Profile != "automotive" || !slices.Equal(got.FurtherProfiles, []string{"aviation"}) {
+			t.Errorf("control plane: %+v", got)
+		}
+		if got := c.double.wallets["brandt-guss"].TrustedIssuers; len(got) != 2 || got[1].Types[0] != "PilotCredential" {
+			t.Errorf("wallet: %+v", got)
+		}
+		if c.double.profiles["aviation"].Name == "" {
+			t.Error("the control plane was not given the further profile")
+		}
+	})
+	refused := c.participant("twice", "twice")
+	refused.Spec.FurtherProfiles = []string{"automotive"}
+	if err := admin.Create(t.Context(), refused); err == nil || !strings.Contains(err.Error(), "furtherProfiles has the default profile") {
+		t.Errorf("the default profile named again: %v", err)
+	}
+}
+
 func TestWhatParticipantsLackIsNamed(t *testing.T) {
 	t.Parallel()
 	c := newCell(t)

@@ -70,6 +70,9 @@ func (r Runtime) Config(role Role) config.Config {
 	}
 	if role == ControlPlane {
 		c.Management.APIKeyFile = secretDir + "/" + fileManagementKey
+		if o := r.Management.OAuth2; o != nil {
+			c.Management.OAuth2 = config.OAuth2{Issuer: o.Issuer, Audience: o.Audience, JWKSURL: o.JWKSURL}
+		}
 	}
 	c.Vault = config.Vault{
 		Address: r.Vault.Address, Namespace: r.Vault.Namespace, Mount: r.Vault.Mount, Prefix: r.Vault.Prefix,

@@ -72,17 +72,18 @@ type Credentials struct {
 type Runtime struct {
 	Name, Namespace string
 	// App is the value of LabelName: connector or credential-issuer.
-	App       string
-	Owner     metav1.OwnerReference
-	Image     string
-	Roles     []Role
-	Exposure  v1alpha1.Exposure
-	Trust     v1alpha1.Trust
-	Database  v1alpha1.Database
-	Vault     v1alpha1.Vault
-	DataPlane v1alpha1.DataPlane
-	Replicas  *int32
-	Resources corev1.ResourceRequirements
+	App        string
+	Owner      metav1.OwnerReference
+	Image      string
+	Roles      []Role
+	Exposure   v1alpha1.Exposure
+	Trust      v1alpha1.Trust
+	Database   v1alpha1.Database
+	Vault      v1alpha1.Vault
+	DataPlane  v1alpha1.DataPlane
+	Management v1alpha1.Management
+	Replicas   *int32
+	Resources  corev1.ResourceRequirements
 
 	// Accounts are the database accounts by role; Migrate's is the owner's. Filled from Secrets before objects are built.
 	Accounts map[Role]Credentials

@@ -143,6 +143,18 @@ func TestSecretsOfARole(t *testing.T) {
 	}
 }
 
+func TestTokensForTheManagementAPIConcernTheControlPlaneOnly(t *testing.T) {
+	t.Parallel()
+	r := runtime()
+	r.Management.OAuth2 = &v1alpha1.OAuth2{Issuer: "https://id.example", Audience: "connector", JWKSURL: "https://id.example/jwks"}
+	for role, want := range map[workload.Role]config.OAuth2{workload.ControlPlane: {Issuer: "https://id.example", Audience: "connector", JWKSURL: "https://id.example/jwks"}, workload.DataPlane: {}} {
+		got, err := config.Parse([]byte(r.ConfigMap().Data[string(role)+".yaml"]))
+		if err != nil || got.Management.OAuth2 != want {
+			t.Errorf("%s: %+v, %v", role, got.Management, err)
+		}
+	}
+}
+
 func TestConfigurationLeavesDefaultsToTheRuntime(t *testing.T) {
 	t.Parallel()
 	text := runtime().ConfigMap().Data["wallet.yaml"]

@@ -20,16 +20,18 @@ import (
 )
 
 type participantModel struct {
-	Name           types.String               `tfsdk:"name"`
-	Organization   types.String               `tfsdk:"organization"`
-	Identity       identityModel              `tfsdk:"identity"`
-	Cell           types.String               `tfsdk:"cell"`
-	Profile        types.String               `tfsdk:"profile"`
-	OperatingParty types.String               `tfsdk:"operating_party"`
-	SelfCheck      types.String               `tfsdk:"self_check"`
-	Credentials    map[string]credentialModel `tfsdk:"credentials"`
-	DID            types.String               `tfsdk:"did"`
-	ProtocolURL    types.String               `tfsdk:"protocol_url"`
+	Name            types.String               `tfsdk:"name"`
+	Organization    types.String               `tfsdk:"organization"`
+	Identity        identityModel              `tfsdk:"identity"`
+	Cell            types.String               `tfsdk:"cell"`
+	Profile         types.String               `tfsdk:"profile"`
+	FurtherProfiles []string                   `tfsdk:"further_profiles"`
+	OperatingParty  types.String               `tfsdk:"operating_party"`
+	SelfCheck       types.String               `tfsdk:"self_check"`
+	Key             *keyModel                  `tfsdk:"key"`
+	Credentials     map[string]credentialModel `tfsdk:"credentials"`
+	DID             types.String               `tfsdk:"did"`
+	ProtocolURL     types.String               `tfsdk:"protocol_url"`
 }
 
 type identityModel struct {
@@ -37,23 +39,35 @@ type identityModel struct {
 	BPN     types.String `tfsdk:"business_partner_number"`
 }
 
+type keyModel struct {
+	Algorithm  types.String `tfsdk:"algorithm"`
+	Generation types.Int32  `tfsdk:"generation"`
+}
+
 type credentialModel struct {
 	Claims map[string]string `tfsdk:"claims"`
 }
 
 type participantSpec struct {
-	Organization   string           `json:"organization"`
-	Identity       identitySpec     `json:"identity"`
-	Cell           string           `json:"cell"`
-	Profile        string           `json:"profile"`
-	OperatingParty string           `json:"operatingParty,omitempty"`
-	Credentials    []credentialSpec `json:"credentials,omitempty"`
-	SelfCheck      string           `json:"selfCheck,omitempty"`
+	Organization    string           `json:"organization"`
+	Identity        identitySpec     `json:"identity"`
+	Cell            string           `json:"cell"`
+	Profile         string           `json:"profile"`
+	FurtherProfiles []string         `json:"furtherProfiles,omitempty"`
+	OperatingParty  string           `json:"operatingParty,omitempty"`
+	Credentials     []credentialSpec `json:"credentials,omitempty"`
+	SelfCheck       string           `json:"selfCheck,omitempty"`
+	Key             keySpec          `json:"key,omitzero"`
 }
 
 type identitySpec struct {
 	Context string `json:"context"`
 	BPN     string `json:"businessPartnerNumber"`
+}
+
+type keySpec struct {
+	Algorithm  string `json:"algorithm,omitempty"`
+	Generation int32  `json:"generation,omitempty"`
 }
 
 type credentialSpec struct {
@@ -91,13 +105,27 @@ func participantSchema() schema.Schema {
 					},
 				},
 			},
-			"cell":            schema.StringAttribute{Required: true, MarkdownDescription: "Cell in which its connector runs."},
-			"profile":         schema.StringAttribute{Required: true, MarkdownDescription: "Dataspace profile."},
+			"cell":    schema.StringAttribute{Required: true, MarkdownDescription: "Cell in which its connector runs."},
+			"profile": schema.StringAttribute{Required: true, MarkdownDescription: "Dataspace profile: the default one, whose protocol address is `protocol_url`."},
+			"further_profiles": schema.SetAttribute{
+				Optional: true, ElementType: types.StringType,
+				MarkdownDescription: "Profiles of other dataspaces that it takes part in besides, each at an address of its own.",
+			},
 			"operating_party": schema.StringAttribute{Optional: true, MarkdownDescription: "Who runs the connector on its behalf. Absent: the cell's operating party."},
 			"self_check": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("Enforce"),
 				MarkdownDescription: "`Enforce`: it evaluates its own obligations before it offers. `Off`: it does not, as other connectors; its counterparties evaluate them all the same.",
 				Validators:          []validator.String{stringvalidator.OneOf("Enforce", "Off")},
+			},
+			"key": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: "The key that signs for its DID. A key that is replaced stays published until nothing that it signed is valid any more.",
+				Attributes: map[string]schema.Attribute{
+					"algorithm": schema.StringAttribute{
+						Optional: true, MarkdownDescription: "`ES256` or `EdDSA` (Ed25519); another one replaces the key. Absent: as it is, and `ES256` for the first.",
+						Validators: []validator.String{stringvalidator.OneOf("ES256", "EdDSA")},
+					},
+					"generation": schema.Int32Attribute{Optional: true, MarkdownDescription: "The number in the key's id, `key-2`; raising it replaces the key."},
+				},
 			},
 			"credentials": schema.MapNestedAttribute{
 				Optional:            true,
@@ -127,8 +155,11 @@ func (m *participantModel) spec() any {
 	s := participantSpec{
 		Organization: m.Organization.ValueString(),
 		Identity:     identitySpec{Context: m.Identity.Context.ValueString(), BPN: m.Identity.BPN.ValueString()},
-		Cell:         m.Cell.ValueString(), Profile: m.Profile.ValueString(),
+		Cell:         m.Cell.ValueString(), Profile: m.Profile.ValueString(), FurtherProfiles: m.FurtherProfiles,
 		OperatingParty: m.OperatingParty.ValueString(), SelfCheck: m.SelfCheck.ValueString(),
+	}
+	if m.Key != nil {
+		s.Key = keySpec{m.Key.Algorithm.ValueString(), m.Key.Generation.ValueInt32()}
 	}
 	for t, c := range m.Credentials {
 		claims := make(map[string]any, len(c.Claims))
@@ -154,6 +185,15 @@ func (m *participantModel) read(o object) diag.Diagnostics {
 	m.Name, m.Organization = types.StringValue(o.Name), types.StringValue(s.Organization)
 	m.Identity = identityModel{Context: types.StringValue(s.Identity.Context), BPN: types.StringValue(s.Identity.BPN)}
 	m.Cell, m.Profile = types.StringValue(s.Cell), types.StringValue(s.Profile)
+	if len(s.FurtherProfiles) > 0 || m.FurtherProfiles != nil {
+		m.FurtherProfiles = append([]string{}, s.FurtherProfiles...)
+	}
+	if s.Key != (keySpec{}) || m.Key != nil {
+		m.Key = &keyModel{Algorithm: optional(s.Key.Algorithm), Generation: types.Int32Null()}
+		if s.Key.Generation != 0 {
+			m.Key.Generation = types.Int32Value(s.Key.Generation)
+		}
+	}
 	m.OperatingParty, m.SelfCheck = optional(s.OperatingParty), types.StringValue(s.SelfCheck)
 	m.DID, m.ProtocolURL = types.StringValue(status.DID), types.StringValue(status.ProtocolURL)
 

@@ -49,6 +49,7 @@ type OrganizationList struct {
 }
 
 // ParticipantSpec is the same everywhere: organization, identity, cell.
+// +kubebuilder:validation:XValidation:rule="!has(self.furtherProfiles) || !(self.profile in self.furtherProfiles)",message="furtherProfiles has the default profile: leave it out there"
 type ParticipantSpec struct {
 	// Organization that owns it.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="organization cannot change; create a new participant"
@@ -56,22 +57,38 @@ type ParticipantSpec struct {
 	Identity     Identity `json:"identity"`
 	// Cell in which its connector runs.
 	Cell string `json:"cell"`
-	// Profile of the dataspace it takes part in.
+	// Profile of the dataspace it takes part in: the default one, whose protocol address is status.protocolURL. What was agreed in a profile can
+	// be used only as long as the participant takes part in it, at the same address.
+	// +kubebuilder:validation:MaxLength=253
 	Profile string `json:"profile"`
+	// FurtherProfiles are those of other dataspaces that it takes part in besides, each at an address of its own.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	FurtherProfiles []string `json:"furtherProfiles,omitempty"`
 	// OperatingParty runs the connector on its behalf; empty means the cell's.
 	// +optional
 	OperatingParty string `json:"operatingParty,omitempty"`
-	// Credentials that the profile's issuers grant, with the facts they vouch for. Only the governance authority may change them.
+	// Credentials that the profiles' issuers grant, with the facts they vouch for. Only the governance authority may change them.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=type
 	// +optional
 	Credentials []edc.HolderCredential `json:"credentials,omitempty"`
+	// Key that signs for its DID.
+	// +optional
+	Key edc.Key `json:"key,omitzero"`
 	// SelfCheck Off makes it offer without checking its own obligations, as other connectors do; counterparties check all the same.
 	// +kubebuilder:validation:Enum=Enforce;Off
 	// +kubebuilder:default=Enforce
 	// +optional
 	SelfCheck string `json:"selfCheck,omitempty"`
+}
+
+// Profiles names all profiles that it takes part in, the default one first.
+func (s *ParticipantSpec) Profiles() []string {
+	return append([]string{s.Profile}, s.FurtherProfiles...)
 }
 
 // Identity is a participant's identity; its DID is did:web:<cell's hostname>:<context>.
@@ -92,7 +109,7 @@ type ParticipantStatus struct {
 	DID string `json:"did,omitempty"`
 	// +optional
 	ProtocolURL string `json:"protocolURL,omitempty"`
-	// Checks are the profile's onboarding checks.
+	// Checks are the profiles' onboarding checks.
 	// +listType=map
 	// +listMapKey=name
 	// +optional

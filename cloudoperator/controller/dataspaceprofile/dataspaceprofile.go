@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -141,7 +142,7 @@ func (r *Reconciler) users(ctx context.Context, p *cloud.DataspaceProfile) ([]st
 	}
 	var out []string
 	for _, q := range participants.Items {
-		if q.Spec.Profile == p.Name {
+		if slices.Contains(q.Spec.Profiles(), p.Name) {
 			out = append(out, "participant "+q.Name)
 		}
 	}

@@ -53,12 +53,12 @@ type result struct {
 
 // check brings the participant's checks up to date and says when to look again.
 func (r *run) check(ctx context.Context) time.Duration {
-	if r.profile == nil || r.cell == nil || r.org == nil {
+	if r.profiles == nil || r.cell == nil || r.org == nil {
 		return 0 // an event comes when what is missing appears
 	}
 	next := whenPassed
 	var checks []cloud.OnboardingCheck
-	for _, name := range r.profile.Spec.OnboardingChecks {
+	for _, name := range r.onboardingChecks() {
 		k := cloud.OnboardingCheck{Name: name}
 		if i := slices.IndexFunc(r.p.Status.Checks, func(c cloud.OnboardingCheck) bool { return c.Name == name }); i >= 0 {
 			k = r.p.Status.Checks[i]
@@ -71,6 +71,18 @@ func (r *run) check(ctx context.Context) time.Duration {
 	}
 	r.p.Status.Checks = checks
 	return next
+}
+
+// onboardingChecks are those of all profiles.
+func (r *run) onboardingChecks() (names []string) {
+	for _, p := range r.profiles {
+		for _, name := range p.Spec.OnboardingChecks {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // due: what costs nothing is looked at each time; the network at intervals.
@@ -128,7 +140,7 @@ func (r *run) perform(ctx context.Context, name string) result {
 	return result{StateFailed, fmt.Sprintf("there is no check %q in this release", name)}
 }
 
-// credentials looks whether the credentials that the profile requires are held, in what the cell reports.
+// credentials looks whether the credentials that the profiles require are held, in what the cell reports.
 func (r *run) credentials() result {
 	granted := map[string]bool{}
 	for _, c := range r.p.Spec.Credentials {
@@ -136,36 +148,43 @@ func (r *run) credentials() result {
 	}
 	var missing []string
 	state := StatePending
-	for _, t := range r.profile.Spec.RequiredCredentials {
-		if !granted[t] {
-			state = StateFailed
-			missing = append(missing, fmt.Sprintf("%s is required and not granted: the governance authority adds it to $.spec.credentials", t))
-			continue
-		}
-		why := "not reported yet"
-		ok := false
-		for _, c := range r.p.Status.Credentials {
-			if c.Type != t || c.Issuer != snapshot.IssuerOf(*r.profile, t) {
+	for _, p := range r.profiles {
+		for _, t := range p.Spec.RequiredCredentials {
+			if !granted[t] {
+				state = StateFailed
+				missing = append(missing, fmt.Sprintf("%s is required and not granted: the governance authority adds it to $.spec.credentials", t))
 				continue
 			}
-			switch adminapi.CredentialState(c.State) {
-			case adminapi.CredentialValid, adminapi.CredentialExpiring, adminapi.CredentialRenewalStuck: // valid still
-				ok = true
-			default:
-				why = strings.TrimSpace(c.State + " " + c.Detail)
-				if c.State != string(adminapi.CredentialRequested) {
+			if ok, failed, why := r.holds(t, snapshot.IssuerOf(p, t)); !ok {
+				missing = append(missing, t+": "+why)
+				if failed {
 					state = StateFailed
 				}
 			}
-		}
-		if !ok {
-			missing = append(missing, t+": "+why)
 		}
 	}
 	if len(missing) == 0 {
 		return result{state: StatePassed}
 	}
 	return result{state, strings.Join(missing, "; ")}
+}
+
+// holds reports whether a credential of an issuer is reported as valid; if not, whether it has failed, and why.
+func (r *run) holds(credentialType, issuer string) (ok, failed bool, why string) {
+	why = "not reported yet"
+	for _, c := range r.p.Status.Credentials {
+		if c.Type != credentialType || c.Issuer != issuer {
+			continue
+		}
+		switch adminapi.CredentialState(c.State) {
+		case adminapi.CredentialValid, adminapi.CredentialExpiring, adminapi.CredentialRenewalStuck: // valid still
+			return true, false, ""
+		default:
+			why = strings.TrimSpace(c.State + " " + c.Detail)
+			failed = failed || c.State != string(adminapi.CredentialRequested)
+		}
+	}
+	return false, failed, why
 }
 
 // DIDCheck fetches a participant's DID document over HTTPS, trusting bundle (PEM; empty: the system's authorities), and checks that it is its own.

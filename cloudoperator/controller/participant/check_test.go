@@ -80,7 +80,7 @@ func TestChecksLatchAndCostNoWrites(t *testing.T) {
 		t.Errorf("a later failure: %+v", k)
 	}
 	p := &cloud.Participant{Status: cloud.ParticipantStatus{Checks: []cloud.OnboardingCheck{k}}}
-	r.p, r.profile = p, &cloud.DataspaceProfile{}
+	r.p, r.profiles = p, []cloud.DataspaceProfile{{}}
 	if c := r.onboarded(okProblem()); !c.OK || !strings.Contains(c.Message, "gone") {
 		t.Errorf("a participant that passed once: %+v", c)
 	}
@@ -92,7 +92,7 @@ func TestChecksLatchAndCostNoWrites(t *testing.T) {
 
 func TestRequiredCredentials(t *testing.T) {
 	t.Parallel()
-	profile := &cloud.DataspaceProfile{ObjectMeta: metav1.ObjectMeta{Name: "auto"}, Spec: cloud.DataspaceProfileSpec{
+	profile := cloud.DataspaceProfile{ObjectMeta: metav1.ObjectMeta{Name: "auto"}, Spec: cloud.DataspaceProfileSpec{
 		RequiredCredentials: []string{"Membership"},
 		Issuers:             []cloud.Issuer{{Name: "authority", Hostname: "authority.example", CredentialTypes: []edc.CredentialType{{Type: "Membership"}}}},
 	}}
@@ -117,10 +117,34 @@ func TestRequiredCredentials(t *testing.T) {
 		if c.granted {
 			p.Spec.Credentials = []edc.HolderCredential{{Type: "Membership"}}
 		}
-		r := &run{Reconciler: &Reconciler{}, p: p, profile: profile}
+		r := &run{Reconciler: &Reconciler{}, p: p, profiles: []cloud.DataspaceProfile{profile}}
 		if got := r.credentials(); got.state != c.want || (got.state != StatePassed && got.reason == "") {
 			t.Errorf("%s: %+v, want %s", name, got, c.want)
 		}
+	}
+}
+
+// TestSeveralProfiles: the checks of all count, and each profile wants its required credentials from its own issuer.
+func TestSeveralProfiles(t *testing.T) {
+	t.Parallel()
+	issued := func(profile string, checks ...string) cloud.DataspaceProfile {
+		return cloud.DataspaceProfile{ObjectMeta: metav1.ObjectMeta{Name: profile}, Spec: cloud.DataspaceProfileSpec{
+			RequiredCredentials: []string{"Membership"}, OnboardingChecks: checks,
+			Issuers: []cloud.Issuer{{Name: profile, Hostname: profile + ".example", CredentialTypes: []edc.CredentialType{{Type: "Membership"}}}},
+		}}
+	}
+	p := &cloud.Participant{Spec: cloud.ParticipantSpec{Profile: "auto", FurtherProfiles: []string{"air"}, Credentials: []edc.HolderCredential{{Type: "Membership"}}}}
+	r := &run{Reconciler: &Reconciler{}, p: p, profiles: []cloud.DataspaceProfile{issued("auto", CheckDID, CheckCredentials), issued("air", CheckCredentials, CheckContact)}}
+	if got := r.onboardingChecks(); !slices.Equal(got, []string{CheckDID, CheckCredentials, CheckContact}) {
+		t.Errorf("checks %v", got)
+	}
+	p.Status.Credentials = []edc.CredentialStatus{{Type: "Membership", Issuer: "did:web:auto.example:issuer", State: "Valid"}}
+	if got := r.credentials(); got.state != StatePending {
+		t.Errorf("held of one issuer only: %+v", got)
+	}
+	p.Status.Credentials = append(p.Status.Credentials, edc.CredentialStatus{Type: "Membership", Issuer: "did:web:air.example:issuer", State: "Valid"})
+	if got := r.credentials(); got.state != StatePassed {
+		t.Errorf("held of both: %+v", got)
 	}
 }
 

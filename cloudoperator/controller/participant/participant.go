@@ -87,15 +87,16 @@ func (r *Reconciler) ofCell(ctx context.Context, o client.Object) []reconcile.Re
 // run is one reconcile of one Participant.
 type run struct {
 	*Reconciler
-	p       *cloud.Participant
-	org     *cloud.Organization
-	cell    *cloud.Cell
-	profile *cloud.DataspaceProfile
-	bundle  []byte // the platform's authorities
-	report  *celllink.Report
-	heard   time.Time
-	context *celllink.Object // the participant's context, as reported
-	status  edc.ParticipantContextStatus
+	p    *cloud.Participant
+	org  *cloud.Organization
+	cell *cloud.Cell
+	// profiles that it takes part in, the default one first; none when one of them does not exist.
+	profiles []cloud.DataspaceProfile
+	bundle   []byte // the platform's authorities
+	report   *celllink.Report
+	heard    time.Time
+	context  *celllink.Object // the participant's context, as reported
+	status   edc.ParticipantContextStatus
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -147,12 +148,27 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 	}
 	var org cloud.Organization
 	var c cloud.Cell
-	var prof cloud.DataspaceProfile
 	hasOrg, err1 := get(&org, "organization", "organization", p.Spec.Organization)
 	hasCell, err2 := get(&c, "cell", "cell", p.Spec.Cell)
-	hasProfile, err3 := get(&prof, "profile", "dataspace profile", p.Spec.Profile)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if err := errors.Join(err1, err2); err != nil {
 		return problem, err
+	}
+	for i, name := range p.Spec.Profiles() {
+		path := "profile"
+		if i > 0 {
+			path = fmt.Sprintf("furtherProfiles[%d]", i-1)
+		}
+		var prof cloud.DataspaceProfile
+		has, err := get(&prof, path, "dataspace profile", name)
+		if err != nil {
+			return problem, err
+		}
+		if has {
+			r.profiles = append(r.profiles, prof)
+		}
+	}
+	if len(r.profiles) < len(p.Spec.Profiles()) {
+		r.profiles = nil
 	}
 	if hasOrg {
 		r.org = &org
@@ -160,9 +176,6 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 	if hasCell {
 		r.cell = &c
 		r.report, r.heard = r.Reports(c.Name)
-	}
-	if hasProfile {
-		r.profile = &prof
 	}
 	taken, err := r.taken(ctx)
 	if err != nil {
@@ -213,16 +226,18 @@ func older(a, b *cloud.Participant) bool {
 	return a.Name < b.Name
 }
 
-// unissued finds a credential that no issuer of the profile issues, or a claim that the issuer demands and that is not given.
+// unissued finds a credential that no issuer of the profiles issues, or a claim that an issuer demands and that is not given.
 func (r *run) unissued() kube.Condition {
 	for i, c := range r.p.Spec.Credentials {
-		if snapshot.IssuerOf(*r.profile, c.Type) == "" {
+		if len(snapshot.IssuersOf(r.profiles, c.Type)) == 0 {
 			return kube.Condition{Reason: cloud.ReasonInvalid, Message: fmt.Sprintf(
-				"$.spec.credentials[%d].type: no issuer of dataspace profile %s issues %q", i, r.profile.Name, c.Type)}
+				"$.spec.credentials[%d].type: no issuer of dataspace profile %s issues %q", i, strings.Join(r.p.Spec.Profiles(), ", "), c.Type)}
 		}
-		if missing := missingClaim(*r.profile, c); missing != "" {
-			return kube.Condition{Reason: cloud.ReasonInvalid, Message: fmt.Sprintf(
-				"$.spec.credentials[%d].claims: the issuer of %s demands the claim %q", i, c.Type, missing)}
+		for _, p := range r.profiles {
+			if missing := missingClaim(p, c); missing != "" {
+				return kube.Condition{Reason: cloud.ReasonInvalid, Message: fmt.Sprintf(
+					"$.spec.credentials[%d].claims: the issuer of %s demands the claim %q", i, c.Type, missing)}
+			}
 		}
 	}
 	return kube.Condition{OK: true}
@@ -357,7 +372,7 @@ func (r *run) reported() kube.Condition {
 // onboarded is true once every check has passed; later failures are told and change nothing, because policies judge credentials anyway.
 func (r *run) onboarded(problem kube.Condition) kube.Condition {
 	c := kube.Condition{Type: cloud.ConditionOnboarded, OK: true, Reason: cloud.ReasonPassed, Message: "every onboarding check has passed"}
-	if r.profile == nil {
+	if r.profiles == nil {
 		return kube.Condition{Type: cloud.ConditionOnboarded, Reason: problem.Reason, Message: problem.Message}
 	}
 	if !problem.OK {

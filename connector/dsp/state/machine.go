@@ -164,7 +164,7 @@ func (m *Machine) Apply(s State, e Event) (State, []Effect, error) {
 	default: // in the table
 	}
 	t := m.find(s, e.On)
-	if t == nil || (s.Held && isCommand(e.On) && e.On != CommandTerminate) {
+	if t == nil || (s.Held && isCommand(e.On) && e.On != CommandTerminate && e.On != CommandOffer) {
 		return s, nil, illegal
 	}
 	if m.guard != nil {

@@ -260,6 +260,10 @@ func TestHeldDecisions(t *testing.T) {
 		{state.CommandRelease, true, state.Requested},
 		{state.CommandRelease, false, state.Requested},
 		{state.CommandHold, true, state.Requested},
+		{state.CommandOffer, true, state.Offering},
+		{state.Acknowledged, true, state.Offered},
+		{state.ReceivedAccepted, true, state.Accepted},
+		{state.CommandHold, true, state.Accepted},
 		{state.CommandTerminate, true, state.Terminating},
 	} {
 		after, _, err := state.Negotiation.Apply(s, state.Event{On: step.on})

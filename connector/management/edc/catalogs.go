@@ -20,16 +20,22 @@ func (a *API) catalogs() []route {
 	}
 }
 
-// counterparty reads whom a request is for. The address may be absent: then it is looked up in the DID document.
+// counterparty reads whom a request is for, and sees the participant in the profile that it names: as in EDC, protocol may do so too. The address
+// may be absent: then it is looked up in the DID document.
 func (c *call) counterparty() (did, address string, err error) {
 	for _, name := range []string{"protocol", "profile"} {
 		v, err := c.text(name)
 		if err != nil {
 			return "", "", err
 		}
-		if v != "" && v != wire.Protocol && v != c.participant.ProfileName {
-			return "", "", invalidValue("$."+name, v, "not supported: only %q", wire.Protocol)
+		if v == "" || v == wire.Protocol {
+			continue
 		}
+		in, ok := c.participant.In(v)
+		if !ok {
+			return "", "", invalidValue("$."+name, v, "not supported: only %q, or a dataspace profile of the participant", wire.Protocol)
+		}
+		c.participant = in
 	}
 	if address, err = c.text("counterPartyAddress"); err == nil {
 		did, err = c.text("counterPartyId")
@@ -48,7 +54,7 @@ func (a *API) datasets(c *call) ([]wire.Dataset, string, string, error) {
 	case len(many(c.body, "additionalScopes")) > 0:
 		return nil, "", "", invalid("$.additionalScopes", "not supported: the scopes that a catalog may need follow from the dataspace profile")
 	}
-	all, address, err := a.Engine.FetchCatalog(c.Context(), c.participant.Ctx, did, address)
+	all, address, err := a.Engine.FetchCatalog(c.Context(), c.participant.Ctx, c.participant.ProfileName, did, address)
 	return all, did, address, err
 }
 

@@ -81,12 +81,12 @@ func (a *API) negotiate(c *call) (any, error) {
 	id := uuid.NewString()
 	n, err := started(a, c, id, func(ctx context.Context) (*store.Negotiation, error) {
 		if len(p.Permissions)+len(p.Prohibitions)+len(p.Obligations) == 0 {
-			return a.Engine.Negotiate(ctx, c.participant.Ctx, adminapi.NegotiationRequest{ID: id, Counterparty: did, OfferID: p.ID, Address: address})
+			return a.Engine.Negotiate(ctx, c.participant.Ctx, adminapi.NegotiationRequest{ID: id, Counterparty: did, OfferID: p.ID, Address: address, Profile: c.participant.ProfileName})
 		}
 		if p.Target == "" {
 			return nil, missing("$.policy.target")
 		}
-		return a.Engine.RequestOffer(ctx, c.participant.Ctx, id, did, address, wire.Offer(p.ID, p, p.Target, did))
+		return a.Engine.RequestOffer(ctx, c.participant.Ctx, c.participant.ProfileName, id, did, address, wire.Offer(p.ID, p, p.Target, did))
 	})
 	if err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func processDoc(p *store.Process, req store.Request) map[string]any {
 
 func (a *API) negotiationDocs(c *call, all []*store.Negotiation) ([]map[string]any, error) {
 	return processDocs(a, c, all, func(n *store.Negotiation) *store.Process { return &n.Process }, func(n *store.Negotiation, out map[string]any) {
-		out["@type"], out["protocol"], out["counterPartyId"], out["counterPartyAddress"] = "ContractNegotiation", wire.Protocol, n.Counterparty, n.Address
+		out["@type"], out["protocol"], out["profile"], out["counterPartyId"], out["counterPartyAddress"] = "ContractNegotiation", wire.Protocol, n.Profile, n.Counterparty, n.Address
 		if n.AgreementID != "" {
 			out["contractAgreementId"] = n.AgreementID
 		}

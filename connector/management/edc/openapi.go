@@ -139,7 +139,7 @@ func schemas() dict {
 			"distribution!": dict{"type": "array", "items": schema(dict{"format!": str, "accessService!": dict{}})}}),
 		"ContractRequest":      counterparty(dict{"policy!": reference("Policy"), "callbackAddresses": callbacks}),
 		"CallbackAddress":      schema(dict{"uri!": str, "events!": strs, "transactional": flag}),
-		"ContractNegotiation":  with(dict{"counterPartyId!": str, "counterPartyAddress!": str, "protocol!": str, "contractAgreementId": str}),
+		"ContractNegotiation":  with(dict{"counterPartyId!": str, "counterPartyAddress!": str, "protocol!": str, "profile": str, "contractAgreementId": str}),
 		"NegotiationState":     state,
 		"TerminateNegotiation": end,
 		"ContractAgreement": schema(dict{"@id!": str, "agreementId!": str, "assetId!": str, "providerId!": str, "consumerId!": str, "contractSigningDate!": number,

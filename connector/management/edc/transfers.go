@@ -25,8 +25,15 @@ func (a *API) transfers() []route {
 			do: func(c *call) (any, error) {
 				var reason *adminapi.Reason
 				var err error
-				if on == state.CommandTerminate {
+				switch on {
+				case state.CommandTerminate:
 					reason, err = c.reason()
+				case state.CommandSuspend:
+					var why string
+					if why, err = c.text("reason"); why != "" {
+						reason = &adminapi.Reason{Code: "suspended", Message: why, By: "own"}
+					}
+				default: // needs none
 				}
 				if err == nil {
 					_, err = a.Engine.CommandTransfer(c.Context(), c.participant.Ctx, c.id, on, reason)

@@ -21,6 +21,8 @@ type ConnectorSpec struct {
 	Vault    Vault    `json:"vault"`
 	// +optional
 	DataPlane DataPlane `json:"dataPlane,omitzero"`
+	// +optional
+	Management Management `json:"management,omitzero"`
 	// Profiles are the dataspace profiles this runtime speaks.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
@@ -34,6 +36,26 @@ type ConnectorSpec struct {
 	// Resources of each container.
 	// +optional
 	Resources corev1.ResourceRequirements `json:"resources,omitzero"`
+}
+
+// Management is the EDC Management API, which the key in the Secret status.internalSecret (key management-key) always opens.
+type Management struct {
+	// OAuth2 says whose access tokens it accepts besides.
+	// +optional
+	OAuth2 *OAuth2 `json:"oauth2,omitempty"`
+}
+
+// OAuth2 is an issuer of access tokens: sub is the participant context, scope what the token opens.
+type OAuth2 struct {
+	// Issuer is the tokens' iss.
+	// +kubebuilder:validation:MinLength=1
+	Issuer string `json:"issuer"`
+	// Audience that a token must be made for.
+	// +kubebuilder:validation:MinLength=1
+	Audience string `json:"audience"`
+	// JWKSURL is the address of the issuer's keys.
+	// +kubebuilder:validation:Pattern=`^https?://.+`
+	JWKSURL string `json:"jwksURL"`
 }
 
 // ConnectorStatus is what was seen.

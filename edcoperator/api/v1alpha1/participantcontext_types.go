@@ -8,6 +8,7 @@ import (
 )
 
 // ParticipantContextSpec describes a participant as a tenant of a connector.
+// +kubebuilder:validation:XValidation:rule="!has(self.furtherProfiles) || !(self.profile in self.furtherProfiles)",message="furtherProfiles has the default profile: leave it out there"
 type ParticipantContextSpec struct {
 	// ConnectorRef names the Connector in the same namespace.
 	// +kubebuilder:validation:XValidation:rule="self.name != ''",message="connectorRef.name is required: the name of a Connector in the same namespace"
@@ -20,9 +21,19 @@ type ParticipantContextSpec struct {
 	// +kubebuilder:validation:Pattern=`^BPNL[0-9A-Z]{12}$`
 	// +optional
 	BusinessPartnerNumber string `json:"businessPartnerNumber,omitempty"`
-	// Profile names one of the Connector's profiles.
+	// Profile names one of the Connector's profiles: the default one, whose protocol address is status.protocolURL. What was agreed in a profile
+	// can be used only as long as the participant takes part in it, at the same address.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
 	Profile string `json:"profile"`
+	// FurtherProfiles of the Connector that the participant takes part in besides, each at the protocol address that the version endpoint
+	// <context>/.well-known/dspace-version lists for it.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	FurtherProfiles []string `json:"furtherProfiles,omitempty"`
 	// Active participants take part in the protocol; an inactive one answers 503 and keeps its data.
 	// +optional
 	Active bool `json:"active,omitempty"`

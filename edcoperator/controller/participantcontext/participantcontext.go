@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/edcoperator/controller/outcome"
 	"github.com/kaphera/kaphera/edcoperator/controller/stage"
@@ -89,7 +89,7 @@ func (r *Reconciler) join(ctx context.Context, p *v1alpha1.ParticipantContext) e
 		return err
 	}
 	p.Status.DID, p.Status.ProtocolURL = workload.DID(c.Spec.Exposure, p.Spec.Context), workload.ProtocolURL(c.Spec.Exposure, p.Spec.Context)
-	profile, err := profileOf(c, p)
+	profiles, err := profilesOf(c, p)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (r *Reconciler) join(ctx context.Context, p *v1alpha1.ParticipantContext) e
 	if err := outcome.AddFinalizer(ctx, r.Stages.Client, p); err != nil {
 		return err
 	}
-	if err := configure(ctx, t, p, profile); err != nil {
+	if err := configure(ctx, t, p, profiles); err != nil {
 		return err
 	}
 	if problem := r.Stages.Published(ctx, c.Spec.Exposure, c.Spec.Trust, p.Spec.Context); problem != "" {
@@ -139,20 +139,29 @@ func (r *Reconciler) connector(ctx context.Context, p *v1alpha1.ParticipantConte
 	return &c, nil
 }
 
-func profileOf(c *v1alpha1.Connector, p *v1alpha1.ParticipantContext) (adminapi.Profile, error) {
-	names := make([]string, 0, len(c.Spec.Profiles))
-	for _, profile := range c.Spec.Profiles {
-		if profile.Name == p.Spec.Profile {
-			return profile, nil
-		}
-		names = append(names, profile.Name)
-	}
+// profilesOf are the profiles that the participant takes part in, the default one first.
+func profilesOf(c *v1alpha1.Connector, p *v1alpha1.ParticipantContext) ([]adminapi.Profile, error) {
+	byName := map[string]adminapi.Profile{}
 	known := "it has none"
-	if len(names) > 0 {
-		known = "it has " + strings.Join(names, ", ")
+	for i, profile := range c.Spec.Profiles {
+		byName[profile.Name] = profile
+		if known += ", " + profile.Name; i == 0 {
+			known = "it has " + profile.Name
+		}
 	}
-	return adminapi.Profile{}, outcome.Terminal(v1alpha1.ConditionReady, v1alpha1.ReasonProfileUnknown,
-		"spec.profile %q is no profile of Connector %s: %s", p.Spec.Profile, c.Name, known)
+	out := make([]adminapi.Profile, 0, 1+len(p.Spec.FurtherProfiles))
+	for i, name := range append([]string{p.Spec.Profile}, p.Spec.FurtherProfiles...) {
+		profile, ok := byName[name]
+		if !ok {
+			field := "spec.profile"
+			if i > 0 {
+				field = fmt.Sprintf("spec.furtherProfiles[%d]", i-1)
+			}
+			return nil, outcome.Terminal(v1alpha1.ConditionReady, v1alpha1.ReasonProfileUnknown, "%s %q is no profile of Connector %s: %s", field, name, c.Name, known)
+		}
+		out = append(out, profile)
+	}
+	return out, nil
 }
 
 func (r *Reconciler) tenancy(ctx context.Context, c *v1alpha1.Connector) (tenancy, error) {
@@ -168,18 +177,24 @@ func (r *Reconciler) tenancy(ctx context.Context, c *v1alpha1.Connector) (tenanc
 }
 
 // configure tells the wallet first, so that the DID document is there before the first protocol message.
-func configure(ctx context.Context, t tenancy, p *v1alpha1.ParticipantContext, profile adminapi.Profile) error {
-	wallet, err := t.wallet.PutWalletParticipant(ctx, p.Spec.Context, adminapi.WalletParticipant{DID: p.Status.DID, TrustedIssuers: profile.TrustedIssuers,
+func configure(ctx context.Context, t tenancy, p *v1alpha1.ParticipantContext, profiles []adminapi.Profile) error {
+	var trusted []profile.TrustedIssuer // in any of them: what a credential is good for is for each profile to say
+	for _, f := range profiles {
+		trusted = append(trusted, f.TrustedIssuers...)
+	}
+	wallet, err := t.wallet.PutWalletParticipant(ctx, p.Spec.Context, adminapi.WalletParticipant{DID: p.Status.DID, TrustedIssuers: trusted,
 		Key: adminapi.Key{Algorithm: p.Spec.Key.Algorithm, Generation: int(p.Spec.Key.Generation)}})
 	if err != nil {
 		return stage.RuntimeError(v1alpha1.ConditionDIDPublished, "the wallet", err)
 	}
 	p.Status.KeyID = wallet.KeyID
-	if err := t.controlPlane.PutProfile(ctx, profile); err != nil {
-		return stage.RuntimeError(v1alpha1.ConditionActive, "the control plane, given profile "+profile.Name+",", err)
+	for _, f := range profiles {
+		if err := t.controlPlane.PutProfile(ctx, f); err != nil {
+			return stage.RuntimeError(v1alpha1.ConditionActive, "the control plane, given profile "+f.Name+",", err)
+		}
 	}
 	err = t.controlPlane.PutParticipant(ctx, p.Spec.Context, adminapi.Participant{
-		DID: p.Status.DID, BPN: p.Spec.BusinessPartnerNumber, Profile: p.Spec.Profile,
+		DID: p.Status.DID, BPN: p.Spec.BusinessPartnerNumber, Profile: p.Spec.Profile, FurtherProfiles: p.Spec.FurtherProfiles,
 		Active: p.Spec.Active, SelfCheck: adminapi.SelfCheck(p.Spec.SelfCheck),
 	})
 	if err != nil {

@@ -24,6 +24,8 @@ resource "kaphera_participant" "this" {
   cell         = var.cell
   profile      = var.profile
 
+  further_profiles = var.further_profiles
+
   identity = {
     context                 = var.identity.context
     business_partner_number = var.identity.business_partner_number

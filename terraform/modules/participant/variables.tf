@@ -37,6 +37,12 @@ variable "profile" {
   type        = string
 }
 
+variable "further_profiles" {
+  description = "Names of the dataspace profiles in which it takes part besides."
+  type        = set(string)
+  default     = null
+}
+
 variable "operating_party" {
   description = "Who runs the connector, when it is not the cell's operating party."
   type        = string

@@ -218,7 +218,7 @@ func (c *connector) negotiate(ctx context.Context, t request) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.commands.RequestOffer(ctx, participant, "", t.ProviderID, t.ConnectorAddress, wire.Offer(t.OfferID, policy, t.DatasetID, t.ProviderID))
+	_, err = c.commands.RequestOffer(ctx, participant, "", "", t.ProviderID, t.ConnectorAddress, wire.Offer(t.OfferID, policy, t.DatasetID, t.ProviderID))
 	return err
 }
 
