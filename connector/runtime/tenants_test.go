@@ -20,8 +20,8 @@ import (
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
-	"github.com/kaphera/kaphera/connector/store/tenant/tenanttest"
 	"github.com/kaphera/kaphera/connector/vault/vaulttest"
+	"github.com/kaphera/kaphera/test/tenants"
 )
 
 // entrance is a route in the name of a tenant, about something that is acme's (or, of issuers, authority's).
@@ -46,7 +46,7 @@ func TestEveryEntranceServesWhomItIsFor(t *testing.T) {
 	t.Run("without the conditions of the queries", func(t *testing.T) {
 		var removed int64
 		database := func(tb testing.TB) string {
-			url, n := tenanttest.WithoutConditions(tb, pgtest.NewDatabase(tb))
+			url, n := tenants.WithoutConditions(tb, pgtest.NewDatabase(tb))
 			tb.Cleanup(func() { removed += n.Load() })
 			return url
 		}
@@ -81,7 +81,9 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 	}
 	bought := buyers.transfer("buyer", supplier.did("acme"))
 	buyers.transfer("stranger", supplier.did("other"))
-	var address struct{ Endpoint, Authorization string }
+	var address struct {
+		Authorization string `json:"authorization"`
+	}
 	_, raw := buyers.management(t).do(http.MethodGet, "buyer/v3/edrs/"+bought.ID+"/dataaddress", nil)
 	if err := json.Unmarshal(raw, &address); err != nil {
 		t.Fatalf("%v: %s", err, raw)

@@ -24,7 +24,7 @@ import (
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
-	"github.com/kaphera/kaphera/connector/store/tenant/tenanttest"
+	"github.com/kaphera/kaphera/test/tenants"
 )
 
 var schemas = []string{store.SchemaControlPlane, store.SchemaWallet, store.SchemaDataPlane, store.SchemaIssuer}
@@ -321,7 +321,7 @@ func calls(ctx context.Context) []call {
 			return tr, err
 		}},
 		{"UpdateNegotiation", writes, func(s *store.Store) (any, error) {
-			return s.UpdateNegotiation(ctx, acme, "n3", "m2", func(n *store.Negotiation, seen bool) (store.Side, error) {
+			return s.UpdateNegotiation(ctx, acme, "n3", "m2", func(n *store.Negotiation, _ bool) (store.Side, error) {
 				n.LastError = "changed"
 				return store.Side{MessageID: "m2"}, nil
 			})
@@ -358,8 +358,8 @@ func calls(ctx context.Context) []call {
 	}
 }
 
-// tenants is a database with the same things of acme and of beta, and how beta's look to the superuser.
-func tenants(t *testing.T) (owner string, roles store.Grants, beta func() string) {
+// twoTenants is a database with the same things of acme and of beta, and how beta's look to the superuser.
+func twoTenants(t *testing.T) (owner string, roles store.Grants, beta func() string) {
 	t.Helper()
 	super, owner, roles := migrated(t)
 	s := connect(t, owner, store.Options{})
@@ -402,7 +402,7 @@ func tenants(t *testing.T) (owner string, roles store.Grants, beta func() string
 // withoutConditions is a store whose statements lose their conditions on the participant context on their way to the database.
 func withoutConditions(t *testing.T, url string) (s *store.Store, removed *atomic.Int64) {
 	t.Helper()
-	url, removed = tenanttest.WithoutConditions(t, url)
+	url, removed = tenants.WithoutConditions(t, url)
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)
@@ -429,7 +429,7 @@ func leaks(t *testing.T, out any) bool {
 func TestNothingLeaksWithoutTheConditionsOfTheQueries(t *testing.T) {
 	for _, who := range []string{"the owner", "the role of the control plane"} {
 		t.Run("as "+who, func(t *testing.T) {
-			owner, roles, beta := tenants(t)
+			owner, roles, beta := twoTenants(t)
 			if who != "the owner" {
 				owner = as(owner, roles[store.SchemaControlPlane])
 			}
@@ -473,7 +473,7 @@ func TestNothingLeaksWithoutTheConditionsOfTheQueries(t *testing.T) {
 
 // TestWithoutConditionsAndRowSecurityEverythingLeaks holds the test above to its word: the superuser, whom row security does not bind, gets to see and change it all.
 func TestWithoutConditionsAndRowSecurityEverythingLeaks(t *testing.T) {
-	owner, _, beta := tenants(t)
+	owner, _, beta := twoTenants(t)
 	s, _ := withoutConditions(t, pgtest.Superuser(t, owner))
 	for _, c := range calls(t.Context()) {
 		switch c.kind {
@@ -492,7 +492,7 @@ func TestWithoutConditionsAndRowSecurityEverythingLeaks(t *testing.T) {
 
 // TestWorkAcrossParticipantsReadsEachRowInItsOwnContext: what is due is found among all, and every row is that of the context that it is said to be of.
 func TestWorkAcrossParticipantsReadsEachRowInItsOwnContext(t *testing.T) {
-	owner, roles, _ := tenants(t)
+	owner, roles, _ := twoTenants(t)
 	s, _ := withoutConditions(t, as(owner, roles[store.SchemaControlPlane]))
 	if d, err := s.NextDue(t.Context(), time.Hour); err != nil || d != 0 {
 		t.Errorf("due in %s, %v", d, err)

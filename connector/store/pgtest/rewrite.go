@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"testing"
 )
 
@@ -76,7 +77,7 @@ func rewrite(server io.Writer, client io.Reader, change func(string) string) err
 			body = bytes.Join([][]byte{parts[0], []byte(change(string(parts[1]))), parts[2]}, []byte{0})
 		}
 		binary.BigEndian.PutUint32(size, uint32(len(body)+4)) // #nosec G115 -- shorter than what came
-		if _, err := server.Write(append(head, body...)); err != nil {
+		if _, err := server.Write(slices.Concat(head, body)); err != nil {
 			return err
 		}
 	}

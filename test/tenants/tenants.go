@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tenanttest takes the queries' own conditions away, to show that row security alone keeps participants apart. It belongs to tests only.
-package tenanttest
+// Package tenants takes the queries' own conditions away, to show that row security alone keeps participants apart.
+package tenants
 
 import (
 	"regexp"
