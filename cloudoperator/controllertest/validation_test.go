@@ -70,6 +70,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"an unknown onboarding check":              {profileWith(func(p *cloud.DataspaceProfile) { p.Spec.OnboardingChecks = []string{"Vibes"} }), "onboardingChecks"},
 		"a partner number of another kind":         {participantWith(func(p *cloud.Participant) { p.Spec.Identity.BusinessPartnerNumber = "BPNS1" }), "businessPartnerNumber"},
 		"a context that is no path segment":        {participantWith(func(p *cloud.Participant) { p.Spec.Identity.Context = "a/b" }), "context"},
+		"its profile among the further ones":       {participantWith(func(p *cloud.Participant) { p.Spec.FurtherProfiles = []string{p.Spec.Profile} }), "furtherProfiles has the default profile"},
 		"a cell type of a later release":           {cellWith(func(c *cloud.Cell) { c.Spec.Type = "on-premise" }), "spec.type"},
 		"a cell with a long name":                  {cellWith(func(c *cloud.Cell) { c.Name = strings.Repeat("c", 33) }), "at most 32"},
 		"a platform's part with an odd role": {&cloud.Platform{ObjectMeta: named("x"), Spec: cloud.PlatformSpec{

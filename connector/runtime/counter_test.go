@@ -103,7 +103,9 @@ func TestCounterOffers(t *testing.T) {
 		t.Errorf("other terms after the end: %d %+v", status, e)
 	}
 
-	var message struct{ Agreement json.RawMessage }
+	var message struct {
+		Agreement json.RawMessage `json:"agreement"`
+	}
 	if err := json.Unmarshal(<-sent, &message); err != nil {
 		t.Fatal(err)
 	}

@@ -106,13 +106,13 @@ func TestDocumentsKeepTheirMeaning(t *testing.T) {
 		same(t, version+" asset", got, want)
 	}
 	r.call(http.MethodPost, "/v4/policydefinitions", `{"@context":["https://w3id.org/edc/connector/management/v2"],"@type":"PolicyDefinition","@id":"p","policy":{"@type":"Set",
-		"permission":[{"action":"use","constraint":[{"and":[{"leftOperand":"`+member+`","operator":"eq","rightOperand":"active"},{"leftOperand":"Membership","operator":"isAnyOf","rightOperand":["a","b"]}]}]}]}}`, 200)
+		"permission":[{"action":"use","constraint":[{"and":[{"leftOperand":"`+member+`","operator":"eq","rightOperand":"active"},{"leftOperand":"Membership","operator":"isAnyOf","rightOperand":["active","b"]}]}]}]}}`, 200)
 	for version, want := range map[string]string{
 		"v3": `{"@type":"odrl:Set","odrl:obligation":[],"odrl:prohibition":[],"odrl:permission":{"odrl:action":{"@id":"odrl:use"},"odrl:constraint":{"odrl:and":[
 			{"odrl:leftOperand":{"@id":"` + member + `"},"odrl:operator":{"@id":"odrl:eq"},"odrl:rightOperand":"active"},
-			{"odrl:leftOperand":{"@id":"edc:Membership"},"odrl:operator":{"@id":"odrl:isAnyOf"},"odrl:rightOperand":["a","b"]}]}}}`,
+			{"odrl:leftOperand":{"@id":"edc:Membership"},"odrl:operator":{"@id":"odrl:isAnyOf"},"odrl:rightOperand":["active","b"]}]}}}`,
 		"v4beta": `{"@type":"Set","obligation":[],"prohibition":[],"permission":[{"action":"use","constraint":[{"and":[
-			{"leftOperand":"` + member + `","operator":"eq","rightOperand":"active"},{"leftOperand":"edc:Membership","operator":"isAnyOf","rightOperand":["a","b"]}]}]}]}`,
+			{"leftOperand":"` + member + `","operator":"eq","rightOperand":"active"},{"leftOperand":"edc:Membership","operator":"isAnyOf","rightOperand":["active","b"]}]}]}]}`,
 	} {
 		doc := r.object(http.MethodGet, "/"+version+"/policydefinitions/p", "")
 		same(t, version+" policy", doc["policy"], want)
