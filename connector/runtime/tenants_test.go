@@ -4,6 +4,7 @@ package runtime_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -14,9 +15,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/lestrrat-go/jwx/v3/jwt"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
@@ -266,4 +269,42 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 			}
 		})
 	}
+}
+
+// TestAnAccountThatRowSecurityDoesNotBindServesNobody: a superuser would see through it, so the role says so and does not become ready.
+func TestAnAccountThatRowSecurityDoesNotBindServesNobody(t *testing.T) {
+	dsn := pgtest.NewDatabase(t)
+	cc, err := pgx.ParseConfig(pgtest.Superuser(t, dsn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Config{PublicURL: "http://connector.example", Internal: config.Internal{TokenFile: secret(t, internalToken)},
+		Database: config.Database{Host: cc.Host, Port: int(cc.Port), Name: cc.Database, User: cc.User, SSLMode: "disable", MaxConns: 2}}
+	if err := runtime.Migrate(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	public, internal, health := listener(t), listener(t), listener(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- runtime.Run(ctx, runtime.Options{Config: cfg, Roles: []runtime.Role{runtime.Wallet}, KV: vaulttest.New(), Public: public, Internal: internal, Health: health})
+	}()
+	c := &connector{t: t}
+	c.until("the reason", func() bool {
+		res, err := http.Get("http://" + health.Addr().String() + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = res.Body.Close() }()
+		said, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode == http.StatusOK {
+			t.Fatalf("it is ready: %s", said)
+		}
+		return strings.Contains(string(said), "BYPASSRLS")
+	})
+	stop()
+	<-done
 }
