@@ -163,43 +163,51 @@ func TestRepliesThatOvertakeTheAnswer(t *testing.T) {
 	provider.waitTransfer(tr.CounterpartyPID, "STARTED", transferAt(state.Started))
 }
 
-// TestAProcessReadBeforeTheAnswer: the provider has made the process and reads the consumer's before its own answer to the request is there.
+// TestAProcessReadBeforeTheAnswer: the provider has taken a message and reads the consumer's process before its own answer to it is there.
 func TestAProcessReadBeforeTheAnswer(t *testing.T) {
 	_, provider, consumer := world(t)
-	read := map[string]chan struct{}{"negotiations": make(chan struct{}), "transfers": make(chan struct{})}
+	held, reads := map[string]chan struct{}{}, make(chan chan struct{}, 3)
+	for _, path := range []string{"/negotiations/request", "/transfers/request", "/termination"} {
+		held[path] = make(chan struct{})
+		reads <- held[path]
+	}
 	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
-		for kind, asked := range read {
-			if strings.HasSuffix(r.URL.Path, kind+"/request") {
-				provider.engine.Handler().ServeHTTP(hold{w, asked}, r)
+		for path, read := range held {
+			if strings.HasSuffix(r.URL.Path, path) {
+				provider.engine.Handler().ServeHTTP(hold{w, read}, r)
 				return false
 			}
 		}
 		return true
 	}
 	consumer.through = func(_ http.ResponseWriter, r *http.Request) bool {
-		for kind, asked := range read {
-			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, kind) {
-				close(asked)
-			}
+		if r.Method == http.MethodGet {
+			close(<-reads)
 		}
 		return true
 	}
-	shown := func(kind, id string) {
+	shown := func(kind, id, step string) {
 		t.Helper()
 		status, body := consumer.send(http.MethodGet, "/"+kind+"/"+id, consumer.as(supplier), "")
-		if status != http.StatusOK || body["consumerPid"] != id || body["providerPid"] == nil {
+		if status != http.StatusOK || body["consumerPid"] != id || body["providerPid"] == nil || step != "" && body["state"] != step {
 			t.Errorf("%s: %d %v", kind, status, body)
 		}
 	}
 	n := consumer.negotiate(provider.offer("pcf", openPolicy))
-	shown("negotiations", n.ID)
+	shown("negotiations", n.ID, "")
 	n = consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
 	tr, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown("transfers", tr.ID)
-	consumer.waitTransfer(tr.ID, "STARTED", transferAt(state.Started))
+	shown("transfers", tr.ID, "")
+	tr = consumer.waitTransfer(tr.ID, "STARTED", func(t *store.Transfer) bool { return t.Step == state.Started && t.CounterpartyPID != "" })
+	reason := &adminapi.Reason{Code: "terminated", By: "own", Message: "enough"}
+	if _, err := consumer.engine.CommandTransfer(t.Context(), consumer.ctx, tr.ID, state.CommandTerminate, reason); err != nil {
+		t.Fatal(err)
+	}
+	provider.waitTransfer(tr.CounterpartyPID, "TERMINATED", transferAt(state.Terminated))
+	shown("transfers", tr.ID, state.Terminated)
 }
 
 // hold sends an answer only once until is closed.

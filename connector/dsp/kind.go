@@ -230,9 +230,16 @@ func (k *kind[T]) get(ctx context.Context, p *store.Participant, r *http.Request
 	if err != nil {
 		return answer{}, err
 	}
-	// The counterparty may ask before our first message has its answer, which brings its process id; no process can be shown without that.
-	unanswered := func(p *store.Process) bool { return p.CounterpartyPID == "" && !k.machine.Final(p.Step) }
-	if row, err = k.letAnswerArrive(ctx, row, unanswered); err != nil {
+	// The counterparty may ask after it took a message of ours and before its answer is here. It gets to see what that leads to; and after the
+	// first message it must, since the answer brings its process id, without which no process can be shown.
+	unknown := func(p *store.Process) bool { return p.CounterpartyPID == "" && !k.machine.Final(p.Step) }
+	unanswered := func(p *store.Process) bool {
+		return unknown(p) || p.LeaseOwner != "" && k.machine.Sends(machineState(p, false, "")) != ""
+	}
+	settled, err := k.letAnswerArrive(ctx, row, unanswered)
+	if err == nil {
+		row = settled
+	} else if unknown(k.process(row)) {
 		return answer{}, err
 	}
 	if k.process(row).CounterpartyPID == "" {
