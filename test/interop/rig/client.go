@@ -325,7 +325,7 @@ func (c *Connector) Negotiate(t *testing.T, provider *Connector, asset, state st
 		}
 		v.ErrorDetail += " " + w.ErrorDetail
 		if attempt == 3 || !strings.Contains(v.ErrorDetail, "409") && !strings.Contains(v.ErrorDetail, "cannot be") {
-			t.Fatalf("negotiation %s of %s is %s instead of %s: %s", p.Mine, c.Name, v.State, state, v.ErrorDetail)
+			t.Fatalf("negotiation %s of %s is %s, at %s %s, instead of %s: %s", p.Mine, c.Name, v.State, provider.Name, w.State, state, v.ErrorDetail)
 		}
 		t.Logf("EDC ended negotiation %s by itself (%s); trying again", p.Mine, v.ErrorDetail)
 	}

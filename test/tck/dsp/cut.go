@@ -108,7 +108,7 @@ func startConnector(ctx context.Context, database config.Database, log *slog.Log
 	at := func(i int) string { return "http://" + listeners[i].Addr().String() }
 	cfg := config.Config{PublicURL: at(0), Database: database, Trust: config.Trust{AllowPrivateNetworks: true},
 		Internal: config.Internal{TokenFile: tokenFile, DataPlaneURL: at(1), WalletURL: at(1)},
-		Protocol: config.Protocol{RequestTimeout: config.Duration(10 * time.Second), RetryFor: config.Duration(time.Minute), Workers: 8}}
+		Protocol: config.Protocol{RequestTimeout: config.Duration(time.Minute), RetryFor: config.Duration(5 * time.Minute), Workers: 8}}
 	if err := runtime.Migrate(ctx, cfg); err != nil {
 		return nil, err
 	}
