@@ -98,6 +98,7 @@ func (a *app) negotiationNoun() noun {
 			if n.Waiting != "" {
 				fprintf(a.out, "\nIt waits for %s\n", a.waiting(n))
 			}
+			a.printGates(n.Gates)
 			fprintln(a.out, "\nSteps:")
 			for _, e := range n.History {
 				a.printEvent(e)

@@ -122,6 +122,96 @@ type AgreementList struct {
 	Next string `json:"next,omitempty,omitzero"`
 }
 
+// Approval defines model for Approval.
+type Approval struct {
+	AssetID      string    `json:"assetId"`
+	Counterparty string    `json:"counterparty"`
+	Gate         GateState `json:"gate"`
+	Negotiation  string    `json:"negotiation"`
+	OfferHash    string    `json:"offerHash"`
+	OfferID      string    `json:"offerId"`
+
+	// Participant The provider, whose connector takes the decision
+	Participant string `json:"participant"`
+
+	// Policy Any JSON, kept as it is
+	Policy   json.RawMessage `json:"policy"`
+	Provider string          `json:"provider"`
+	UseCase  string          `json:"useCase,omitempty,omitzero"`
+	Verdicts []PolicyVerdict `json:"verdicts"`
+}
+
+// ApprovalKey defines model for ApprovalKey.
+type ApprovalKey struct {
+	// Deleting The object is being removed
+	Deleting bool `json:"deleting,omitempty,omitzero"`
+
+	// Generation Counts changes of spec; a condition in status counts when its observedGeneration is this one; read only
+	Generation int64 `json:"generation,omitempty,omitzero"`
+
+	// ManagedBy Who manages the object: terraform, cli, console or api
+	ManagedBy string `json:"managedBy,omitempty,omitzero"`
+
+	// Name Name; the path's counts when writing
+	Name string `json:"name,omitempty,omitzero"`
+
+	// Revision Changes whenever spec changes. When sent, a write succeeds only while it is still the newest
+	Revision string            `json:"revision,omitempty,omitzero"`
+	Spec     ApprovalKeySpec   `json:"spec"`
+	Status   ApprovalKeyStatus `json:"status,omitempty,omitzero"`
+
+	// Warnings What was accepted but needs attention; read only
+	Warnings []string `json:"warnings,omitempty,omitzero"`
+}
+
+// ApprovalKeyList defines model for ApprovalKeyList.
+type ApprovalKeyList struct {
+	Items []ApprovalKey `json:"items"`
+
+	// Next Pass as 'after' (objects) or 'before' (a connector's records) to get the next page
+	Next string `json:"next,omitempty,omitzero"`
+}
+
+// ApprovalKeySpec defines model for ApprovalKeySpec.
+type ApprovalKeySpec struct {
+	Name         string `json:"name"`
+	Organization string `json:"organization,omitempty,omitzero"`
+	Person       string `json:"person"`
+
+	// PublicKey Any JSON, kept as it is
+	PublicKey  json.RawMessage `json:"publicKey"`
+	Roles      []string        `json:"roles,omitempty,omitzero"`
+	Subject    string          `json:"subject"`
+	Thumbprint string          `json:"thumbprint"`
+}
+
+// ApprovalKeyStatus defines model for ApprovalKeyStatus.
+type ApprovalKeyStatus = map[string]interface{}
+
+// Approvals defines model for Approvals.
+type Approvals struct {
+	Items []Approval `json:"items"`
+
+	// Unreachable Participants whose cell does not answer now
+	Unreachable []string `json:"unreachable,omitempty,omitzero"`
+}
+
+// Approver defines model for Approver.
+type Approver struct {
+	ID           string            `json:"id"`
+	Keys         []json.RawMessage `json:"keys,omitempty,omitzero"`
+	Name         string            `json:"name"`
+	Organization string            `json:"organization"`
+	Role         string            `json:"role,omitempty,omitzero"`
+}
+
+// ApproverRef defines model for ApproverRef.
+type ApproverRef struct {
+	Organization string `json:"organization,omitempty,omitzero"`
+	Person       string `json:"person,omitempty,omitzero"`
+	Role         string `json:"role,omitempty,omitzero"`
+}
+
 // Asset defines model for Asset.
 type Asset struct {
 	DataAddress map[string]string      `json:"dataAddress"`
@@ -350,6 +440,48 @@ type FieldError struct {
 	Message  string `json:"message"`
 }
 
+// Gate defines model for Gate.
+type Gate struct {
+	Approvers     []Approver `json:"approvers,omitempty,omitzero"`
+	Before        string     `json:"before"`
+	Deadline      string     `json:"deadline"`
+	Name          string     `json:"name"`
+	Organizations int64      `json:"organizations,omitempty,omitzero"`
+
+	// Policy Any JSON, kept as it is
+	Policy      json.RawMessage `json:"policy,omitempty,omitzero"`
+	Required    int64           `json:"required,omitempty,omitzero"`
+	TriggeredBy []Approver      `json:"triggeredBy,omitempty,omitzero"`
+	Type        string          `json:"type"`
+}
+
+// GateDecision defines model for GateDecision.
+type GateDecision struct {
+	At       time.Time `json:"at"`
+	By       Approver  `json:"by"`
+	Comment  string    `json:"comment,omitempty,omitzero"`
+	Decision string    `json:"decision"`
+	Gate     string    `json:"gate"`
+	ID       string    `json:"id"`
+	Signed   string    `json:"signed"`
+	Void     bool      `json:"void,omitempty,omitzero"`
+}
+
+// GateState defines model for GateState.
+type GateState struct {
+	Before   string         `json:"before"`
+	ByHand   bool           `json:"byHand,omitempty,omitzero"`
+	De       string         `json:"de"`
+	Deadline time.Time      `json:"deadline,omitempty,omitzero"`
+	Decided  []GateDecision `json:"decided,omitempty,omitzero"`
+	Name     string         `json:"name"`
+	Since    time.Time      `json:"since,omitempty,omitzero"`
+	State    string         `json:"state"`
+	Type     string         `json:"type"`
+	WaitsFor []Approver     `json:"waitsFor,omitempty,omitzero"`
+	Words    string         `json:"words"`
+}
+
 // HolderCredential defines model for HolderCredential.
 type HolderCredential struct {
 	// Claims Any JSON, kept as it is
@@ -390,6 +522,12 @@ type Key struct {
 	Generation int32  `json:"generation,omitempty,omitzero"`
 }
 
+// KeyRegistration defines model for KeyRegistration.
+type KeyRegistration struct {
+	// PublicKey JWK, P-256 or Ed25519; the private half stays with the person
+	PublicKey json.RawMessage `json:"publicKey"`
+}
+
 // ManagedPart defines model for ManagedPart.
 type ManagedPart struct {
 	StorageClassName string `json:"storageClassName,omitempty,omitzero"`
@@ -398,25 +536,26 @@ type ManagedPart struct {
 
 // Negotiation defines model for Negotiation.
 type Negotiation struct {
-	AgreementID     string    `json:"agreementId,omitempty,omitzero"`
-	AssetID         string    `json:"assetId"`
-	Counterparty    string    `json:"counterparty"`
-	CounterpartyPid string    `json:"counterpartyPid,omitempty,omitzero"`
-	CreatedAt       time.Time `json:"createdAt"`
-	History         []Event   `json:"history"`
-	ID              string    `json:"id"`
-	OfferID         string    `json:"offerId"`
-	Profile         string    `json:"profile"`
-	Reason          Reason    `json:"reason,omitempty,omitzero"`
-	Retry           Retry     `json:"retry,omitempty,omitzero"`
-	Revision        int64     `json:"revision"`
-	Role            string    `json:"role"`
-	State           string    `json:"state"`
-	Step            string    `json:"step"`
-	Traces          []Trace   `json:"traces,omitempty,omitzero"`
-	UpdatedAt       time.Time `json:"updatedAt"`
-	UseCase         string    `json:"useCase,omitempty,omitzero"`
-	Waiting         string    `json:"waiting,omitempty,omitzero"`
+	AgreementID     string      `json:"agreementId,omitempty,omitzero"`
+	AssetID         string      `json:"assetId"`
+	Counterparty    string      `json:"counterparty"`
+	CounterpartyPid string      `json:"counterpartyPid,omitempty,omitzero"`
+	CreatedAt       time.Time   `json:"createdAt"`
+	Gates           []GateState `json:"gates,omitempty,omitzero"`
+	History         []Event     `json:"history"`
+	ID              string      `json:"id"`
+	OfferID         string      `json:"offerId"`
+	Profile         string      `json:"profile"`
+	Reason          Reason      `json:"reason,omitempty,omitzero"`
+	Retry           Retry       `json:"retry,omitempty,omitzero"`
+	Revision        int64       `json:"revision"`
+	Role            string      `json:"role"`
+	State           string      `json:"state"`
+	Step            string      `json:"step"`
+	Traces          []Trace     `json:"traces,omitempty,omitzero"`
+	UpdatedAt       time.Time   `json:"updatedAt"`
+	UseCase         string      `json:"useCase,omitempty,omitzero"`
+	Waiting         string      `json:"waiting,omitempty,omitzero"`
 }
 
 // NegotiationList defines model for NegotiationList.
@@ -451,6 +590,7 @@ type Offer struct {
 
 	// ContractPolicy Any JSON, kept as it is
 	ContractPolicy json.RawMessage `json:"contractPolicy"`
+	Gates          []Gate          `json:"gates,omitempty,omitzero"`
 	ID             string          `json:"id"`
 	Profiles       []string        `json:"profiles,omitempty,omitzero"`
 	State          string          `json:"state,omitempty,omitzero"`
@@ -698,6 +838,13 @@ type PlatformStatus struct {
 	ObservedGeneration int64       `json:"observedGeneration,omitempty,omitzero"`
 }
 
+// PolicyVerdict defines model for PolicyVerdict.
+type PolicyVerdict struct {
+	De        string `json:"de,omitempty,omitzero"`
+	Satisfied bool   `json:"satisfied"`
+	Sentence  string `json:"sentence"`
+}
+
 // Problem defines model for Problem.
 type Problem struct {
 	// Code Stable, for programs: not-found, invalid, conflict, managed-elsewhere, policy-denied, cell-not-connected, ...
@@ -744,6 +891,11 @@ type Retry struct {
 // Secret defines model for Secret.
 type Secret struct {
 	Value string `json:"value"`
+}
+
+// SignedDecision defines model for SignedDecision.
+type SignedDecision struct {
+	Decision string `json:"decision"`
 }
 
 // StatusContracts defines model for StatusContracts.
@@ -894,6 +1046,21 @@ type UseCase struct {
 	Warnings []string `json:"warnings,omitempty,omitzero"`
 }
 
+// UseCaseGate defines model for UseCaseGate.
+type UseCaseGate struct {
+	Approvers     []ApproverRef `json:"approvers,omitempty,omitzero"`
+	Before        string        `json:"before"`
+	Deadline      string        `json:"deadline"`
+	Name          string        `json:"name"`
+	Organizations int64         `json:"organizations,omitempty,omitzero"`
+
+	// Policy Any JSON, kept as it is
+	Policy      json.RawMessage `json:"policy,omitempty,omitzero"`
+	Required    int64           `json:"required,omitempty,omitzero"`
+	TriggeredBy []ApproverRef   `json:"triggeredBy,omitempty,omitzero"`
+	Type        string          `json:"type"`
+}
+
 // UseCaseList defines model for UseCaseList.
 type UseCaseList struct {
 	Items []UseCase `json:"items"`
@@ -911,6 +1078,7 @@ type UseCaseSpec struct {
 	// ContractPolicy Any JSON, kept as it is
 	ContractPolicy json.RawMessage `json:"contractPolicy"`
 	Description    string          `json:"description,omitempty,omitzero"`
+	Gates          []UseCaseGate   `json:"gates,omitempty,omitzero"`
 	Profile        string          `json:"profile"`
 	Title          string          `json:"title"`
 }
@@ -921,6 +1089,15 @@ type UseCaseStatus struct {
 	ObservedGeneration int64       `json:"observedGeneration,omitempty,omitzero"`
 	PolicyHash         string      `json:"policyHash,omitempty,omitzero"`
 	Sentences          []string    `json:"sentences,omitempty,omitzero"`
+}
+
+// ListApprovalKeysParams defines parameters for ListApprovalKeys.
+type ListApprovalKeysParams struct {
+	// After Name after which the page starts
+	After string `form:"after,omitempty" json:"after,omitempty,omitzero"`
+
+	// Limit 0 takes 100
+	Limit int64 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 }
 
 // ListCellsParams defines parameters for ListCells.
@@ -1172,6 +1349,9 @@ type PutUseCaseParams struct {
 	XKapheraManager string `json:"X-Kaphera-Manager,omitempty,omitzero"`
 }
 
+// RegisterApprovalKeyJSONRequestBody defines body for RegisterApprovalKey for application/json ContentType.
+type RegisterApprovalKeyJSONRequestBody = KeyRegistration
+
 // PutCellJSONRequestBody defines body for PutCell for application/json ContentType.
 type PutCellJSONRequestBody = Cell
 
@@ -1192,6 +1372,9 @@ type StartNegotiationJSONRequestBody = NegotiationStart
 
 // CounterNegotiationJSONRequestBody defines body for CounterNegotiation for application/json ContentType.
 type CounterNegotiationJSONRequestBody = CounterOffer
+
+// DecideJSONRequestBody defines body for Decide for application/json ContentType.
+type DecideJSONRequestBody = SignedDecision
 
 // TerminateNegotiationJSONRequestBody defines body for TerminateNegotiation for application/json ContentType.
 type TerminateNegotiationJSONRequestBody = TerminationReason
@@ -1284,6 +1467,40 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 
 // The interface specification for the client above.
 type ClientInterface interface {
+
+	// ListApprovalKeys List approval keys, ordered by name
+	//
+	// Corresponds with GET /api/v1/approval-keys (the `ListApprovalKeys` operationId).
+	ListApprovalKeys(ctx context.Context, params *ListApprovalKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegisterApprovalKeyWithBody Register the public half of one's own key for decisions; offers made from now on know it
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/approval-keys (the `RegisterApprovalKey` operationId).
+	RegisterApprovalKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegisterApprovalKey Register the public half of one's own key for decisions; offers made from now on know it
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/approval-keys (the `RegisterApprovalKey` operationId).
+	RegisterApprovalKey(ctx context.Context, body RegisterApprovalKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteApprovalKey Remove an approval key; offers that know it keep it until they are made again
+	//
+	// Corresponds with DELETE /api/v1/approval-keys/{name} (the `DeleteApprovalKey` operationId).
+	DeleteApprovalKey(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetApprovalKey Read an approval key
+	//
+	// Corresponds with GET /api/v1/approval-keys/{name} (the `GetApprovalKey` operationId).
+	GetApprovalKey(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListApprovals List what waits for the caller's decision, in every cell
+	//
+	// Corresponds with GET /api/v1/approvals (the `ListApprovals` operationId).
+	ListApprovals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCells List cells, ordered by name
 	//
@@ -1493,6 +1710,20 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
 	CounterNegotiation(ctx context.Context, participant string, id string, body CounterNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DecideWithBody Hand in a signed decision, which goes to the provider's connector as it is; that verifies it
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/decisions (the `Decide` operationId).
+	DecideWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Decide Hand in a signed decision, which goes to the provider's connector as it is; that verifies it
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/decisions (the `Decide` operationId).
+	Decide(ctx context.Context, participant string, id string, body DecideJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// WatchNegotiation Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/negotiations/{id}/events (the `WatchNegotiation` operationId).
@@ -1646,6 +1877,100 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/use-cases/{name} (the `PutUseCase` operationId).
 	PutUseCase(ctx context.Context, name string, params *PutUseCaseParams, body PutUseCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListApprovalKeys List approval keys, ordered by name
+//
+// Corresponds with GET /api/v1/approval-keys (the `ListApprovalKeys` operationId).
+func (c *Client) ListApprovalKeys(ctx context.Context, params *ListApprovalKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListApprovalKeysRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegisterApprovalKeyWithBody Register the public half of one's own key for decisions; offers made from now on know it
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/approval-keys (the `RegisterApprovalKey` operationId).
+func (c *Client) RegisterApprovalKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegisterApprovalKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegisterApprovalKey Register the public half of one's own key for decisions; offers made from now on know it
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/approval-keys (the `RegisterApprovalKey` operationId).
+func (c *Client) RegisterApprovalKey(ctx context.Context, body RegisterApprovalKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegisterApprovalKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteApprovalKey Remove an approval key; offers that know it keep it until they are made again
+//
+// Corresponds with DELETE /api/v1/approval-keys/{name} (the `DeleteApprovalKey` operationId).
+func (c *Client) DeleteApprovalKey(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteApprovalKeyRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetApprovalKey Read an approval key
+//
+// Corresponds with GET /api/v1/approval-keys/{name} (the `GetApprovalKey` operationId).
+func (c *Client) GetApprovalKey(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetApprovalKeyRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListApprovals List what waits for the caller's decision, in every cell
+//
+// Corresponds with GET /api/v1/approvals (the `ListApprovals` operationId).
+func (c *Client) ListApprovals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListApprovalsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // ListCells List cells, ordered by name
@@ -2216,6 +2541,40 @@ func (c *Client) CounterNegotiation(ctx context.Context, participant string, id 
 	return c.Client.Do(req)
 }
 
+// DecideWithBody Hand in a signed decision, which goes to the provider's connector as it is; that verifies it
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/decisions (the `Decide` operationId).
+func (c *Client) DecideWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDecideRequestWithBody(c.Server, participant, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Decide Hand in a signed decision, which goes to the provider's connector as it is; that verifies it
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/decisions (the `Decide` operationId).
+func (c *Client) Decide(ctx context.Context, participant string, id string, body DecideJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDecideRequest(c.Server, participant, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // WatchNegotiation Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended
 //
 // Corresponds with GET /api/v1/participants/{participant}/negotiations/{id}/events (the `WatchNegotiation` operationId).
@@ -2628,6 +2987,199 @@ func (c *Client) PutUseCase(ctx context.Context, name string, params *PutUseCase
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewListApprovalKeysRequest constructs an http.Request for the ListApprovalKeys method
+func NewListApprovalKeysRequest(server string, params *ListApprovalKeysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/approval-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "after", params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRegisterApprovalKeyRequest calls the generic RegisterApprovalKey builder with application/json body
+func NewRegisterApprovalKeyRequest(server string, body RegisterApprovalKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRegisterApprovalKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRegisterApprovalKeyRequestWithBody constructs an http.Request for the RegisterApprovalKey method, with any body, and a specified content type
+func NewRegisterApprovalKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/approval-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteApprovalKeyRequest constructs an http.Request for the DeleteApprovalKey method
+func NewDeleteApprovalKeyRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/approval-keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetApprovalKeyRequest constructs an http.Request for the GetApprovalKey method
+func NewGetApprovalKeyRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/approval-keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListApprovalsRequest constructs an http.Request for the ListApprovals method
+func NewListApprovalsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/approvals")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
 }
 
 // NewListCellsRequest constructs an http.Request for the ListCells method
@@ -4383,6 +4935,60 @@ func NewCounterNegotiationRequestWithBody(server string, participant string, id 
 	return req, nil
 }
 
+// NewDecideRequest calls the generic Decide builder with application/json body
+func NewDecideRequest(server string, participant string, id string, body DecideJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDecideRequestWithBody(server, participant, id, "application/json", bodyReader)
+}
+
+// NewDecideRequestWithBody constructs an http.Request for the Decide method, with any body, and a specified content type
+func NewDecideRequestWithBody(server string, participant string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/negotiations/%s/decisions", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewWatchNegotiationRequest constructs an http.Request for the WatchNegotiation method
 func NewWatchNegotiationRequest(server string, participant string, id string) (*http.Request, error) {
 	var err error
@@ -5420,6 +6026,48 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// ListApprovalKeysWithResponse List approval keys, ordered by name
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/approval-keys (the `ListApprovalKeys` operationId).
+	ListApprovalKeysWithResponse(ctx context.Context, params *ListApprovalKeysParams, reqEditors ...RequestEditorFn) (*ListApprovalKeysResponse, error)
+
+	// RegisterApprovalKeyWithBodyWithResponse Register the public half of one's own key for decisions; offers made from now on know it
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/approval-keys (the `RegisterApprovalKey` operationId).
+	RegisterApprovalKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegisterApprovalKeyResponse, error)
+
+	// RegisterApprovalKeyWithResponse Register the public half of one's own key for decisions; offers made from now on know it
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/approval-keys (the `RegisterApprovalKey` operationId).
+	RegisterApprovalKeyWithResponse(ctx context.Context, body RegisterApprovalKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RegisterApprovalKeyResponse, error)
+
+	// DeleteApprovalKeyWithResponse Remove an approval key; offers that know it keep it until they are made again
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/approval-keys/{name} (the `DeleteApprovalKey` operationId).
+	DeleteApprovalKeyWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteApprovalKeyResponse, error)
+
+	// GetApprovalKeyWithResponse Read an approval key
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/approval-keys/{name} (the `GetApprovalKey` operationId).
+	GetApprovalKeyWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetApprovalKeyResponse, error)
+
+	// ListApprovalsWithResponse List what waits for the caller's decision, in every cell
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/approvals (the `ListApprovals` operationId).
+	ListApprovalsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListApprovalsResponse, error)
+
 	// ListCellsWithResponse List cells, ordered by name
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -5672,6 +6320,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/counter (the `CounterNegotiation` operationId).
 	CounterNegotiationWithResponse(ctx context.Context, participant string, id string, body CounterNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*CounterNegotiationResponse, error)
 
+	// DecideWithBodyWithResponse Hand in a signed decision, which goes to the provider's connector as it is; that verifies it
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/decisions (the `Decide` operationId).
+	DecideWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideResponse, error)
+
+	// DecideWithResponse Hand in a signed decision, which goes to the provider's connector as it is; that verifies it
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/decisions (the `Decide` operationId).
+	DecideWithResponse(ctx context.Context, participant string, id string, body DecideJSONRequestBody, reqEditors ...RequestEditorFn) (*DecideResponse, error)
+
 	// WatchNegotiationWithResponse Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -5853,6 +6515,246 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /api/v1/use-cases/{name} (the `PutUseCase` operationId).
 	PutUseCaseWithResponse(ctx context.Context, name string, params *PutUseCaseParams, body PutUseCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*PutUseCaseResponse, error)
+}
+
+type ListApprovalKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ApprovalKeyList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListApprovalKeysResponse) GetJSON200() *ApprovalKeyList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListApprovalKeysResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListApprovalKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListApprovalKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListApprovalKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListApprovalKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RegisterApprovalKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *ApprovalKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RegisterApprovalKeyResponse) GetJSON201() *ApprovalKey {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RegisterApprovalKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RegisterApprovalKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RegisterApprovalKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RegisterApprovalKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RegisterApprovalKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteApprovalKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteApprovalKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteApprovalKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteApprovalKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteApprovalKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteApprovalKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetApprovalKeyResponse200Headers the declared response headers of an HTTP 200 response for GetApprovalKey
+type GetApprovalKeyResponse200Headers struct {
+	ETag string
+}
+
+type GetApprovalKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ApprovalKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetApprovalKeyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetApprovalKeyResponse) GetJSON200() *ApprovalKey {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetApprovalKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetApprovalKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetApprovalKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetApprovalKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetApprovalKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListApprovalsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Approvals
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListApprovalsResponse) GetJSON200() *Approvals {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListApprovalsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListApprovalsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListApprovalsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListApprovalsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListApprovalsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 type ListCellsResponse struct {
@@ -7296,6 +8198,47 @@ func (r CounterNegotiationResponse) ContentType() string {
 	return ""
 }
 
+type DecideResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DecideResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DecideResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DecideResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DecideResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DecideResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type WatchNegotiationResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -8242,6 +9185,84 @@ func (r PutUseCaseResponse) ContentType() string {
 	return ""
 }
 
+// ListApprovalKeysWithResponse List approval keys, ordered by name
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/approval-keys (the `ListApprovalKeys` operationId).
+func (c *ClientWithResponses) ListApprovalKeysWithResponse(ctx context.Context, params *ListApprovalKeysParams, reqEditors ...RequestEditorFn) (*ListApprovalKeysResponse, error) {
+	rsp, err := c.ListApprovalKeys(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListApprovalKeysResponse(rsp)
+}
+
+// RegisterApprovalKeyWithBodyWithResponse Register the public half of one's own key for decisions; offers made from now on know it
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/approval-keys (the `RegisterApprovalKey` operationId).
+func (c *ClientWithResponses) RegisterApprovalKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegisterApprovalKeyResponse, error) {
+	rsp, err := c.RegisterApprovalKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegisterApprovalKeyResponse(rsp)
+}
+
+// RegisterApprovalKeyWithResponse Register the public half of one's own key for decisions; offers made from now on know it
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/approval-keys (the `RegisterApprovalKey` operationId).
+func (c *ClientWithResponses) RegisterApprovalKeyWithResponse(ctx context.Context, body RegisterApprovalKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RegisterApprovalKeyResponse, error) {
+	rsp, err := c.RegisterApprovalKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegisterApprovalKeyResponse(rsp)
+}
+
+// DeleteApprovalKeyWithResponse Remove an approval key; offers that know it keep it until they are made again
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/approval-keys/{name} (the `DeleteApprovalKey` operationId).
+func (c *ClientWithResponses) DeleteApprovalKeyWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteApprovalKeyResponse, error) {
+	rsp, err := c.DeleteApprovalKey(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteApprovalKeyResponse(rsp)
+}
+
+// GetApprovalKeyWithResponse Read an approval key
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/approval-keys/{name} (the `GetApprovalKey` operationId).
+func (c *ClientWithResponses) GetApprovalKeyWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetApprovalKeyResponse, error) {
+	rsp, err := c.GetApprovalKey(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetApprovalKeyResponse(rsp)
+}
+
+// ListApprovalsWithResponse List what waits for the caller's decision, in every cell
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/approvals (the `ListApprovals` operationId).
+func (c *ClientWithResponses) ListApprovalsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListApprovalsResponse, error) {
+	rsp, err := c.ListApprovals(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListApprovalsResponse(rsp)
+}
+
 // ListCellsWithResponse List cells, ordered by name
 //
 // Returns a wrapper object for the known response body format(s).
@@ -8710,6 +9731,32 @@ func (c *ClientWithResponses) CounterNegotiationWithResponse(ctx context.Context
 	return ParseCounterNegotiationResponse(rsp)
 }
 
+// DecideWithBodyWithResponse Hand in a signed decision, which goes to the provider's connector as it is; that verifies it
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/decisions (the `Decide` operationId).
+func (c *ClientWithResponses) DecideWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideResponse, error) {
+	rsp, err := c.DecideWithBody(ctx, participant, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDecideResponse(rsp)
+}
+
+// DecideWithResponse Hand in a signed decision, which goes to the provider's connector as it is; that verifies it
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/decisions (the `Decide` operationId).
+func (c *ClientWithResponses) DecideWithResponse(ctx context.Context, participant string, id string, body DecideJSONRequestBody, reqEditors ...RequestEditorFn) (*DecideResponse, error) {
+	rsp, err := c.Decide(ctx, participant, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDecideResponse(rsp)
+}
+
 // WatchNegotiationWithResponse Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9046,6 +10093,180 @@ func (c *ClientWithResponses) PutUseCaseWithResponse(ctx context.Context, name s
 		return nil, err
 	}
 	return ParsePutUseCaseResponse(rsp)
+}
+
+// ParseListApprovalKeysResponse parses an HTTP response from a ListApprovalKeysWithResponse call
+func ParseListApprovalKeysResponse(rsp *http.Response) (*ListApprovalKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListApprovalKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ApprovalKeyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRegisterApprovalKeyResponse parses an HTTP response from a RegisterApprovalKeyWithResponse call
+func ParseRegisterApprovalKeyResponse(rsp *http.Response) (*RegisterApprovalKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RegisterApprovalKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest ApprovalKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteApprovalKeyResponse parses an HTTP response from a DeleteApprovalKeyWithResponse call
+func ParseDeleteApprovalKeyResponse(rsp *http.Response) (*DeleteApprovalKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteApprovalKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetApprovalKeyResponse parses an HTTP response from a GetApprovalKeyWithResponse call
+func ParseGetApprovalKeyResponse(rsp *http.Response) (*GetApprovalKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetApprovalKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ApprovalKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetApprovalKeyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListApprovalsResponse parses an HTTP response from a ListApprovalsWithResponse call
+func ParseListApprovalsResponse(rsp *http.Response) (*ListApprovalsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListApprovalsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Approvals
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
 }
 
 // ParseListCellsResponse parses an HTTP response from a ListCellsWithResponse call
@@ -10104,6 +11325,35 @@ func ParseCounterNegotiationResponse(rsp *http.Response) (*CounterNegotiationRes
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDecideResponse parses an HTTP response from a DecideWithResponse call
+func ParseDecideResponse(rsp *http.Response) (*DecideResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DecideResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -148,7 +148,7 @@ func checkUseCase(ctx context.Context, s *Service, name string, spec, _ *cloudv1
 	return f.result("use case", name)
 }
 
-// policyErrors judges both policies of a use case; without an evaluator, their form alone.
+// policyErrors judges the policies of a use case; without an evaluator, their form alone.
 func policyErrors(e *odrl.Evaluator, spec *cloudv1.UseCaseSpec) []FieldError {
 	f := &findings{}
 	judge := func(location string, raw json.RawMessage, check func(*odrl.Evaluator, *odrl.Policy) error) {
@@ -161,6 +161,11 @@ func policyErrors(e *odrl.Evaluator, spec *cloudv1.UseCaseSpec) []FieldError {
 	judge("spec.contractPolicy", spec.ContractPolicy.Raw, (*odrl.Evaluator).Check)
 	if spec.AccessPolicy != nil {
 		judge("spec.accessPolicy", spec.AccessPolicy.Raw, (*odrl.Evaluator).CheckAccess)
+	}
+	for i, g := range spec.Gates {
+		if g.Policy != nil {
+			judge(fmt.Sprintf("spec.gates[%d].policy", i), g.Policy.Raw, (*odrl.Evaluator).Check)
+		}
 	}
 	return f.errors
 }

@@ -39,9 +39,15 @@ func (s *Service) call(ctx context.Context, participant, method, path string, bo
 	if err != nil {
 		return cellrpc.Response{}, err
 	}
+	return s.reach(ctx, p, method, path, body)
+}
+
+// reach is call for a participant that the caller has been found to may reach.
+func (s *Service) reach(ctx context.Context, p *cloudv1.Participant, method, path string, body any) (cellrpc.Response, error) {
 	if err := s.holdsContext(ctx, p); err != nil {
 		return cellrpc.Response{}, err
 	}
+	var err error
 	r := cellrpc.Request{Participant: p.Spec.Identity.Context, Method: method, Path: path}
 	if body != nil {
 		if r.Body, err = json.Marshal(body); err != nil {
@@ -53,7 +59,7 @@ func (s *Service) call(ctx context.Context, participant, method, path string, bo
 	case errors.Is(err, cellrpc.ErrNotConnected), errors.Is(err, context.DeadlineExceeded):
 		return resp, s.notConnected(ctx, p, err)
 	case err != nil:
-		return resp, internalError(fmt.Errorf("calling cell %s for participant %s: %w", p.Spec.Cell, participant, err))
+		return resp, internalError(fmt.Errorf("calling cell %s for participant %s: %w", p.Spec.Cell, p.Name, err))
 	case resp.Status < 200 || resp.Status > 299:
 		return resp, s.connectorProblem(p, resp)
 	}
@@ -186,6 +192,9 @@ func (s *Service) CreateOffer(ctx context.Context, participant string, o OfferCr
 	}
 	if u.Spec.AccessPolicy != nil {
 		offer.AccessPolicy = u.Spec.AccessPolicy.Raw
+	}
+	if offer.Gates, err = s.gates(ctx, &u); err != nil {
+		return adminapi.Offer{}, err
 	}
 	return ask[adminapi.Offer](ctx, s, participant, http.MethodPut, "/offers/"+url.PathEscape(offer.ID), offer)
 }

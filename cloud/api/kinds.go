@@ -16,6 +16,7 @@ type (
 	UseCase          = Object[cloudv1.UseCaseSpec, cloudv1.UseCaseStatus]
 	Organization     = Object[cloudv1.OrganizationSpec, cloudv1.OrganizationStatus]
 	Participant      = Object[cloudv1.ParticipantSpec, cloudv1.ParticipantStatus]
+	ApprovalKey      = Object[cloudv1.ApprovalKeySpec, cloudv1.ApprovalKeyStatus]
 )
 
 var platforms = kind[cloudv1.PlatformSpec, cloudv1.PlatformStatus]{
@@ -81,4 +82,15 @@ var participants = kind[cloudv1.ParticipantSpec, cloudv1.ParticipantStatus]{
 	},
 	organization: func(_ string, spec *cloudv1.ParticipantSpec) string { return spec.Organization },
 	check:        checkParticipant,
+}
+
+var approvalKeys = kind[cloudv1.ApprovalKeySpec, cloudv1.ApprovalKeyStatus]{
+	noun: "approval key", path: "approval-keys",
+	object: func() ctrl.Object { return &cloudv1.ApprovalKey{} },
+	list:   func() ctrl.ObjectList { return &cloudv1.ApprovalKeyList{} },
+	parts: func(o ctrl.Object) (*cloudv1.ApprovalKeySpec, *cloudv1.ApprovalKeyStatus) {
+		k := o.(*cloudv1.ApprovalKey) //nolint:forcetypeassert // as object and list make them
+		return &k.Spec, &k.Status
+	},
+	organization: func(_ string, spec *cloudv1.ApprovalKeySpec) string { return spec.Organization },
 }

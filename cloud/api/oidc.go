@@ -146,7 +146,7 @@ func (o *OIDC) Authenticate(ctx context.Context, token string) (authz.Principal,
 	if c.Type != "" && c.Type != "Bearer" { // an ID token travels in addresses (id_token_hint), so it must open nothing
 		return authz.Principal{}, badToken(fmt.Errorf("its typ is %q, not Bearer", c.Type), o.issuer, o.audience)
 	}
-	p := authz.Principal{Subject: verified.Subject, Name: nonEmpty(c.Name, nonEmpty(c.Username, c.ClientID)), Organization: c.Organization}
+	p := authz.Principal{Subject: verified.Subject, Name: nonEmpty(c.Name, nonEmpty(c.Username, c.ClientID)), Username: c.Username, Organization: c.Organization}
 	for _, r := range c.Roles {
 		p.Roles = append(p.Roles, authz.Role(r))
 	}

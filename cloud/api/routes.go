@@ -52,6 +52,7 @@ func register(api huma.API, s *Service) {
 	registerKind(api, s, organizations)
 	registerKind(api, s, participants)
 	registerConnector(api, s)
+	registerApprovals(api, s)
 }
 
 type listInput struct {

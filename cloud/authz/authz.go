@@ -41,6 +41,7 @@ func (s Scope) String() string { return [...]string{"none", "own organization", 
 type Principal struct {
 	Subject      string `json:"sub"`
 	Name         string `json:"name"` // to greet and to log
+	Username     string `json:"username,omitempty"`
 	Roles        []Role `json:"roles"`
 	Organization string `json:"org,omitempty"`
 }

@@ -58,6 +58,13 @@ const (
 	OpAcceptNegotiation    = "accept-negotiation"
 	OpTerminateNegotiation = "terminate-negotiation"
 
+	OpListApprovalKeys  = "list-approval-keys"
+	OpGetApprovalKey    = "get-approval-key"
+	OpRegisterKey       = "register-approval-key"
+	OpDeleteApprovalKey = "delete-approval-key"
+	OpListApprovals     = "list-approvals"
+	OpDecide            = "decide"
+
 	OpListAgreements = "list-agreements"
 	OpGetAgreement   = "get-agreement"
 
@@ -135,6 +142,15 @@ var table = map[string]row{
 	OpCounterNegotiation:   operated,
 	OpAcceptNegotiation:    operated,
 	OpTerminateNegotiation: operated,
+
+	// Who may decide is in the gate, which the provider's connector holds: these reach only what waits for the caller, and the caller's own keys.
+	OpRegisterKey:   everybodyReads,
+	OpListApprovals: everybodyReads,
+	OpDecide:        everybodyReads,
+
+	OpListApprovalKeys:  concerned,
+	OpGetApprovalKey:    concerned,
+	OpDeleteApprovalKey: {PlatformOperator: All, GovernanceAuthority: All, OrganizationAdmin: Own},
 
 	OpListAgreements: concerned,
 	OpGetAgreement:   concerned,

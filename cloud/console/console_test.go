@@ -713,3 +713,68 @@ func TestAConsoleWithoutASecretDoesNotStart(t *testing.T) {
 		t.Error("it started")
 	}
 }
+
+// waits is a negotiation that two parties must approve, one of whom has.
+func waits() (adminapi.Negotiation, adminapi.Approval) {
+	until := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	g := adminapi.GateState{Name: "two-parties", Type: adminapi.GateApproval, Before: "AGREED", State: adminapi.GateOpen, Deadline: &until, Words: "1 of 2 approvals are given", DE: "1 von 2 Zustimmungen liegen vor",
+		WaitsFor: []adminapi.Approver{{ID: "sub-olga", Name: "Olga", Organization: "oem"}},
+		Decided:  []adminapi.GateDecision{{ID: "d", Gate: "two-parties", Verdict: adminapi.Approve, By: adminapi.Approver{Name: "Berta", Organization: "brandt-guss"}, Comment: "fine", At: until.AddDate(0, 0, -1)}}}
+	n := adminapi.Negotiation{ID: "n-1", Role: "provider", State: "REQUESTED", Counterparty: "did:web:shared.example:rheintal-motoren", AssetID: "pcf", Waiting: "ENGLISH", Gates: []adminapi.GateState{g}}
+	return n, adminapi.Approval{Provider: "did:web:shared.example:brandt-guss", Negotiation: n.ID, Counterparty: n.Counterparty, AssetID: "pcf", OfferID: "o-1", UseCase: "reviewed", OfferHash: "abcd",
+		Policy: json.RawMessage(`{"@type":"Offer"}`), Verdicts: []adminapi.PolicyVerdict{{Sentence: "younger than 12 months", DE: "jünger als 12 Monate", Satisfied: true}}, Gate: g}
+}
+
+// script posts JSON as a page's script does, and returns the status.
+func (b *bundle) script(path, body string) int {
+	b.Helper()
+	r := b.request(http.MethodPost, path, nil, "Origin", b.server.URL, "Sec-Fetch-Site", "same-origin", "Content-Type", "application/json")
+	r.Body = io.NopCloser(strings.NewReader(body))
+	r.ContentLength = int64(len(body))
+	return b.send(r).status
+}
+
+func TestTheInboxShowsWhatWaitsForThePersonAndPassesItsDecisionOn(t *testing.T) {
+	b := setup(t).as("olga", "", "platform-operator")
+	n, a := waits()
+	gated := &cloudv1.UseCase{ObjectMeta: metav1.ObjectMeta{Name: "reviewed", Namespace: namespace}, Spec: cloudv1.UseCaseSpec{Profile: "automotive", Gates: []cloudv1.UseCaseGate{{Name: "two-parties"}}}}
+	if err := b.config.Service.Client.Create(t.Context(), gated); err != nil {
+		t.Fatal(err)
+	}
+	b.connector.Answer("GET brandt-guss/approvals", http.StatusOK, []adminapi.Approval{a})
+	b.connector.Answer("GET brandt-guss/negotiations/n-1", http.StatusOK, n)
+	for language, want := range map[string][]string{"en": {"1 of 2 approvals are given", "younger than 12 months", "Berta (brandt-guss): approves"}, "de": {"1 von 2 Zustimmungen liegen vor", "jünger als 12 Monate", "Berta (brandt-guss): stimmt zu"}} {
+		p := b.get("/approvals", "Accept-Language", language)
+		item := p.Find(".approval")
+		for name, value := range map[string]string{"participant": "supplier", "provider": a.Provider, "negotiation": "n-1", "offer": "abcd", "gate": "two-parties"} {
+			if got := item.AttrOr("data-"+name, ""); got != value {
+				t.Errorf("%s: data-%s is %q, want %q", language, name, got, value)
+			}
+		}
+		if p.Find("[data-approvals]").AttrOr("data-approvals", "") != "sub-olga" || item.Find(`button[value="approve"]`).Length() != 1 || item.Find(`button[value="trigger"]`).Length() != 0 {
+			t.Errorf("%s: the page cannot sign: %s", language, text(p, "main"))
+		}
+		for _, w := range want {
+			if !strings.Contains(text(p, ".approval"), w) {
+				t.Errorf("%s lacks %q: %s", language, w, text(p, ".approval"))
+			}
+		}
+		of := text(b.get("/participants/supplier/negotiations/n-1", "Accept-Language", language), "main")
+		if !strings.Contains(of, want[0]) || !strings.Contains(of, want[2]) || strings.Contains(of, "ENGLISH") {
+			t.Errorf("%s: the negotiation's page does not say what it waits for: %s", language, of)
+		}
+	}
+	b.connector.Answer("POST brandt-guss/negotiations/n-1/decisions", http.StatusOK, n)
+	if got := b.script("/participants/supplier/negotiations/n-1/decisions", `{"decision":"a.b.c"}`); got != http.StatusNoContent {
+		t.Errorf("the decision is answered %d", got)
+	}
+	if got := b.connector.Requests(); !strings.Contains(got[len(got)-1], `{"decision":"a.b.c"}`) {
+		t.Errorf("the connector got %s", got[len(got)-1])
+	}
+	const key = `{"publicKey":{"crv":"P-256","kty":"EC","x":"LQ0MqoCjbid1l9U5WEiWjOmxcZ6IZBR58K5vys913Lk","y":"hC2P8BY6qqCVPzJrFEPcfrpwKdGQIB49liMZmbzgs3Q"}}`
+	for body, want := range map[string]int{key: http.StatusNoContent, `{"publicKey":{}}`: http.StatusUnprocessableEntity, `no JSON`: http.StatusBadRequest} {
+		if got := b.script("/approvals/keys", body); got != want {
+			t.Errorf("%s: %d, want %d", body, got, want)
+		}
+	}
+}

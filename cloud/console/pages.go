@@ -260,6 +260,8 @@ func reasonOf(v view, n adminapi.Negotiation) telling {
 		return tell(v, "reason:"+n.Reason.Code, n.Reason.Message)
 	case n.Reason != nil:
 		return telling{words: v.lang.f("In the words of %s", v.party(n.Counterparty)) + ": " + n.Reason.Message}
+	case len(openGates(n)) > 0:
+		return telling{words: gateWords(v, openGates(n)[0])}
 	case n.Waiting != "":
 		return telling{words: v.lang.f("Waits for %s", v.party(n.Counterparty))}
 	}

@@ -212,8 +212,135 @@ type Offer struct {
 	Profiles       []string        `json:"profiles,omitempty"`     // of the participant's, in which it is offered; absent = the default one
 	AccessPolicy   json.RawMessage `json:"accessPolicy,omitempty"` // ODRL Set; absent = everybody who satisfies the profile
 	ContractPolicy json.RawMessage `json:"contractPolicy"`         // ODRL Set
+	Gates          []Gate          `json:"gates,omitempty"`        // what a negotiation about it waits for
 	State          string          `json:"state,omitempty"`        // Offered, Withheld (read only)
 	Trace          *Trace          `json:"trace,omitempty"`        // why (read only)
+}
+
+// Gate holds a negotiation at its provider until it has passed; a runtime that can't hold it refuses the offer (422). connector/gate says what
+// each member means.
+type Gate struct {
+	Name     string   `json:"name"` // unique among the gates of an offer
+	Type     GateType `json:"type"`
+	Before   string   `json:"before"`   // AGREED or FINALIZED: the state that it keeps the negotiation from
+	Deadline string   `json:"deadline"` // ISO 8601 duration from when it begins to hold; then the negotiation is terminated
+	// Approvers, of an approval: Required of them must approve, from at least Organizations organizations; the first that rejects ends it.
+	Approvers     []Approver `json:"approvers,omitempty"`
+	Required      int        `json:"required,omitempty"`
+	Organizations int        `json:"organizations,omitempty"`
+	// Policy, of an attestation, is the ODRL Set that must be satisfied; until it is, the negotiation waits.
+	Policy json.RawMessage `json:"policy,omitempty"`
+	// TriggeredBy are those one of whom must let it pass by hand besides; empty: it passes by itself.
+	TriggeredBy []Approver `json:"triggeredBy,omitempty"`
+}
+
+// GateType is what a gate waits for.
+type GateType string
+
+// Gate types.
+const (
+	GateApproval    GateType = "approval"    // people
+	GateAttestation GateType = "attestation" // a credential that is there and fresh
+)
+
+// Approver is a person whose signed decision counts.
+type Approver struct {
+	ID           string `json:"id"` // of the person, the same in all gates
+	Name         string `json:"name"`
+	Organization string `json:"organization"`
+	Role         string `json:"role,omitempty"`
+	// Keys are the person's public keys (JWK, P-256 or Ed25519); left out where a gate is shown.
+	Keys []json.RawMessage `json:"keys,omitempty"`
+}
+
+// DecisionClaims are what an approver signs (JWS, compact, ES256 or EdDSA; typ kaphera-decision+jwt, kid the key's RFC 7638 thumbprint).
+type DecisionClaims struct {
+	Approver    string  `json:"iss"`
+	Provider    string  `json:"aud"` // DID
+	Negotiation string  `json:"negotiation"`
+	Offer       string  `json:"offer"` // hash of what is decided about, as the approval shows it
+	Gate        string  `json:"gate"`
+	Verdict     Verdict `json:"decision"`
+	Comment     string  `json:"comment,omitempty"`
+	IssuedAt    int64   `json:"iat"` // seconds
+	Expires     int64   `json:"exp"`
+	ID          string  `json:"jti"`
+}
+
+// Verdict is what a person decided.
+type Verdict string
+
+// Verdicts.
+const (
+	Approve Verdict = "approve"
+	Reject  Verdict = "reject"
+	Trigger Verdict = "trigger" // lets a gate pass that is triggered by hand
+)
+
+// SignedDecision is the body of POST /negotiations/{id}/decisions, which answers the negotiation. Refused with a code of connector/gate.
+type SignedDecision struct {
+	Decision string `json:"decision"` // JWS of DecisionClaims
+}
+
+// GateState is a gate in a negotiation.
+type GateState struct {
+	Name     string         `json:"name"`
+	Type     GateType       `json:"type"`
+	Before   string         `json:"before"`
+	State    GateOutcome    `json:"state"`
+	Since    *time.Time     `json:"since,omitempty"`    // when it began to hold
+	Deadline *time.Time     `json:"deadline,omitempty"` // when it ends the negotiation
+	ByHand   bool           `json:"byHand,omitempty"`   // somebody must still let it pass by hand
+	WaitsFor []Approver     `json:"waitsFor,omitempty"` // whose decision it still takes, without keys
+	Words    string         `json:"words"`              // what it waits for, or how it ended
+	DE       string         `json:"de"`                 // in German
+	Decided  []GateDecision `json:"decided,omitempty"`
+}
+
+// GateOutcome is how a gate stands.
+type GateOutcome string
+
+// Gate outcomes.
+const (
+	GateAhead    GateOutcome = "ahead" // not reached yet
+	GateOpen     GateOutcome = "open"
+	GatePassed   GateOutcome = "passed"
+	GateRejected GateOutcome = "rejected"
+	GateLate     GateOutcome = "late"
+)
+
+// GateDecision is a verified decision of a person.
+type GateDecision struct {
+	ID      string    `json:"id"` // jti
+	Gate    string    `json:"gate"`
+	Verdict Verdict   `json:"decision"`
+	By      Approver  `json:"by"` // without keys
+	Comment string    `json:"comment,omitempty"`
+	At      time.Time `json:"at"`             // when it was signed
+	Void    bool      `json:"void,omitempty"` // the offer has changed since, so it counts no more
+	Signed  string    `json:"signed"`         // the JWS, for whoever verifies it again
+}
+
+// Approval is an item of GET /approvals: a gate that holds a negotiation now and waits for people, with what they decide about. Neither
+// credentials nor values read from them are in it.
+type Approval struct {
+	Provider     string          `json:"provider"` // DID
+	Negotiation  string          `json:"negotiation"`
+	Counterparty string          `json:"counterparty"` // DID
+	AssetID      string          `json:"assetId"`
+	OfferID      string          `json:"offerId"`
+	UseCase      string          `json:"useCase,omitempty"`
+	Policy       json.RawMessage `json:"policy"` // the offer, verbatim
+	OfferHash    string          `json:"offerHash"`
+	Verdicts     []PolicyVerdict `json:"verdicts"`
+	Gate         GateState       `json:"gate"`
+}
+
+// PolicyVerdict is one constraint as an approver sees it.
+type PolicyVerdict struct {
+	Sentence  string `json:"sentence"`
+	DE        string `json:"de,omitempty"`
+	Satisfied bool   `json:"satisfied"`
 }
 
 // CatalogEntry is an item of GET /catalog?counterparty=<DID>[&address=<DSP base>][&profile=<own profile>]: asked from the counterparty now.
@@ -245,25 +372,27 @@ type NegotiationRequest struct {
 // held decision). GET /negotiations/{id}?wait=<revision> answers when the revision is another
 // one, or after 20 s; GET /negotiations/{id}/events streams server-sent events "negotiation" until the end.
 type Negotiation struct {
-	ID              string    `json:"id"`
-	Profile         string    `json:"profile"`
-	Role            string    `json:"role"`  // consumer, provider
-	State           string    `json:"state"` // DSP state: REQUESTED, OFFERED, ACCEPTED, AGREED, VERIFIED, FINALIZED, TERMINATED
-	Step            string    `json:"step"`  // EDC state with -ING steps
-	Counterparty    string    `json:"counterparty"`
-	CounterpartyPID string    `json:"counterpartyPid,omitempty"`
-	AssetID         string    `json:"assetId"`
-	OfferID         string    `json:"offerId"`
-	UseCase         string    `json:"useCase,omitempty"`
-	AgreementID     string    `json:"agreementId,omitempty"`
-	Reason          *Reason   `json:"reason,omitempty"`
-	Waiting         string    `json:"waiting,omitempty"` // what it waits for, for people
-	Retry           *Retry    `json:"retry,omitempty"`
-	History         []Event   `json:"history"`
-	Traces          []Trace   `json:"traces,omitempty"`
-	CreatedAt       time.Time `json:"createdAt"`
-	UpdatedAt       time.Time `json:"updatedAt"`
-	Revision        int64     `json:"revision"` // grows with every change
+	ID              string  `json:"id"`
+	Profile         string  `json:"profile"`
+	Role            string  `json:"role"`  // consumer, provider
+	State           string  `json:"state"` // DSP state: REQUESTED, OFFERED, ACCEPTED, AGREED, VERIFIED, FINALIZED, TERMINATED
+	Step            string  `json:"step"`  // EDC state with -ING steps
+	Counterparty    string  `json:"counterparty"`
+	CounterpartyPID string  `json:"counterpartyPid,omitempty"`
+	AssetID         string  `json:"assetId"`
+	OfferID         string  `json:"offerId"`
+	UseCase         string  `json:"useCase,omitempty"`
+	AgreementID     string  `json:"agreementId,omitempty"`
+	Reason          *Reason `json:"reason,omitempty"`
+	Waiting         string  `json:"waiting,omitempty"` // what it waits for, for people
+	Retry           *Retry  `json:"retry,omitempty"`
+	// Gates is what the provider waits for before it goes on, now or later.
+	Gates     []GateState `json:"gates,omitempty"`
+	History   []Event     `json:"history"`
+	Traces    []Trace     `json:"traces,omitempty"`
+	CreatedAt time.Time   `json:"createdAt"`
+	UpdatedAt time.Time   `json:"updatedAt"`
+	Revision  int64       `json:"revision"` // grows with every change
 }
 
 // CounterOffer is POST /negotiations/{id}/counter: other terms about the same asset, on which the counterparty decides. A consumer answers an offer

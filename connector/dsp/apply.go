@@ -76,6 +76,9 @@ func (e *Engine) stepNegotiation(n *store.Negotiation, seen bool, in input, side
 		return err
 	}
 	e.enter(state.Negotiation, &n.Process, before, after, effects, in)
+	if state.Negotiation.Final(after.Step) {
+		n.Presented = nil
+	}
 	for _, f := range effects {
 		if f.Kind == state.EffectKeepAgreement && n.Role == state.Provider {
 			a, err := e.makeAgreement(n, in.participant)
@@ -107,17 +110,13 @@ func (e *Engine) decideNegotiation(n *store.Negotiation, p *store.Participant, s
 		if d.Do == "" {
 			return
 		}
-		if e.opt.Guard != nil && d.Do != state.CommandTerminate {
-			if hold := e.opt.Guard(n, d.Do); hold != "" {
-				d = Decision{Do: state.CommandHold, Waiting: hold}
-			}
-		}
+		d = e.atGates(n, d, side)
 		if err := e.stepNegotiation(n, false, input{event: state.Event{On: d.Do}, participant: p, reason: d.Reason}, side); err != nil {
 			e.opt.Log.Error("the decider chose an impossible command", "participant", n.Ctx, "negotiation", n.ID, "error", err)
 			return
 		}
 		if d.Do == state.CommandHold {
-			n.Waiting = d.Waiting
+			n.Waiting, n.Next = d.Waiting, &store.Next{After: d.After}
 			return
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 )
@@ -117,6 +118,13 @@ func (e *Engine) begin(ctx context.Context, participant, profile, id, counterpar
 	if role == state.Provider {
 		n.RequestedHash = ""
 		n.Definition, _, _ = wire.SplitOfferID(policy.ID)
+		d, err := e.opt.Store.Definition(ctx, participant, n.Definition)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		if d != nil {
+			n.UseCase, n.Gates = d.UseCase, gate.Holds(d.Gates)
+		}
 	}
 	side, err := e.negotiations.apply(n, false, input{event: state.Event{On: on}, participant: p})
 	if err != nil {
@@ -190,6 +198,7 @@ func (e *Engine) Counter(ctx context.Context, participant, id string, offer json
 			return refuse(http.StatusUnprocessableEntity, "invalid", "$.offer.target: is %q, the negotiation is about %q", policy.Target, n.AssetID)
 		}
 		n.Offer, n.OfferID, n.Denial = offer, policy.ID, nil
+		gate.Renew(n.Gates)
 		if n.Role == state.Consumer {
 			n.RequestedHash = odrl.Hash(policy)
 		}

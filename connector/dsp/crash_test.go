@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,6 +29,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
@@ -104,6 +106,13 @@ func childRoutes(mux *http.ServeMux, e *dsp.Engine, name string) {
 	}
 	person("POST /start/{id}", func(r *http.Request, id string) error {
 		_, err := e.Negotiate(r.Context(), name, adminapi.NegotiationRequest{ID: id, Counterparty: supplier, OfferID: r.URL.Query().Get("offer")})
+		return err
+	})
+	person("POST /decide/{id}", func(r *http.Request, id string) error {
+		signed, err := io.ReadAll(r.Body)
+		if err == nil {
+			_, err = e.Decide(r.Context(), name, id, string(signed))
+		}
 		return err
 	})
 	person("POST /transfer/{id}", func(r *http.Request, id string) error {
@@ -254,12 +263,16 @@ func (p *process) reviveIfDead() bool {
 // of them at the next boundary of its commits, starting it again, and comparing both databases at the end.
 func TestKillAtEveryCommitBoundary(t *testing.T) {
 	t.Parallel()
-	for _, victim := range []string{"provider", "consumer"} {
-		t.Run(victim, func(t *testing.T) {
+	for _, c := range []struct {
+		name, victim string
+		gated        bool
+	}{{"provider", "provider", false}, {"consumer", "consumer", false}, {"provider with gates", "provider", true}} {
+		victim := c.victim
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			for boundary := int64(1); ; boundary++ {
 				died := false
-				t.Run(fmt.Sprint("boundary ", boundary), func(t *testing.T) { died = negotiateWithDeath(t, victim, boundary) })
+				t.Run(fmt.Sprint("boundary ", boundary), func(t *testing.T) { died = negotiateWithDeath(t, victim, boundary, c.gated) })
 				if t.Failed() {
 					return
 				}
@@ -274,12 +287,18 @@ func TestKillAtEveryCommitBoundary(t *testing.T) {
 	}
 }
 
-// negotiateWithDeath reports whether the victim reached the boundary, and so died, before the negotiation was over.
-func negotiateWithDeath(t *testing.T, victim string, boundary int64) (died bool) {
+// negotiateWithDeath reports whether the victim reached the boundary, and so died, before the negotiation was over. With gates, a person approves
+// before AGREED, and again before FINALIZED.
+func negotiateWithDeath(t *testing.T, victim string, boundary int64, gated bool) (died bool) {
 	provider, consumer := newProcess(t, "supplier", supplier), newProcess(t, "buyer", buyer)
 	provider.cfg.Endpoints = map[string]string{buyer: consumer.base()}
 	consumer.cfg.Endpoints = map[string]string{supplier: provider.base()}
-	offerID := (&side{t: t, ctx: "supplier", store: provider.store}).offer("pcf", attestedPolicy)
+	anna := newApprover(t, "anna", "supplier")
+	var gates []adminapi.Gate
+	if gated {
+		gates = []adminapi.Gate{approval(state.Agreed, 1, anna), approval(state.Finalized, 1, anna)}
+	}
+	offerID := (&side{t: t, ctx: "supplier", store: provider.store}).offer("pcf", attestedPolicy, gates...)
 	killProvider, killConsumer := boundary, int64(0)
 	if victim == "consumer" {
 		killProvider, killConsumer = 0, boundary
@@ -303,6 +322,9 @@ func negotiateWithDeath(t *testing.T, victim string, boundary int64) (died bool)
 		if time.Now().After(deadline) {
 			t.Fatalf("not final in time; provider:\n%s\nconsumer:\n%s", provider.log.String(), consumer.log.String())
 		}
+		if gated {
+			approveHeld(t, client, provider, anna)
+		}
 		if !begun { // a person who gets no answer asks again with the same id
 			res, err := client.Post(consumer.cfg.URL+"/start/"+id+"?offer="+strings.ReplaceAll(offerID, "=", "%3D"), "", nil)
 			if err == nil {
@@ -313,6 +335,26 @@ func negotiateWithDeath(t *testing.T, victim string, boundary int64) (died bool)
 	}
 	compare(t, provider, consumer, id)
 	return died
+}
+
+// approveHeld lets a person approve what holds a negotiation of the provider, if something does. Whoever gets no answer decides anew.
+func approveHeld(t *testing.T, client *http.Client, provider *process, by approver) {
+	t.Helper()
+	held, err := provider.store.Held(t.Context(), provider.cfg.Name, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range held {
+		for i := range n.Gates {
+			if gate.Evaluate(&n.Gates[i], time.Now()) != adminapi.GateOpen {
+				continue
+			}
+			res, err := client.Post(provider.cfg.URL+"/decide/"+n.ID, "", strings.NewReader(by.decides(t, n, n.Gates[i].Gate.Name, adminapi.Approve)))
+			if err == nil {
+				_ = res.Body.Close()
+			}
+		}
+	}
 }
 
 func finalized(t *testing.T, p *process, id string) bool {

@@ -28,9 +28,6 @@ type Decider interface {
 	Transfer(t *store.Transfer) Decision
 }
 
-// Guard may hold a command: a non-empty answer is the reason, shown as what the process waits for until it is released.
-type Guard func(n *store.Negotiation, command state.Trigger) (hold string)
-
 // AtOnce is the product's Decider: whatever the policy allows is done at once, and what it does not allow is terminated with the reason. Terms that
 // the counterparty brings are for a person to decide on (Accept, Counter).
 type AtOnce struct{}

@@ -41,8 +41,6 @@ type Options struct {
 	AllowPlainHTTP bool
 	// Decider chooses the own side's next command; nil is the product's.
 	Decider Decider
-	// Guard may hold a command that the decider chose; nil holds nothing.
-	Guard Guard
 
 	RequestTimeout time.Duration // of one message; default 20 s
 	RetryFor       time.Duration // how long a message is retried; default 30 min

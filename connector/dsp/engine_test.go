@@ -308,12 +308,8 @@ func TestAnswersThatAreLost(t *testing.T) {
 func TestRefusalOfWhatWasTaken(t *testing.T) {
 	var hold atomic.Bool
 	hold.Store(true)
-	_, provider, consumer := world(t, func(o *dsp.Options) {
-		o.Guard = func(_ *store.Negotiation, on state.Trigger) string {
-			return map[state.Trigger]string{state.CommandFinalize: "a person"}[on]
-		}
-	})
-	offerID := provider.offer("pcf", openPolicy)
+	_, provider, consumer := world(t)
+	offerID := provider.offer("pcf", openPolicy, approval(state.Finalized, 1, newApprover(t, "anna", "supplier")))
 	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, "/agreement/verification") {
 			return true
@@ -333,33 +329,6 @@ type discard struct{ header http.Header }
 func (d discard) Header() http.Header         { return d.header }
 func (d discard) Write(b []byte) (int, error) { return len(b), nil }
 func (d discard) WriteHeader(int)             {}
-
-func TestGuardHoldsUntilReleased(t *testing.T) {
-	var hold atomic.Bool
-	hold.Store(true)
-	_, provider, consumer := world(t, func(o *dsp.Options) {
-		o.Guard = func(n *store.Negotiation, on state.Trigger) string {
-			if n.Role == state.Provider && on == state.CommandAgree && hold.Load() {
-				return "approval by procurement"
-			}
-			return ""
-		}
-	})
-	n := consumer.negotiate(provider.offer("pcf", openPolicy))
-	consumer.wait(n.ID, "REQUESTED", at(state.Requested))
-	p := provider.wait(provider.peer(n).ID, "a hold", func(n *store.Negotiation) bool { return n.Held })
-	if p.Waiting != "approval by procurement" {
-		t.Errorf("waiting for %q", p.Waiting)
-	}
-	if _, err := provider.engine.CommandNegotiation(t.Context(), provider.ctx, p.ID, state.CommandAgree, nil); err == nil {
-		t.Error("a held negotiation was agreed")
-	}
-	hold.Store(false) // the person has decided
-	if _, err := provider.engine.CommandNegotiation(t.Context(), provider.ctx, p.ID, state.CommandRelease, nil); err != nil {
-		t.Fatal(err)
-	}
-	consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
-}
 
 func TestProviderOffersFirstAndConsumerAccepts(t *testing.T) {
 	_, provider, consumer := world(t)
@@ -383,12 +352,8 @@ func TestProviderOffersFirstAndConsumerAccepts(t *testing.T) {
 }
 
 func TestTerminationReachesTheOtherSide(t *testing.T) {
-	_, provider, consumer := world(t, func(o *dsp.Options) {
-		o.Guard = func(_ *store.Negotiation, on state.Trigger) string {
-			return map[state.Trigger]string{state.CommandFinalize: "a person"}[on]
-		}
-	})
-	n := consumer.negotiate(provider.offer("pcf", openPolicy))
+	_, provider, consumer := world(t)
+	n := consumer.negotiate(provider.offer("pcf", openPolicy, approval(state.Finalized, 1, newApprover(t, "anna", "supplier"))))
 	consumer.wait(n.ID, "VERIFIED", at(state.Verified))
 	reason := &adminapi.Reason{Code: "terminated", Message: "no longer needed", By: "own"}
 	if _, err := consumer.engine.CommandNegotiation(t.Context(), consumer.ctx, n.ID, state.CommandTerminate, reason); err != nil {

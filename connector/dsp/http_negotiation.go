@@ -13,6 +13,7 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/profile"
@@ -62,6 +63,7 @@ func (e *Engine) contractRequest(ctx context.Context, p *store.Participant, r *h
 		}
 		n := &store.Negotiation{OfferID: m.Policy.ID, Offer: m.Offer, Definition: current.definition.ID, UseCase: current.definition.UseCase,
 			Process: store.Process{Role: state.Provider, AssetID: current.asset.ID}}
+		setGates(n, current.definition.Gates, &agent)
 		return n, e.judgeOffer(ctx, p, n, m.Policy, &agent)
 	})
 }
@@ -198,13 +200,18 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 		changed = refusal.Message
 	} else {
 		judged.Definition, judged.UseCase = current.definition.ID, current.definition.UseCase
+		setGates(&judged, current.definition.Gates, &in.agent)
 	}
 	if changed != "" && judged.Denial == nil {
 		judged.Denial = &adminapi.Reason{Code: codeOfferChanged, By: "own", Message: changed}
 	}
+	if changed != "" { // the gates of what was offered before hold these terms too
+		gate.Renew(judged.Gates)
+		present(&judged, &in.agent)
+	}
 	return e.negotiations.take(ctx, p, in, state.ReceivedCounterRequest, input{}, func(n *store.Negotiation) error {
 		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, policy.ID
-		n.Definition, n.UseCase = judged.Definition, judged.UseCase
+		n.Definition, n.UseCase, n.Gates, n.Presented = judged.Definition, judged.UseCase, judged.Gates, judged.Presented
 		return nil
 	})
 }
@@ -325,6 +332,7 @@ func (e *Engine) accepted(ctx context.Context, p *store.Participant, in *receive
 		return answer{}, err
 	}
 	if in.row.Role == state.Provider {
+		present(&judged, &in.agent)
 		if err := e.judgeOffer(ctx, p, &judged, policy, &in.agent); err != nil {
 			return answer{}, err
 		}
@@ -333,7 +341,7 @@ func (e *Engine) accepted(ctx context.Context, p *store.Participant, in *receive
 		if string(n.Offer) != string(in.row.Offer) {
 			return refuse(http.StatusConflict, "illegal-state", "the offer has changed meanwhile; send the acceptance again")
 		}
-		n.Traces, n.Denial = judged.Traces, judged.Denial
+		n.Traces, n.Denial, n.Presented = judged.Traces, judged.Denial, judged.Presented
 		return nil
 	})
 }

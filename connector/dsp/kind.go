@@ -52,7 +52,7 @@ func (e *Engine) kinds() {
 		process: func(n *store.Negotiation) *store.Process { return &n.Process },
 		about:   func(n *store.Negotiation) string { return n.OfferID }, asks: func(m *wire.Message) string { return m.Policy.ID },
 		read: st.Negotiation, find: st.FindNegotiation, insert: st.InsertNegotiation, update: st.UpdateNegotiation,
-		step: e.stepNegotiation, decide: e.decideNegotiation, message: e.negotiationMessage}
+		step: e.stepNegotiation, decide: e.decideNegotiation, message: e.negotiationMessage, ahead: e.tendGates}
 	e.transfers = kind[store.Transfer]{e: e, machine: state.Transfer, bodyType: wire.TransferProcess, last: state.Completing,
 		process: func(t *store.Transfer) *store.Process { return &t.Process },
 		about:   func(t *store.Transfer) string { return t.AgreementID }, asks: func(m *wire.Message) string { return m.AgreementID },

@@ -300,14 +300,14 @@ func world(t testing.TB, opts ...option) (who *people, provider, consumer *side)
 }
 
 // offer puts an asset and offers it.
-func (s *side) offer(id, policy string) string {
+func (s *side) offer(id, policy string, gates ...adminapi.Gate) string {
 	s.t.Helper()
 	if err := s.store.PutAsset(s.t.Context(), store.Asset{Ctx: s.ctx, ID: "asset-" + id, Properties: map[string]any{"name": "gear"},
 		DataAddress: map[string]string{"type": "HttpData", "baseUrl": "http://backend"}}); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := s.store.PutDefinition(s.t.Context(), store.Definition{Ctx: s.ctx, ID: id, ContractPolicyID: id, ContractPolicy: json.RawMessage(policy),
-		Selector: store.SelectAssets([]string{"asset-" + id})}); err != nil {
+		Selector: store.SelectAssets([]string{"asset-" + id}), Gates: gates}); err != nil {
 		s.t.Fatal(err)
 	}
 	p, err := odrl.Parse(json.RawMessage(policy))

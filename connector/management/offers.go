@@ -6,13 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dataplane"
 	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -150,7 +153,7 @@ func (s *server) offerView(ctx context.Context, p *store.Participant, d *store.D
 			}
 		}
 	}
-	out := adminapi.Offer{ID: d.ID, Assets: append([]string{}, ids...), UseCase: d.UseCase, Profiles: d.Profiles, AccessPolicy: d.AccessPolicy, ContractPolicy: d.ContractPolicy, State: "Offered"}
+	out := adminapi.Offer{ID: d.ID, Assets: append([]string{}, ids...), UseCase: d.UseCase, Profiles: d.Profiles, AccessPolicy: d.AccessPolicy, ContractPolicy: d.ContractPolicy, Gates: d.Gates, State: "Offered"}
 	policy, err := odrl.Parse(d.ContractPolicy)
 	if err != nil {
 		return adminapi.Offer{}, err
@@ -207,7 +210,7 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 		}
 	}
 	d := store.Definition{Ctx: p.Ctx, ID: id, ContractPolicyID: contractID(id), ContractPolicy: o.ContractPolicy, Selector: store.SelectAssets(o.Assets), UseCase: o.UseCase,
-		Profiles: o.Profiles}
+		Profiles: o.Profiles, Gates: o.Gates}
 	if o.AccessPolicy != nil {
 		access := accessID(id)
 		d.AccessPolicyID, d.AccessPolicy = &access, o.AccessPolicy
@@ -226,6 +229,9 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 				return nil, err
 			}
 		}
+		if err := s.checkGates(in, o.Gates, contract); err != nil {
+			return nil, err
+		}
 		if o.Trace, err = s.selfCheck(r.Context(), in, contract); err != nil {
 			return nil, err
 		}
@@ -238,6 +244,38 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 	}
 	o.State = "Offered"
 	return o, nil
+}
+
+// checkGates refuses gates that could not be held or never pass, by JSON path (422).
+func (s *server) checkGates(p *store.Participant, gates []adminapi.Gate, contract *odrl.Policy) error {
+	const root = "$.gates"
+	var oe *odrl.Error
+	if err := gate.Check(gates); errors.As(err, &oe) {
+		return &odrl.Error{Path: root + oe.Path[1:], Message: oe.Message}
+	} else if err != nil {
+		return err
+	}
+	ev, err := s.Engine.Evaluator(p)
+	if err != nil {
+		return err
+	}
+	for i, g := range gates {
+		if g.Type != adminapi.GateAttestation {
+			continue
+		}
+		path := fmt.Sprintf("%s[%d].policy", root, i)
+		policy, err := s.checkPolicy(p, path, g.Policy, (*odrl.Evaluator).Check)
+		if err != nil {
+			return err
+		}
+		asked := ev.Scopes(contract, profile.SubjectConsumer)
+		for _, scope := range ev.Scopes(policy, profile.SubjectConsumer) {
+			if !slices.Contains(asked, scope) {
+				return &odrl.Error{Path: path, Message: fmt.Sprintf("the consumer is not asked for what it needs (%s): name it in the contract policy too", scope)}
+			}
+		}
+	}
+	return nil
 }
 
 // checkPolicy refuses a policy that could not be evaluated, by JSON path (422).

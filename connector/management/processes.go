@@ -18,6 +18,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 )
@@ -35,6 +36,8 @@ func (s *server) processRoutes(mux *http.ServeMux) {
 	}
 	mux.Handle("GET"+base+"/negotiations/{id}/agreement", s.document(s.agreementOfNegotiation))
 	mux.Handle("GET"+base+"/transfers/{id}/agreement", s.document(s.agreementOfTransfer))
+	mux.Handle("POST"+base+"/negotiations/{id}/decisions", s.inParticipant(http.StatusOK, s.decide))
+	mux.Handle("GET"+base+"/approvals", s.inParticipant(http.StatusOK, s.listApprovals))
 	mux.Handle("GET"+base+"/agreements", s.inParticipant(http.StatusOK, s.listAgreements))
 	mux.Handle("GET"+base+"/agreements/{id}", s.inParticipant(http.StatusOK, s.getAgreement))
 	mux.Handle("POST"+base+"/transfers", s.inParticipant(http.StatusCreated, s.startTransfer))
@@ -56,6 +59,11 @@ func negotiationView(n *store.Negotiation) adminapi.Negotiation {
 		History: append([]adminapi.Event{}, n.History...), Traces: n.Traces, CreatedAt: n.CreatedAt.UTC(), UpdatedAt: n.UpdatedAt.UTC(), Revision: n.Version}
 	if n.Step == state.Terminating || n.Step == state.Terminated { // what was proposed is no agreement
 		out.AgreementID = ""
+	}
+	for i := range n.Gates {
+		if h := &n.Gates[i]; n.Held || gate.Evaluate(h, time.Now()) != adminapi.GateOpen { // what it waited for when it ended otherwise is of no account
+			out.Gates = append(out.Gates, gate.State(h, time.Now()))
+		}
 	}
 	return out
 }

@@ -22,18 +22,24 @@ import (
 	"github.com/kaphera/kaphera/connector/vault/vaulttest"
 )
 
-// TestCounterOffers: the supplier holds a request and offers other terms, the buyer answers with its own, and the supplier accepts these. What
+// hesitant leaves the first request to a person.
+type hesitant struct{ dsp.AtOnce }
+
+func (h hesitant) Negotiation(n *store.Negotiation) dsp.Decision {
+	d := h.AtOnce.Negotiation(n)
+	if d.Do == state.CommandAgree && len(n.History) == 1 {
+		return dsp.Decision{Waiting: "a person"}
+	}
+	return d
+}
+
+// TestCounterOffers: the supplier leaves a request undecided and offers other terms, the buyer answers with its own, and the supplier accepts these. What
 // both sides then keep as the agreement is, byte for byte, what went from one to the other.
 func TestCounterOffers(t *testing.T) {
 	sent := make(chan []byte, 1)
 	c := startWith(t, vaulttest.New(), pgtest.NewDatabase(t), func(o *runtime.Options) {
 		o.Protocol = func(o *dsp.Options) {
-			o.Guard = func(n *store.Negotiation, on state.Trigger) string {
-				if on == state.CommandAgree && len(n.History) == 1 { // the first request
-					return "a person"
-				}
-				return ""
-			}
+			o.Decider = hesitant{}
 			o.HTTP = &http.Client{Timeout: o.HTTP.Timeout, Transport: spy{o.HTTP.Transport, sent}}
 		}
 	}, runtime.Roles)

@@ -364,9 +364,10 @@ func TestExchange(t *testing.T) {
 	}
 	t.Run("refusals", func(t *testing.T) { refusals(t, authority, supplier, buyer, n) })
 	t.Run("EDC Management API", func(t *testing.T) { edcExchange(t, supplier, buyer, backend.URL, value) })
+	t.Run("gates", func(t *testing.T) { gatedExchange(t, supplier, buyer) })
 	var summary adminapi.Summary
 	supplier.call(http.MethodGet, supplier.api("supplier", "/summary"), nil, &summary)
-	if summary.Agreements != 5 || summary.Negotiations["FINALIZED"] != 5 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 3 {
+	if summary.Agreements != 6 || summary.Negotiations["FINALIZED"] != 6 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 3 {
 		t.Errorf("summary %+v", summary)
 	}
 }

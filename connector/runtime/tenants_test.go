@@ -184,6 +184,8 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 		{name: "participant: negotiations", at: api("/negotiations"), open: operator, shows: operator[:1]},
 		{name: "participant: negotiation", at: api("/negotiations/" + n.ID), open: operator[:1], shows: operator[:1]},
 		{name: "participant: negotiation's events", at: api("/negotiations/" + n.ID + "/events"), open: operator[:1], shows: operator[:1]},
+		{name: "participant: approvals", at: api("/approvals"), open: operator[:1]},
+		{name: "participant: decide", method: http.MethodPost, at: api("/negotiations/" + n.ID + "/decisions"), ok: http.StatusUnprocessableEntity, open: operator[:1]},
 		{name: "participant: terminate negotiation", method: http.MethodPost, at: api("/negotiations/" + n.ID + "/terminate"), ok: http.StatusConflict, open: operator[:1]},
 		{name: "participant: agreements", at: api("/agreements"), open: operator},
 		{name: "participant: agreement", at: api("/agreements/" + n.AgreementID), open: operator[:1]},

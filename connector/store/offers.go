@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
 )
 
 // Asset is something to offer.
@@ -44,6 +46,7 @@ type Definition struct {
 	ContractPolicy   json.RawMessage
 	Selector         []Criterion
 	UseCase          string
+	Gates            []adminapi.Gate
 	// Profiles are the participant's dataspace profiles that it is offered in; none is the default one.
 	Profiles  []string
 	CreatedAt time.Time
@@ -219,7 +222,7 @@ func (s *Store) DeletePolicy(ctx context.Context, participant, id string) error 
 }
 
 const selectDefinition = `SELECT d.ctx, d.id, d.access_policy AS access_policy_id, a.policy AS access_policy,
-	d.contract_policy AS contract_policy_id, c.policy AS contract_policy, d.selector, d.use_case, d.profiles, d.created_at, d.private_properties
+	d.contract_policy AS contract_policy_id, c.policy AS contract_policy, d.selector, d.use_case, d.profiles, d.gates, d.created_at, d.private_properties
 	FROM control_plane.contract_definitions d
 	JOIN control_plane.policies c ON c.ctx = d.ctx AND c.id = d.contract_policy
 	LEFT JOIN control_plane.policies a ON a.ctx = d.ctx AND a.id = d.access_policy `
@@ -248,7 +251,7 @@ func (s *Store) PutDefinition(ctx context.Context, d Definition) error {
 				return err
 			}
 		}
-		return save(ctx, tx, Put, "contract_definitions", d.Ctx, d.ID, append([]string{"profiles"}, definitionColumns...), append([]any{list(d.Profiles)}, d.values()...)...)
+		return save(ctx, tx, Put, "contract_definitions", d.Ctx, d.ID, append([]string{"profiles", "gates"}, definitionColumns...), append([]any{list(d.Profiles), list(d.Gates)}, d.values()...)...)
 	})
 }
 
@@ -258,7 +261,7 @@ func (d *Definition) values() []any {
 	return []any{d.AccessPolicyID, d.ContractPolicyID, d.Selector, d.UseCase}
 }
 
-// SaveDefinition writes a contract definition whose policies exist (else ErrConflict), except for its profiles.
+// SaveDefinition writes a contract definition whose policies exist (else ErrConflict), except for its profiles and its gates.
 func (s *Store) SaveDefinition(ctx context.Context, mode Mode, d *Definition) error {
 	return s.tx(ctx, s.db.In(d.Ctx), func(tx pgx.Tx) error {
 		return save(ctx, tx, mode, "contract_definitions", d.Ctx, d.ID, append([]string{"private_properties"}, definitionColumns...),

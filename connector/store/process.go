@@ -15,6 +15,7 @@ import (
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/gate"
 )
 
 const (
@@ -71,6 +72,11 @@ type Negotiation struct {
 	RequestedHash string          // odrl.Hash of what the consumer requested last
 	Definition    string          // provider: contract definition
 	UseCase       string
+	Gates         []gate.Hold // provider: what holds it
+	Presented     []string    // provider with gates: the consumer's credentials as presented, until the end
+
+	// Judged says that the policy has just been evaluated again, which passed gates need.
+	Judged bool `db:"-"`
 }
 
 // Transfer is a transfer process.
@@ -120,7 +126,7 @@ type own struct {
 }
 
 var (
-	negotiationColumns = own{negotiations, []string{"offer_id", "offer", "requested_hash", "definition", "use_case"}}
+	negotiationColumns = own{negotiations, []string{"offer_id", "offer", "requested_hash", "definition", "use_case", "gates", "presented"}}
 	transferColumns    = own{transfers, []string{"format", "flow", "suspended_by", "suspension", "presented"}}
 )
 
@@ -131,7 +137,7 @@ func (o own) selFrom(from string) string {
 }
 
 func (n *Negotiation) values() []any {
-	return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase}
+	return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase, list(n.Gates), list(n.Presented)}
 }
 func (t *Transfer) values() []any {
 	return []any{t.Format, t.Flow, t.SuspendedBy, t.Suspension, list(t.Presented)}
@@ -168,6 +174,11 @@ func (p Page) args(participant string) (string, []any) {
 func (s *Store) Negotiations(ctx context.Context, participant string, p Page) ([]*Negotiation, error) {
 	where, args := p.args(participant)
 	return many[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+where, args...)
+}
+
+// Held lists the negotiations that a gate holds now, the oldest first.
+func (s *Store) Held(ctx context.Context, participant string, limit int) ([]*Negotiation, error) {
+	return many[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+"WHERE ctx = $1 AND held ORDER BY created_at, id LIMIT $2", participant, limit)
 }
 
 // Transfers lists transfers.

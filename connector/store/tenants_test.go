@@ -253,6 +253,7 @@ func calls(ctx context.Context) []call {
 		{"Definitions", reads, func(s *store.Store) (any, error) { return s.Definitions(ctx, acme) }},
 		{"Negotiation", reads, func(s *store.Store) (any, error) { return s.Negotiation(ctx, acme, "n1") }},
 		{"Negotiations", reads, func(s *store.Store) (any, error) { return s.Negotiations(ctx, acme, store.Page{}) }},
+		{"Held", reads, func(s *store.Store) (any, error) { return s.Held(ctx, acme, 10) }},
 		{"FindNegotiation", reads, func(s *store.Store) (any, error) {
 			return s.FindNegotiation(ctx, acme, state.Provider, "did:web:peer", "peer-n1")
 		}},

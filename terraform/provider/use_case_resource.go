@@ -20,6 +20,7 @@ type useCaseModel struct {
 	AssetType      types.String         `tfsdk:"asset_type"`
 	AccessPolicy   jsontypes.Normalized `tfsdk:"access_policy"`
 	ContractPolicy jsontypes.Normalized `tfsdk:"contract_policy"`
+	Gates          jsontypes.Normalized `tfsdk:"gates"`
 }
 
 type useCaseSpec struct {
@@ -29,6 +30,7 @@ type useCaseSpec struct {
 	AssetType      string          `json:"assetType"`
 	AccessPolicy   json.RawMessage `json:"accessPolicy,omitempty"`
 	ContractPolicy json.RawMessage `json:"contractPolicy"`
+	Gates          json.RawMessage `json:"gates,omitempty"`
 }
 
 func newUseCase() resource.Resource {
@@ -55,6 +57,10 @@ func useCaseSchema() schema.Schema {
 				Required: true, CustomType: jsontypes.NormalizedType{},
 				MarkdownDescription: "ODRL policy (JSON) that both sides sign.",
 			},
+			"gates": schema.StringAttribute{
+				Optional: true, CustomType: jsontypes.NormalizedType{},
+				MarkdownDescription: "Gates (JSON array) that hold each negotiation at its provider until people have approved or a credential is there; see the documentation for governance authorities.",
+			},
 		},
 	}
 }
@@ -69,6 +75,9 @@ func (m *useCaseModel) spec() any {
 	if p := m.AccessPolicy.ValueString(); p != "" {
 		s.AccessPolicy = json.RawMessage(p)
 	}
+	if g := m.Gates.ValueString(); g != "" {
+		s.Gates = json.RawMessage(g)
+	}
 	return s
 }
 
@@ -81,6 +90,10 @@ func (m *useCaseModel) read(o object) diag.Diagnostics {
 	m.AccessPolicy = jsontypes.NewNormalizedNull()
 	if len(s.AccessPolicy) > 0 {
 		m.AccessPolicy = jsontypes.NewNormalizedValue(string(s.AccessPolicy))
+	}
+	m.Gates = jsontypes.NewNormalizedNull()
+	if len(s.Gates) > 0 {
+		m.Gates = jsontypes.NewNormalizedValue(string(s.Gates))
 	}
 	return diags
 }

@@ -112,6 +112,70 @@ type UseCaseSpec struct {
 	// ContractPolicy (ODRL) is what both sides sign.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	ContractPolicy apiextensionsv1.JSON `json:"contractPolicy"`
+	// Gates hold each negotiation at its provider until they have passed. An offer has them from when it is made, with the keys that the people
+	// had registered then.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Gates []UseCaseGate `json:"gates,omitempty"`
+}
+
+// UseCaseGate is what a negotiation waits for.
+// +kubebuilder:validation:XValidation:rule="(self.type == 'Approval') == (has(self.approvers) && has(self.required))",message="an Approval has approvers and required, an Attestation neither"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'Attestation') == has(self.policy)",message="an Attestation has a policy, an Approval has none"
+// +kubebuilder:validation:XValidation:rule="!has(self.organizations) || (has(self.required) && self.organizations <= self.required)",message="organizations must not exceed required: each approval is of one organization"
+type UseCaseGate struct {
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
+	Name string `json:"name"`
+	// Approval waits for people, Attestation for a credential.
+	// +kubebuilder:validation:Enum=Approval;Attestation
+	Type string `json:"type"`
+	// Before is the state that the negotiation is kept from.
+	// +kubebuilder:validation:Enum=AGREED;FINALIZED
+	Before string `json:"before"`
+	// Deadline is how long it holds (ISO 8601, at most a year); then the negotiation is terminated.
+	// +kubebuilder:validation:Pattern=`^P([0-9]+Y)?([0-9]+M)?([0-9]+W)?([0-9]+D)?(T([0-9]+H)?([0-9]+M)?([0-9]+S)?)?$`
+	Deadline string `json:"deadline"`
+	// Approvers, one of whom may also reject, which ends the negotiation.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +optional
+	Approvers []ApproverRef `json:"approvers,omitempty"`
+	// Required is how many of them must approve.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	Required int `json:"required,omitempty"`
+	// Organizations is from how many organizations the approvals must come at least; 2 is an approval by two parties.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	Organizations int `json:"organizations,omitempty"`
+	// Policy (ODRL) must be satisfied; until it is, the negotiation waits.
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
+	Policy *apiextensionsv1.JSON `json:"policy,omitempty"`
+	// TriggeredBy are those one of whom must let the gate pass by hand besides; absent: it passes by itself.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +optional
+	TriggeredBy []ApproverRef `json:"triggeredBy,omitempty"`
+}
+
+// ApproverRef names a person, or everybody with a role.
+// +kubebuilder:validation:XValidation:rule="has(self.person) != has(self.role)",message="name either a person or a role"
+// +kubebuilder:validation:XValidation:rule="!has(self.organization) || has(self.role)",message="organization goes with a role"
+type ApproverRef struct {
+	// Person is the user name at the identity provider.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Person string `json:"person,omitempty"`
+	// +kubebuilder:validation:Enum=governance-authority;organization-admin;viewer;platform-operator
+	// +optional
+	Role string `json:"role,omitempty"`
+	// Organization in which the person has the role; absent: in any.
+	// +optional
+	Organization string `json:"organization,omitempty"`
 }
 
 // UseCaseStatus is what was seen.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: FSL-1.1-ALv2
 
-// Package v1alpha1 holds the custom resources of the Cloud operator: Platform, Cell, DataspaceProfile, UseCase, Organization and Participant.
+// Package v1alpha1 holds the custom resources of the Cloud operator: Platform, Cell, DataspaceProfile, UseCase, Organization, Participant and ApprovalKey.
 // They are the only desired state of the cloud.
 //
 // +kubebuilder:object:generate=true
@@ -24,7 +24,7 @@ func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&Platform{}, &PlatformList{}, &Cell{}, &CellList{},
 		&DataspaceProfile{}, &DataspaceProfileList{}, &UseCase{}, &UseCaseList{},
-		&Organization{}, &OrganizationList{}, &Participant{}, &ParticipantList{},
+		&Organization{}, &OrganizationList{}, &Participant{}, &ParticipantList{}, &ApprovalKey{}, &ApprovalKeyList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
@@ -46,6 +47,55 @@ type OrganizationList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []Organization `json:"items"`
+}
+
+// ApprovalKeySpec is a public key with which a person signs decisions, and who that was when it was registered. The Cloud API writes all of it
+// but the key from the person's access token.
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a key does not change; register another one"
+type ApprovalKeySpec struct {
+	// Subject of the person at the identity provider.
+	// +kubebuilder:validation:MinLength=1
+	Subject string `json:"subject"`
+	// Person is the user name.
+	Person string `json:"person"`
+	// Name as people know it.
+	Name string `json:"name"`
+	// +optional
+	Organization string `json:"organization,omitempty"`
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
+	Roles []string `json:"roles,omitempty"`
+	// Thumbprint of the key (RFC 7638, SHA-256).
+	Thumbprint string `json:"thumbprint"`
+	// PublicKey is a JWK, P-256 or Ed25519.
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
+	PublicKey apiextensionsv1.JSON `json:"publicKey"`
+}
+
+// ApprovalKeyStatus is empty: nothing acts on a key.
+type ApprovalKeyStatus struct{}
+
+// ApprovalKey is a person's public key for decisions at gates.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:printcolumn:name="Person",type=string,JSONPath=`.spec.person`
+// +kubebuilder:printcolumn:name="Organization",type=string,JSONPath=`.spec.organization`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ApprovalKey struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              ApprovalKeySpec   `json:"spec"`
+	Status            ApprovalKeyStatus `json:"status,omitzero"`
+}
+
+// ApprovalKeyList is a list.
+//
+// +kubebuilder:object:root=true
+type ApprovalKeyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ApprovalKey `json:"items"`
 }
 
 // ParticipantSpec is the same everywhere: organization, identity, cell.

@@ -66,7 +66,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, &u, before)
 }
 
-// judge checks both policies and fills the status from the contract policy.
+// judge checks the policies, those of gates too, and fills the status from the contract policy.
 func judge(u *cloud.UseCase, p cloud.DataspaceProfile) kube.Condition {
 	u.Status.PolicyHash, u.Status.Sentences = "", nil
 	e, err := odrl.NewEvaluator(snapshot.Resolve(p))
@@ -74,9 +74,15 @@ func judge(u *cloud.UseCase, p cloud.DataspaceProfile) kube.Condition {
 		return kube.Condition{Reason: cloud.ReasonWaiting, Message: fmt.Sprintf("dataspace profile %s is not valid: %v", p.Name, err)}
 	}
 	contract, err := check(u.Spec.ContractPolicy.Raw, "$.spec.contractPolicy", e.Check)
-	var accessErr error
+	var accessErr error // and those of gates
 	if u.Spec.AccessPolicy != nil {
 		_, accessErr = check(u.Spec.AccessPolicy.Raw, "$.spec.accessPolicy", e.CheckAccess)
+	}
+	for i, g := range u.Spec.Gates {
+		if g.Policy != nil {
+			_, gateErr := check(g.Policy.Raw, fmt.Sprintf("$.spec.gates[%d].policy", i), e.Check)
+			accessErr = errors.Join(accessErr, gateErr)
+		}
 	}
 	if contract != nil && err == nil {
 		u.Status.PolicyHash, u.Status.Sentences = odrl.Hash(contract), e.Sentences(contract, "en")

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwk"
+	"github.com/spf13/cobra"
+
+	"github.com/kaphera/kaphera/client"
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/gate"
+	"github.com/kaphera/kaphera/connector/odrl"
+)
+
+// decisionValid is how long a signed decision can be handed in.
+const decisionValid = 10 * time.Minute
+
+func (a *app) approvalsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "approvals", Short: "What waits for your decision, and deciding it", Args: cobra.NoArgs,
+		Long: "A gate of a use case makes a negotiation wait for people. Your decision is signed with a key of your own, which stays on this machine;\nthe provider's connector verifies it, so that nobody in between can decide in your name.",
+	}
+	key := &cobra.Command{Use: "key", Short: "Your own key for decisions", Args: cobra.NoArgs}
+	key.AddCommand(&cobra.Command{
+		Use: "create", Short: "Make a key on this machine, unless there is one, and register its public half as yours", Args: cobra.NoArgs,
+		Long: "The private half stays in your configuration folder, readable by you only. Offers that are made from now on know the public half;\nan offer that exists already has to be made again.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.createKey(cmd.Context()) },
+	})
+	list := &cobra.Command{
+		Use: "list", Short: "List what waits for your decision", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.listApprovals(cmd.Context()) },
+	}
+	cmd.AddCommand(key, list,
+		a.decideCommand(adminapi.Approve, "Approve what a gate waits for"),
+		a.decideCommand(adminapi.Reject, "Reject it; the negotiation ends"),
+		a.decideCommand(adminapi.Trigger, "Let a gate pass that waits to be triggered by hand"))
+	return cmd
+}
+
+// approvalKey is the file with a person's private key.
+type approvalKey struct {
+	Subject string          `json:"subject"` // whose the Cloud API says that it is
+	Key     json.RawMessage `json:"key"`     // private JWK
+}
+
+// keyPath is of the Cloud API that a person is logged in to: a key is registered there as that person's.
+func (a *app) keyPath(stored storedContext) (string, error) {
+	u, err := url.Parse(first(a.api, a.env("KAPHERA_API"), stored.API))
+	if err != nil || u.Host == "" {
+		return "", client.LoginError("nobody is logged in")
+	}
+	name := first(stored.Name, "default") + "-" + strings.ReplaceAll(u.Host, ":", "-") + ".json"
+	return filepath.Join(a.home, "approval-keys", filepath.Base(name)), nil
+}
+
+func (a *app) loadKey() (path string, k approvalKey, err error) {
+	stored, err := a.loadContext()
+	if err != nil {
+		return "", k, err
+	}
+	if path, err = a.keyPath(stored); err != nil {
+		return "", k, err
+	}
+	raw, err := os.ReadFile(path) // #nosec G304 -- in the person's own configuration
+	if err != nil {
+		return path, k, err
+	}
+	if json.Unmarshal(raw, &k) != nil || k.Key == nil {
+		return path, k, fail(ExitFailed, "remove it and make another: kaphera approvals key create", "%s is not a key for decisions", path) // the cause may quote the key
+	}
+	return path, k, nil
+}
+
+func (a *app) createKey(ctx context.Context) error {
+	path, k, err := a.loadKey()
+	if errors.Is(err, fs.ErrNotExist) {
+		k.Key, err = newKey()
+	}
+	if err != nil {
+		return err
+	}
+	private, err := jwk.ParseKey(k.Key)
+	if err != nil {
+		return fail(ExitFailed, "remove it and make another: kaphera approvals key create", "%s is not a key for decisions", path)
+	}
+	public, err := private.PublicKey()
+	if err != nil {
+		return fmt.Errorf("the key: %w", err)
+	}
+	raw, err := json.Marshal(public)
+	if err != nil {
+		return fmt.Errorf("the key: %w", err)
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	r, err := c.RegisterApprovalKeyWithResponse(ctx, client.KeyRegistration{PublicKey: raw})
+	if err != nil {
+		return err
+	}
+	registered := *r.JSON201
+	k.Subject = registered.Spec.Subject
+	file, err := json.Marshal(k)
+	if err != nil {
+		return fmt.Errorf("the key: %w", err)
+	}
+	if err := writeFile(path, file); err != nil {
+		return err
+	}
+	if done, err := a.structured(registered); done {
+		return err
+	}
+	a.say("Registered as %s's: %s\nThe private half is in %s. Offers made from now on know the key.", registered.Spec.Name, registered.Spec.Thumbprint, path)
+	return nil
+}
+
+func newKey() (json.RawMessage, error) {
+	raw, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("the key: %w", err)
+	}
+	k, err := jwk.Import(raw)
+	if err != nil {
+		return nil, fmt.Errorf("the key: %w", err)
+	}
+	return json.Marshal(k)
+}
+
+func (a *app) listApprovals(ctx context.Context) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	r, err := c.ListApprovalsWithResponse(ctx)
+	if err != nil {
+		return err
+	}
+	if done, err := a.structured(*r.JSON200); done {
+		return err
+	}
+	t := table{columns: []string{"NEGOTIATION", "GATE", "PROVIDER", "COUNTERPARTY", "ASSET", "USE CASE", "UNTIL"}}
+	for _, i := range r.JSON200.Items {
+		t.add(i.Negotiation, i.Gate.Name, i.Participant, i.Counterparty, i.AssetID, orDash(i.UseCase), a.when(i.Gate.Deadline))
+		t.note(i.Gate.Words)
+		for _, v := range i.Verdicts {
+			t.note(map[bool]string{true: "met: ", false: "not met: "}[v.Satisfied] + v.Sentence)
+		}
+	}
+	if len(t.rows) > 0 {
+		a.printTable(t)
+	} else {
+		a.say("Nothing waits for your decision.")
+	}
+	for _, p := range r.JSON200.Unreachable {
+		fprintf(a.err, "The cell of %s does not answer: something may wait there too.\n", p)
+	}
+	return nil
+}
+
+func (a *app) decideCommand(v adminapi.Verdict, short string) *cobra.Command {
+	var gateName, comment string
+	cmd := &cobra.Command{
+		Use: string(v) + " NEGOTIATION", Short: short, Args: cobra.ExactArgs(1),
+		Long:    short + ". Signed with your own key (kaphera approvals key create) for this negotiation and exactly this offer.",
+		Example: "  kaphera approvals " + string(v) + " ID --comment 'as discussed'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.decide(cmd.Context(), v, args[0], gateName, comment)
+		},
+	}
+	cmd.Flags().StringVar(&gateName, "gate", "", "the gate, where several of the negotiation wait for you")
+	cmd.Flags().StringVar(&comment, "comment", "", "why; the provider keeps it")
+	return cmd
+}
+
+func (a *app) decide(ctx context.Context, v adminapi.Verdict, negotiation, gateName, comment string) error {
+	path, k, err := a.loadKey()
+	if errors.Is(err, fs.ErrNotExist) {
+		return fail(ExitFailed, "kaphera approvals key create", "there is no key for decisions in %s", path)
+	}
+	if err != nil {
+		return err
+	}
+	key, err := jwk.ParseKey(k.Key)
+	if err != nil {
+		return fail(ExitFailed, "remove it and make another: kaphera approvals key create", "%s is not a key for decisions", path)
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	about, err := findApproval(ctx, c, negotiation, gateName)
+	if err != nil {
+		return err
+	}
+	// What is signed is what was shown: the hash is made here, of the offer as the Cloud API shows it.
+	policy, err := odrl.Parse(about.Policy)
+	if err != nil {
+		return fail(ExitFailed, "decide nothing, and tell the provider's operator", "the offer cannot be read: %s", err)
+	}
+	hash := gate.Terms{OfferID: about.OfferID, AssetID: about.AssetID, Consumer: about.Counterparty, Policy: policy}.Hash()
+	if hash != about.OfferHash {
+		return fail(ExitFailed, "decide nothing, and tell the provider's operator", "the offer that the Cloud API shows is not the one that its hash names (%s, not %s)", hash, about.OfferHash)
+	}
+	now := a.now()
+	claims := adminapi.DecisionClaims{Approver: k.Subject, Provider: about.Provider, Negotiation: about.Negotiation, Offer: hash, Gate: about.Gate.Name, Verdict: v, Comment: comment,
+		IssuedAt: now.Unix(), Expires: now.Add(decisionValid).Unix(), ID: a.newID()}
+	signed, err := gate.Sign(key, claims)
+	if err != nil {
+		return err
+	}
+	if _, err := c.DecideWithResponse(ctx, about.Participant, about.Negotiation, client.SignedDecision{Decision: signed}); err != nil {
+		return err
+	}
+	if done, err := a.structured(claims); done {
+		return err
+	}
+	a.say("Gate %s of negotiation %s: %s. Next: kaphera describe negotiation %s --participant %s", claims.Gate, claims.Negotiation, v, claims.Negotiation, about.Participant)
+	return nil
+}
+
+func findApproval(ctx context.Context, c *client.API, negotiation, gateName string) (client.Approval, error) {
+	r, err := c.ListApprovalsWithResponse(ctx)
+	if err != nil {
+		return client.Approval{}, err
+	}
+	var found []client.Approval
+	var gates []string
+	for _, i := range r.JSON200.Items {
+		if i.Negotiation == negotiation && (gateName == "" || i.Gate.Name == gateName) {
+			found, gates = append(found, i), append(gates, i.Gate.Name)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return client.Approval{}, fail(ExitNotFound, "kaphera approvals list", "nothing of negotiation %s waits for your decision", negotiation)
+	case 1:
+		return found[0], nil
+	}
+	return client.Approval{}, usage("several gates of negotiation %s wait for you; choose one with --gate: %s", negotiation, strings.Join(gates, ", "))
+}
+
+// printGates prints the gates of a negotiation with the decisions at them.
+func (a *app) printGates(gates []client.GateState) {
+	if len(gates) > 0 {
+		fprintln(a.out, "\nGates:")
+	}
+	for _, g := range gates {
+		fprintf(a.out, "  %s before %s: %s\n", g.Name, g.Before, g.Words)
+		for _, d := range g.Decided {
+			fprintf(a.out, "    %s %s (%s): %s%s\n", a.when(d.At), d.By.Name, d.By.Organization, d.Decision, prefixed(", ", d.Comment))
+		}
+	}
+}

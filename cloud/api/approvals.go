@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloud/authz"
+	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/gate"
+)
+
+// KeyRegistration is the public half of a key with which the caller signs decisions.
+type KeyRegistration struct {
+	PublicKey json.RawMessage `json:"publicKey" doc:"JWK, P-256 or Ed25519; the private half stays with the person"`
+}
+
+// Approval is what waits for the caller's decision.
+type Approval struct {
+	adminapi.Approval
+	Participant string `json:"participant" doc:"The provider, whose connector takes the decision"`
+}
+
+// Approvals are those that wait for the caller; providers whose cell does not answer are named, since something may wait there.
+type Approvals struct {
+	Items       []Approval `json:"items"`
+	Unreachable []string   `json:"unreachable,omitempty" doc:"Participants whose cell does not answer now"`
+}
+
+func registerApprovals(api huma.API, s *Service) {
+	registerReads(api, s, approvalKeys)
+	register := operation(authz.OpRegisterKey, http.MethodPost, "/approval-keys", "Register the public half of one's own key for decisions; offers made from now on know it")
+	register.DefaultStatus = http.StatusCreated
+	huma.Register(api, register, func(ctx context.Context, in *struct{ Body KeyRegistration }) (*output[ApprovalKey], error) {
+		k, err := s.RegisterKey(ctx, in.Body.PublicKey)
+		return &output[ApprovalKey]{k}, err
+	})
+	huma.Register(api, operation(authz.OpDeleteApprovalKey, http.MethodDelete, "/approval-keys/{name}", "Remove an approval key; offers that know it keep it until they are made again"),
+		func(ctx context.Context, in *getInput) (*none, error) {
+			return nil, approvalKeys.remove(ctx, s, in.Name, WriteOptions{})
+		})
+	huma.Register(api, operation(authz.OpListApprovals, http.MethodGet, "/approvals", "List what waits for the caller's decision, in every cell"),
+		func(ctx context.Context, _ *noInput) (*output[Approvals], error) {
+			a, err := s.Approvals(ctx)
+			return &output[Approvals]{a}, err
+		})
+	huma.Register(api, operation(authz.OpDecide, http.MethodPost, ofP+"/negotiations/{id}/decisions",
+		"Hand in a signed decision, which goes to the provider's connector as it is; that verifies it"),
+		func(ctx context.Context, in *withIDAndBody[adminapi.SignedDecision]) (*none, error) {
+			return nil, s.Decide(ctx, in.Participant, in.ID, in.Body)
+		})
+}
+
+// RegisterKey registers a key as the caller's. The same key again is no error; another person's is.
+func (s *Service) RegisterKey(ctx context.Context, raw json.RawMessage) (ApprovalKey, error) {
+	who := authz.From(ctx).Principal
+	thumbprint, _, err := gate.PublicKey(raw)
+	if err != nil {
+		return ApprovalKey{}, problem(http.StatusUnprocessableEntity, CodeInvalid, "publicKey: "+err.Error(), "make one with kaphera approvals key create")
+	}
+	if who.Username == "" {
+		return ApprovalKey{}, problem(http.StatusForbidden, CodeForbidden, "the access token names no user, whose key it could be", "log in as the person who decides")
+	}
+	spec := cloudv1.ApprovalKeySpec{Subject: who.Subject, Person: who.Username, Name: who.Name, Organization: who.Organization, Thumbprint: thumbprint, PublicKey: apiextensionsv1.JSON{Raw: raw}}
+	for _, r := range authz.Roles {
+		if who.Has(r) {
+			spec.Roles = append(spec.Roles, string(r))
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, kubernetesTimeout)
+	defer cancel()
+	k := &cloudv1.ApprovalKey{Spec: spec}
+	k.Namespace, k.Name = s.Namespace, keyName(thumbprint)
+	err = s.Client.Create(ctx, k)
+	if apierrors.IsAlreadyExists(err) {
+		if err = s.Client.Get(ctx, ctrl.ObjectKeyFromObject(k), k); err == nil && k.Spec.Subject != who.Subject {
+			return ApprovalKey{}, problem(http.StatusConflict, CodeExists, "the key is registered as somebody else's", "make another one")
+		}
+	}
+	return approvalKeys.show(k), approvalKeys.problem(k.Name, err)
+}
+
+// keyName makes a thumbprint (base64url) an object's name: in hexadecimal, since names have no upper case.
+func keyName(thumbprint string) string { return fmt.Sprintf("key-%x", thumbprint)[:63] }
+
+// gates resolves the gates of a use case to people and the keys that they have registered now.
+func (s *Service) gates(ctx context.Context, u *cloudv1.UseCase) ([]adminapi.Gate, error) {
+	if len(u.Spec.Gates) == 0 {
+		return nil, nil
+	}
+	people, err := s.people(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &findings{}
+	var out []adminapi.Gate
+	for i, g := range u.Spec.Gates {
+		location := fmt.Sprintf("spec.gates[%d]", i)
+		one := adminapi.Gate{Name: g.Name, Type: adminapi.GateType(strings.ToLower(g.Type)), Before: g.Before, Deadline: g.Deadline, Required: g.Required, Organizations: g.Organizations,
+			Approvers: f.resolve(people, location+".approvers", g.Approvers), TriggeredBy: f.resolve(people, location+".triggeredBy", g.TriggeredBy)}
+		if g.Policy != nil {
+			one.Policy = g.Policy.Raw
+		}
+		out = append(out, one)
+	}
+	if len(f.errors) == 0 {
+		f.policy("spec.gates", gate.Check(out))
+	}
+	if _, err := f.result("use case", u.Name); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// resolve names the people that refs mean.
+func (f *findings) resolve(people []person, location string, refs []cloudv1.ApproverRef) []adminapi.Approver {
+	var out []adminapi.Approver
+	for i, ref := range refs {
+		found := false
+		for _, p := range people {
+			if !p.is(ref) {
+				continue
+			}
+			found = true
+			if !slices.ContainsFunc(out, func(a adminapi.Approver) bool { return a.ID == p.ID }) {
+				a := p.Approver
+				a.Role = cmp.Or(ref.Role, a.Role)
+				out = append(out, a)
+			}
+		}
+		if !found {
+			f.wrong(fmt.Sprintf("%s[%d]", location, i), "%s has registered no key: whoever it is runs kaphera approvals key create, or opens the console's page Approvals", describeRef(ref))
+		}
+	}
+	return out
+}
+
+func describeRef(r cloudv1.ApproverRef) string {
+	switch {
+	case r.Person != "":
+		return fmt.Sprintf("person %q", r.Person)
+	case r.Organization != "":
+		return fmt.Sprintf("nobody with the role %s in organization %q", r.Role, r.Organization)
+	}
+	return "nobody with the role " + r.Role
+}
+
+// person is somebody who has registered a key.
+type person struct {
+	adminapi.Approver
+	username string
+	roles    []string
+}
+
+func (p person) is(r cloudv1.ApproverRef) bool {
+	if r.Person != "" {
+		return p.username == r.Person
+	}
+	return slices.Contains(p.roles, r.Role) && (r.Organization == "" || r.Organization == p.Organization)
+}
+
+// people are all who have registered a key, by name; who a person is, is what the newest key says.
+func (s *Service) people(ctx context.Context) ([]person, error) {
+	var list cloudv1.ApprovalKeyList
+	if err := s.Client.List(ctx, &list, ctrl.InNamespace(s.Namespace)); err != nil {
+		return nil, approvalKeys.problem("", err)
+	}
+	slices.SortFunc(list.Items, func(a, b cloudv1.ApprovalKey) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
+	var out []person
+	for _, k := range list.Items {
+		i := slices.IndexFunc(out, func(p person) bool { return p.ID == k.Spec.Subject })
+		if i < 0 {
+			i = len(out)
+			p := person{Approver: adminapi.Approver{ID: k.Spec.Subject, Name: k.Spec.Name, Organization: k.Spec.Organization}, username: k.Spec.Person, roles: k.Spec.Roles}
+			if p.Organization == "" && len(p.roles) > 0 { // people of the platform and of the authority belong to no company
+				p.Organization = p.roles[0]
+			}
+			out = append(out, p)
+		}
+		out[i].Keys = append(out[i].Keys, json.RawMessage(k.Spec.PublicKey.Raw))
+	}
+	slices.SortFunc(out, func(a, b person) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID)) })
+	return out, nil
+}
+
+// maxAsked bounds how many connectors are asked at once.
+const maxAsked = 8
+
+// Approvals asks the connectors of every dataspace that has a use case with gates what waits for the caller.
+func (s *Service) Approvals(ctx context.Context) (Approvals, error) {
+	out := Approvals{Items: []Approval{}}
+	var useCases cloudv1.UseCaseList
+	var all cloudv1.ParticipantList
+	if err := s.Cached.List(ctx, &useCases, ctrl.InNamespace(s.Namespace)); err != nil {
+		return out, participants.problem("", err)
+	}
+	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
+		return out, participants.problem("", err)
+	}
+	gated := map[string]bool{}
+	for _, u := range useCases.Items {
+		gated[u.Spec.Profile] = gated[u.Spec.Profile] || len(u.Spec.Gates) > 0
+	}
+	me := authz.From(ctx).Principal.Subject
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	slots := make(chan struct{}, maxAsked)
+	for i := range all.Items {
+		p := &all.Items[i]
+		if !gated[p.Spec.Profile] || p.Status.DID == "" {
+			continue
+		}
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			found, err := s.waiting(ctx, p)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				s.Log.Info("approvals could not be asked for", "participant", p.Name, "error", err)
+				out.Unreachable = append(out.Unreachable, p.Name)
+			}
+			for _, a := range found {
+				if slices.ContainsFunc(a.Gate.WaitsFor, func(w adminapi.Approver) bool { return w.ID == me }) {
+					out.Items = append(out.Items, Approval{a, p.Name})
+				}
+			}
+		})
+	}
+	asking.Wait()
+	slices.Sort(out.Unreachable)
+	slices.SortFunc(out.Items, func(a, b Approval) int {
+		return cmp.Or(a.Gate.Deadline.Compare(*b.Gate.Deadline), strings.Compare(a.Negotiation, b.Negotiation), strings.Compare(a.Gate.Name, b.Gate.Name))
+	})
+	return out, ctx.Err()
+}
+
+// waiting asks one connector.
+func (s *Service) waiting(ctx context.Context, p *cloudv1.Participant) (out []adminapi.Approval, err error) {
+	resp, err := s.reach(ctx, p, http.MethodGet, "/approvals", nil)
+	if err != nil {
+		return nil, err
+	}
+	return out, json.Unmarshal(resp.Body, &out)
+}
+
+// Decide passes a signed decision on. Whoever it is of, only the connector can tell, by the keys that the gate knows.
+func (s *Service) Decide(ctx context.Context, participant, id string, d adminapi.SignedDecision) error {
+	var p cloudv1.Participant
+	ok, err := s.exists(ctx, participant, &p)
+	if err != nil {
+		return participants.problem(participant, err)
+	}
+	if !ok {
+		return notFound("participant", participant)
+	}
+	_, err = s.reach(ctx, &p, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/decisions", d)
+	return err
+}

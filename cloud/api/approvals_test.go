@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package api
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwk"
+
+	"github.com/kaphera/kaphera/cloud/internal/cloudtest"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/connector/adminapi"
+)
+
+// publicKey makes a key and returns its public half.
+func publicKey(t *testing.T) json.RawMessage {
+	t.Helper()
+	raw, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := jwk.Import(raw.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.Marshal(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+const gatedUseCase = `{"profile":"automotive","title":"Reviewed","assetType":"https://w3id.org/catenax/taxonomy#PcfExchange","contractPolicy":` + contractPolicy + `,"gates":[
+  {"name":"two-parties","type":"Approval","before":"AGREED","deadline":"P7D","required":2,"organizations":2,"approvers":[{"person":"berta"},{"role":"organization-admin","organization":"rheintal-motoren"}]},
+  {"name":"reviewed","type":"Attestation","before":"FINALIZED","deadline":"P7D","policy":` + contractPolicy + `,"triggeredBy":[{"role":"governance-authority"}]}]}`
+
+var renate = cloudtest.Claims("renate", "rheintal-motoren", "organization-admin")
+
+func TestAnOfferKnowsTheKeysOfThePeopleThatItsUseCaseNames(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	b.want(http.StatusCreated, b.call(authority, "PUT", "/use-cases/reviewed", wrap(gatedUseCase)))
+	const offer = `{"asset":"pcf","useCase":"reviewed"}`
+	a := b.want(http.StatusUnprocessableEntity, b.call(brandt, "POST", "/participants/supplier/offers", offer))
+	if !a.has("spec.gates[0].approvers[0]", `person "berta" has registered no key`) || !a.has("spec.gates[1].triggeredBy[0]", "nobody with the role governance-authority") {
+		t.Fatalf("without keys: %s", a.body)
+	}
+	first := publicKey(t)
+	key := decodeTo[ApprovalKey](t, b.want(http.StatusCreated, b.call(brandt, "POST", "/approval-keys", KeyRegistration{first})))
+	if key.Spec.Subject != "sub-berta" || key.Spec.Person != "berta" || key.Spec.Organization != "brandt-guss" || !slices.Equal(key.Spec.Roles, []string{"organization-admin"}) {
+		t.Errorf("registered as %+v", key.Spec)
+	}
+	b.want(http.StatusCreated, b.call(brandt, "POST", "/approval-keys", KeyRegistration{first})) // again
+	if a := b.call(renate, "POST", "/approval-keys", KeyRegistration{first}); a.status != http.StatusConflict {
+		t.Errorf("berta's key as renate's: %d %s", a.status, a.body)
+	}
+	for _, bad := range []string{`{"publicKey":"x"}`, `{"publicKey":{"kty":"oct","k":"AAAA"}}`} {
+		if a := b.call(renate, "POST", "/approval-keys", bad); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %s", bad, a.status, a.body)
+		}
+	}
+	nameless := map[string]any{"sub": "sub-program", "azp": "terraform", "roles": []string{"platform-operator"}}
+	if a := b.call(nameless, "POST", "/approval-keys", KeyRegistration{publicKey(t)}); a.status != http.StatusForbidden {
+		t.Errorf("whoever has no user name registers a key: %d %s", a.status, a.body)
+	}
+	b.want(http.StatusCreated, b.call(brandt, "POST", "/approval-keys", KeyRegistration{publicKey(t)}))
+	b.want(http.StatusCreated, b.call(renate, "POST", "/approval-keys", KeyRegistration{publicKey(t)}))
+	b.want(http.StatusCreated, b.call(authority, "POST", "/approval-keys", KeyRegistration{publicKey(t)}))
+	var sent adminapi.Offer
+	b.connector.On("PUT brandt/offers/pcf--reviewed", func(r *http.Request) (int, any) {
+		if err := json.NewDecoder(r.Body).Decode(&sent); err != nil {
+			t.Error(err)
+		}
+		return http.StatusOK, sent
+	})
+	b.want(http.StatusCreated, b.call(brandt, "POST", "/participants/supplier/offers", offer))
+	if len(sent.Gates) != 2 || len(sent.Gates[0].Approvers) != 2 || sent.Gates[0].Type != adminapi.GateApproval || sent.Gates[0].Organizations != 2 {
+		t.Fatalf("sent %+v", sent.Gates)
+	}
+	if berta := sent.Gates[0].Approvers[0]; berta.ID != "sub-berta" || len(berta.Keys) != 2 || berta.Organization != "brandt-guss" {
+		t.Errorf("berta is %+v", berta)
+	}
+	if by := sent.Gates[1].TriggeredBy; len(by) != 1 || by[0].ID != "sub-gerd" || by[0].Organization != "governance-authority" || sent.Gates[1].Policy == nil {
+		t.Errorf("the second gate is %+v", sent.Gates[1])
+	}
+	keys := decodeTo[List[ApprovalKey]](t, b.want(http.StatusOK, b.call(renate, "GET", "/approval-keys", nil)))
+	if len(keys.Items) != 1 {
+		t.Errorf("renate sees %d keys of all organizations", len(keys.Items))
+	}
+	if a := b.call(renate, "DELETE", "/approval-keys/"+key.Name, nil); a.status != http.StatusNotFound {
+		t.Errorf("renate removes berta's key: %d", a.status)
+	}
+	b.want(http.StatusNoContent, b.call(brandt, "DELETE", "/approval-keys/"+key.Name, nil))
+}
+
+func TestAUseCaseWithGatesThatCannotBe(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	approval := func(more string) string {
+		return `{"name":"g","type":"Approval","before":"AGREED","deadline":"P1D"` + more + `}`
+	}
+	for name, g := range map[string]string{
+		"an approval without approvers":     approval(``),
+		"an approval with a policy":         approval(`,"required":1,"approvers":[{"person":"berta"}],"policy":` + contractPolicy),
+		"more organizations than approvals": approval(`,"required":1,"organizations":2,"approvers":[{"person":"berta"}]`),
+		"an approver who is two things":     approval(`,"required":1,"approvers":[{"person":"berta","role":"viewer"}]`),
+		"an approver who is nobody":         approval(`,"required":1,"approvers":[{}]`),
+		"another state":                     strings.Replace(approval(`,"required":1,"approvers":[{"person":"berta"}]`), "AGREED", "VERIFIED", 1),
+		"no deadline":                       strings.Replace(approval(`,"required":1,"approvers":[{"person":"berta"}]`), "P1D", "soon", 1),
+		"an attestation without a policy":   `{"name":"g","type":"Attestation","before":"AGREED","deadline":"P1D"}`,
+		"an operand that is not declared":   `{"name":"g","type":"Attestation","before":"AGREED","deadline":"P1D","policy":` + strings.Replace(contractPolicy, "AttestationAge", "Moon", 1) + `}`,
+	} {
+		spec := strings.TrimSuffix(useCaseSpec(contractPolicy), "}") + `,"gates":[` + g + `]}`
+		if a := b.call(authority, "PUT", "/use-cases/bad", wrap(spec)); a.status != http.StatusUnprocessableEntity || !a.has("spec.gates[0]", "") {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+}
+
+func TestApprovalsAreThoseThatWaitForTheCaller(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	until := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	waits := func(negotiation string, people ...string) adminapi.Approval {
+		a := adminapi.Approval{Provider: "did:web:shared.example:brandt", Negotiation: negotiation, Counterparty: "did:web:shared.example:rheintal", AssetID: "pcf", OfferID: "o",
+			Policy: json.RawMessage(contractPolicy), OfferHash: "h", Verdicts: []adminapi.PolicyVerdict{}, Gate: adminapi.GateState{Name: "two-parties", State: adminapi.GateOpen, Deadline: &until}}
+		for _, p := range people {
+			a.Gate.WaitsFor = append(a.Gate.WaitsFor, adminapi.Approver{ID: "sub-" + p, Name: p})
+		}
+		return a
+	}
+	b.connector.Answer("GET brandt/approvals", http.StatusOK, []adminapi.Approval{waits("n-2", "berta", "renate"), waits("n-1", "renate")})
+	b.connector.Answer("GET rheintal/approvals", http.StatusServiceUnavailable, nil)
+	if got := decodeTo[Approvals](t, b.want(http.StatusOK, b.call(brandt, "GET", "/approvals", nil))); len(got.Items) != 0 || len(b.connector.Requests()) != 0 {
+		t.Errorf("without a use case that has gates: %+v after %v", got, b.connector.Requests())
+	}
+	b.want(http.StatusCreated, b.call(authority, "PUT", "/use-cases/reviewed", wrap(gatedUseCase)))
+	for _, c := range []struct {
+		who  map[string]any
+		want []string
+	}{{brandt, []string{"n-2"}}, {renate, []string{"n-1", "n-2"}}, {operator, nil}, {authority, nil}} {
+		got := decodeTo[Approvals](t, b.want(http.StatusOK, b.call(c.who, "GET", "/approvals", nil)))
+		var ids []string
+		for _, i := range got.Items {
+			if i.Participant != "supplier" {
+				t.Errorf("the provider is %q", i.Participant)
+			}
+			ids = append(ids, i.Negotiation)
+		}
+		if !slices.Equal(ids, c.want) || !slices.Equal(got.Unreachable, []string{"oem"}) {
+			t.Errorf("%v: got %v, unreachable %v; want %v and oem", c.who["sub"], ids, got.Unreachable, c.want)
+		}
+	}
+}
+
+// TestADecisionIsPassedOnAsItIs: also one of a person of another organization than the provider's; what the connector says of it comes back.
+func TestADecisionIsPassedOnAsItIs(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	const path, signed = "/participants/supplier/negotiations/n-1/decisions", `{"decision":"head.payload.signature"}`
+	b.connector.Answer("POST brandt/negotiations/n-1/decisions", http.StatusOK, adminapi.Negotiation{ID: "n-1"})
+	a := b.want(http.StatusNoContent, b.call(renate, "POST", path, signed))
+	if len(a.body) != 0 {
+		t.Errorf("somebody else's negotiation is shown: %s", a.body)
+	}
+	if got := b.connector.Requests(); !slices.ContainsFunc(got, func(r string) bool {
+		return strings.HasPrefix(r, "POST brandt/negotiations/n-1/decisions") && strings.Contains(r, signed)
+	}) {
+		t.Errorf("the connector got %v", got)
+	}
+	b.connector.Answer("POST brandt/negotiations/n-1/decisions", http.StatusForbidden, adminapi.Error{Code: "decision-forged", Message: "the signature is not the one of berta's key"})
+	if a := b.call(renate, "POST", path, signed); a.status != http.StatusForbidden || a.problem.Code != "decision-forged" || !strings.Contains(a.problem.Detail, "berta's key") {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+	b.connector.Fail(cellrpc.ErrNotConnected)
+	if a := b.call(renate, "POST", path, signed); a.status != http.StatusServiceUnavailable {
+		t.Errorf("a cell that is cut off: %d %s", a.status, a.body)
+	}
+	if a := b.call(renate, "POST", "/participants/nobody/negotiations/n-1/decisions", signed); a.status != http.StatusNotFound {
+		t.Errorf("no such participant: %d", a.status)
+	}
+}
