@@ -204,7 +204,7 @@ func fill(t *testing.T, s *store.Store, ctx string) {
 	for _, n := range []*store.Negotiation{
 		{Process: store.Process{ID: "n1", State: state.Finalized, Step: state.Finalized, AgreementID: "a1"}},
 		{Process: store.Process{ID: "n2", State: state.Terminated, Step: state.Terminated, Reason: &adminapi.Reason{Message: ctx}}},
-		{Process: store.Process{ID: "n3", State: state.Requested, Step: state.Requested, Next: &store.Next{}}},
+		{Process: store.Process{ID: "n3", State: state.Requested, Step: state.Requested, Held: true, Next: &store.Next{}}},
 	} {
 		must(s.PutRequest(t.Context(), ctx, n.ID, store.Request{PrivateProperties: map[string]any{"of": ctx}, Callbacks: []store.Callback{{URI: "https://" + ctx, Events: []string{"contract"}}}}))
 		n.Ctx, n.Role, n.Counterparty, n.CounterpartyPID, n.Address, n.AssetID, n.History = ctx, state.Provider, "did:web:peer", "peer-"+n.ID, "https://"+ctx, "asset", happened
