@@ -453,6 +453,7 @@ type Gate struct {
 	Required    int64           `json:"required,omitempty,omitzero"`
 	TriggeredBy []Approver      `json:"triggeredBy,omitempty,omitzero"`
 	Type        string          `json:"type"`
+	URL         string          `json:"url,omitempty,omitzero"`
 }
 
 // GateDecision defines model for GateDecision.
@@ -480,6 +481,16 @@ type GateState struct {
 	Type     string         `json:"type"`
 	WaitsFor []Approver     `json:"waitsFor,omitempty,omitzero"`
 	Words    string         `json:"words"`
+}
+
+// GateWebhook defines model for GateWebhook.
+type GateWebhook struct {
+	Organization string `json:"organization"`
+
+	// PublicKey Any JSON, kept as it is
+	PublicKey json.RawMessage `json:"publicKey"`
+	System    string          `json:"system"`
+	URL       string          `json:"url"`
 }
 
 // HolderCredential defines model for HolderCredential.
@@ -1059,6 +1070,7 @@ type UseCaseGate struct {
 	Required    int64           `json:"required,omitempty,omitzero"`
 	TriggeredBy []ApproverRef   `json:"triggeredBy,omitempty,omitzero"`
 	Type        string          `json:"type"`
+	Webhook     GateWebhook     `json:"webhook,omitempty,omitzero"`
 }
 
 // UseCaseList defines model for UseCaseList.

@@ -115,6 +115,10 @@ func (s *Service) gates(ctx context.Context, u *cloudv1.UseCase) ([]adminapi.Gat
 		if g.Policy != nil {
 			one.Policy = g.Policy.Raw
 		}
+		if w := g.Webhook; w != nil {
+			one.URL, one.Required = w.URL, 1
+			one.Approvers = []adminapi.Approver{{ID: w.System, Name: w.System, Organization: w.Organization, Keys: []json.RawMessage{w.PublicKey.Raw}}}
+		}
 		out = append(out, one)
 	}
 	if len(f.errors) == 0 {

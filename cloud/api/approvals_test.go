@@ -115,6 +115,9 @@ func TestAUseCaseWithGatesThatCannotBe(t *testing.T) {
 		"an approver who is nobody":         approval(`,"required":1,"approvers":[{}]`),
 		"another state":                     strings.Replace(approval(`,"required":1,"approvers":[{"person":"berta"}]`), "AGREED", "VERIFIED", 1),
 		"no deadline":                       strings.Replace(approval(`,"required":1,"approvers":[{"person":"berta"}]`), "P1D", "soon", 1),
+		"an approval with a webhook":        approval(`,"required":1,"approvers":[{"person":"berta"}],"webhook":{"url":"https://x.example","system":"risk","organization":"brandt-guss","publicKey":{}}`),
+		"a webhook without one":             `{"name":"g","type":"Webhook","before":"AGREED","deadline":"P1D"}`,
+		"a webhook without TLS":             `{"name":"g","type":"Webhook","before":"AGREED","deadline":"P1D","webhook":{"url":"http://x.example","system":"risk","organization":"brandt-guss","publicKey":{}}}`,
 		"an attestation without a policy":   `{"name":"g","type":"Attestation","before":"AGREED","deadline":"P1D"}`,
 		"an operand that is not declared":   `{"name":"g","type":"Attestation","before":"AGREED","deadline":"P1D","policy":` + strings.Replace(contractPolicy, "AttestationAge", "Moon", 1) + `}`,
 	} {

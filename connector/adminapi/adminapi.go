@@ -228,6 +228,9 @@ type Gate struct {
 	Approvers     []Approver `json:"approvers,omitempty"`
 	Required      int        `json:"required,omitempty"`
 	Organizations int        `json:"organizations,omitempty"`
+	// URL, of a webhook, is asked with a POST of the Approval and a self-issued ID token, again and again, until it answers {"decision": JWS} with one
+	// of an approver, which is the system there; 202, or no decision, means later. https only.
+	URL string `json:"url,omitempty"`
 	// Policy, of an attestation, is the ODRL Set that must be satisfied; until it is, the negotiation waits.
 	Policy json.RawMessage `json:"policy,omitempty"`
 	// TriggeredBy are those one of whom must let it pass by hand besides; empty: it passes by itself.
@@ -241,6 +244,7 @@ type GateType string
 const (
 	GateApproval    GateType = "approval"    // people
 	GateAttestation GateType = "attestation" // a credential that is there and fresh
+	GateWebhook     GateType = "webhook"     // a system outside, with a key of its own
 )
 
 // Approver is a person whose signed decision counts.

@@ -3,9 +3,12 @@
 package dsp
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"time"
@@ -19,9 +22,6 @@ import (
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 )
-
-// attestEvery is how often an attestation that is not there is looked for again.
-const attestEvery = 15 * time.Second
 
 // setGates gives a negotiation the gates of the offer that it is about now. Decisions about another offer stay as a record.
 func setGates(n *store.Negotiation, gates []adminapi.Gate, consumer *identity.Agent) {
@@ -84,14 +84,7 @@ func (e *Engine) atGates(n *store.Negotiation, d Decision, side *store.Side) Dec
 		if gate.Evaluate(h, now) != adminapi.GateOpen {
 			continue
 		}
-		at := *h.Deadline
-		if h.Gate.Type == adminapi.GateAttestation && (h.Attested == nil || !h.Attested.Satisfied) {
-			at = now
-			if h.Attested != nil {
-				at = now.Add(min(attestEvery, h.Deadline.Sub(now)))
-			}
-		}
-		if look.IsZero() || at.Before(look) {
+		if at := h.Look(now); look.IsZero() || at.Before(look) {
 			look = at
 		}
 	}
@@ -104,7 +97,7 @@ func (e *Engine) atGates(n *store.Negotiation, d Decision, side *store.Side) Dec
 	return d
 }
 
-// tendGates looks after a negotiation that gates hold: attestations, deadlines, and, once all have passed, the policy again, on the credentials as
+// tendGates looks after a negotiation that gates hold: attestations, webhooks, deadlines, and, once all have passed, the policy again, on the credentials as
 // they are now. What needs the outside is found out before the row is locked; if something has happened to it meanwhile, it is looked at again.
 func (e *Engine) tendGates(ctx context.Context, had *store.Negotiation) (*store.Negotiation, error) {
 	holds := gatesBefore(had)
@@ -121,7 +114,7 @@ func (e *Engine) tendGates(ctx context.Context, had *store.Negotiation) (*store.
 	}
 	judged := *had
 	judged.Gates = slices.Clone(had.Gates)
-	found := e.judgeGates(ctx, p, &judged)
+	records, found := e.judgeGates(ctx, p, &judged)
 	return e.opt.Store.UpdateNegotiation(ctx, had.Ctx, had.ID, "", func(n *store.Negotiation, _ bool) (store.Side, error) {
 		defer settle(&n.Process)
 		if n.Version != had.Version {
@@ -135,10 +128,12 @@ func (e *Engine) tendGates(ctx context.Context, had *store.Negotiation) (*store.
 				n.Next = &store.Next{After: e.backoff(n.Attempts)}
 				return store.Side{}, nil
 			}
-			judged.Judged, judged.Denial = true, denied("credentials could not be verified again in time: "+n.LastError)
+			records, judged.Judged, judged.Denial = nil, true, denied("credentials could not be verified again in time: "+n.LastError)
 		}
 		n.Attempts, n.Gates, n.Traces, n.Denial, n.Judged = 0, judged.Gates, judged.Traces, judged.Denial, judged.Judged
-		return e.negotiations.apply(n, false, input{event: state.Event{On: state.CommandRelease}, participant: p})
+		side, err := e.negotiations.apply(n, false, input{event: state.Event{On: state.CommandRelease}, participant: p})
+		side.Records = append(records, side.Records...)
+		return side, err
 	})
 }
 
@@ -146,10 +141,34 @@ func overdue(holds []*gate.Hold, now time.Time) bool {
 	return !slices.ContainsFunc(holds, func(h *gate.Hold) bool { return now.Before(*h.Deadline) })
 }
 
-// judgeGates evaluates open attestations, and, when nothing is open any more, the policy. The error is temporary.
-func (e *Engine) judgeGates(ctx context.Context, p *store.Participant, n *store.Negotiation) error {
-	now := e.opt.Now()
+// judgeGates asks webhooks, evaluates open attestations, and, when nothing is open any more, the policy. It returns audit records; the error is
+// temporary.
+func (e *Engine) judgeGates(ctx context.Context, p *store.Participant, n *store.Negotiation) (records []audit.Entry, err error) {
+	now := e.opt.Now().UTC()
 	holds := gatesBefore(n)
+	for _, h := range holds {
+		if h.Gate.Type != adminapi.GateWebhook || gate.Evaluate(h, now) != adminapi.GateOpen {
+			continue
+		}
+		signed, err := e.askWebhook(ctx, p, n, h)
+		if err != nil {
+			return nil, fmt.Errorf("gate %q: %w", h.Gate.Name, err)
+		}
+		h.Looked = &now
+		if signed == "" {
+			continue
+		}
+		record, err := e.takeDecision(p, n, signed)
+		if err != nil {
+			return nil, fmt.Errorf("gate %q: the answer of %s: %w", h.Gate.Name, h.Gate.URL, err)
+		}
+		records = append(records, record)
+	}
+	return records, e.judgeCredentials(ctx, p, n, holds, now)
+}
+
+// judgeCredentials is what judgeGates does about credentials.
+func (e *Engine) judgeCredentials(ctx context.Context, p *store.Participant, n *store.Negotiation, holds []*gate.Hold, now time.Time) error {
 	waits := slices.ContainsFunc(holds, func(h *gate.Hold) bool {
 		return h.Gate.Type == adminapi.GateAttestation && gate.Evaluate(h, now) == adminapi.GateOpen
 	})
@@ -174,7 +193,7 @@ func (e *Engine) judgeGates(ctx context.Context, p *store.Participant, n *store.
 		if err != nil {
 			return err
 		}
-		h.Attested = &gate.Attested{Satisfied: trace.Allowed}
+		h.Looked, h.Attested = &now, &gate.Attested{Satisfied: trace.Allowed}
 		if trace.Allowed {
 			n.Traces = append(n.Traces, trace)
 		} else {
@@ -222,6 +241,73 @@ func (e *Engine) judgeAgain(ctx context.Context, p *store.Participant, n *store.
 	}
 	n.Judged = true
 	return nil
+}
+
+// maxDecision bounds what a webhook answers, in bytes.
+const maxDecision = 16 << 10
+
+// askWebhook asks the system of a webhook for its decision; empty when it has none yet.
+func (e *Engine) askWebhook(ctx context.Context, p *store.Participant, n *store.Negotiation, h *gate.Hold) (string, error) {
+	if err := e.callable(h.Gate.URL); err != nil {
+		return "", err
+	}
+	about, err := Approval(p, n, h, e.opt.Now())
+	if err != nil {
+		return "", err
+	}
+	body, err := json.Marshal(about)
+	if err != nil {
+		return "", err
+	}
+	token, err := e.opt.Identity.Token(ctx, p.Local(), h.Gate.Approvers[0].ID, nil)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.opt.RequestTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.Gate.URL, bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Authorization", token)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := e.opt.HTTP.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode == http.StatusAccepted || res.StatusCode == http.StatusNoContent {
+		return "", nil
+	}
+	if res.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s answered %s", h.Gate.URL, res.Status)
+	}
+	var answer adminapi.SignedDecision
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxDecision)).Decode(&answer); err != nil {
+		return "", fmt.Errorf("the answer of %s is not understood: %w", h.Gate.URL, err)
+	}
+	return answer.Decision, nil
+}
+
+// CheckWebhook refuses an address that no request with a token may go to.
+func (e *Engine) CheckWebhook(address string) error { return e.callable(address) }
+
+// Approval is what is shown of a gate to those who decide: neither credentials nor values read from them.
+func Approval(p *store.Participant, n *store.Negotiation, h *gate.Hold, now time.Time) (adminapi.Approval, error) {
+	hash, err := OfferHash(n)
+	out := adminapi.Approval{Provider: p.DID, Negotiation: n.ID, Counterparty: n.Counterparty, AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase,
+		Policy: n.Offer, OfferHash: hash, Verdicts: []adminapi.PolicyVerdict{}, Gate: gate.State(h, now)}
+	if len(n.Traces) == 0 {
+		return out, err
+	}
+	for _, c := range n.Traces[len(n.Traces)-1].Checks {
+		v := adminapi.PolicyVerdict{Sentence: c.Sentence, Satisfied: c.Satisfied}
+		if c.DE != nil {
+			v.DE = c.DE.Sentence
+		}
+		out.Verdicts = append(out.Verdicts, v)
+	}
+	return out, err
 }
 
 // Decide adds a person's signed decision to the gate that it is for, and goes on where that was the last one. A decision that does not count is a
@@ -279,9 +365,7 @@ func (e *Engine) takeDecision(p *store.Participant, n *store.Negotiation, signed
 		return audit.Entry{}, refuse(http.StatusConflict, gate.CodeClosed, "the negotiation waits for no decision: it is %s", n.Step)
 	}
 	for i := range n.Gates { // somebody has done something: look at once whether what is missing is there now
-		if a := n.Gates[i].Attested; a != nil && !a.Satisfied {
-			n.Gates[i].Attested = nil
-		}
+		n.Gates[i].Looked = nil
 	}
 	return audit.Entry{Type: audit.Gate, Actor: "approver:" + d.By.ID, Body: gateRecord{Process: n.ID, Gate: d.Gate, Offer: hash, Decision: &d}}, nil
 }

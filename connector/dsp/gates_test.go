@@ -8,6 +8,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -220,4 +222,41 @@ func TestAGateHoldsAnOfferThatTheProviderMadeFirst(t *testing.T) {
 	}
 	provider.decide(p, anna, "before-agreed", adminapi.Approve)
 	consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
+}
+
+func TestAWebhookDecidesWithItsOwnKey(t *testing.T) {
+	_, provider, consumer := world(t)
+	system := newApprover(t, "risk", "supplier")
+	var asked []adminapi.Approval
+	var tokens []string
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var a adminapi.Approval
+		if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
+			t.Error(err)
+		}
+		asked, tokens = append(asked, a), append(tokens, r.Header.Get("Authorization"))
+		claims := adminapi.DecisionClaims{Approver: system.ID, Provider: a.Provider, Negotiation: a.Negotiation, Offer: a.OfferHash, Gate: a.Gate.Name, Verdict: adminapi.Approve,
+			IssuedAt: time.Now().Unix(), Expires: time.Now().Add(time.Minute).Unix(), ID: rand.Text()}
+		key := system.key
+		switch len(asked) {
+		case 1: // a failure is no answer
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		case 2: // nor is a decision that somebody else signed
+			key = newApprover(t, "risk", "supplier").key
+		}
+		signed, err := gate.Sign(key, claims)
+		if err != nil {
+			t.Error(err)
+		}
+		_ = json.NewEncoder(w).Encode(adminapi.SignedDecision{Decision: signed})
+	}))
+	t.Cleanup(hook.Close)
+	g := approval(state.Agreed, 1, system)
+	g.Type, g.URL = adminapi.GateWebhook, hook.URL
+	n := consumer.negotiate(provider.offer("pcf", openPolicy, g))
+	consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
+	if len(asked) != 3 || asked[2].Provider != supplier || asked[2].Counterparty != buyer || asked[2].AssetID != "asset-pcf" || !strings.HasPrefix(tokens[2], "Bearer ") {
+		t.Errorf("asked %+v with %v", asked, tokens)
+	}
 }

@@ -71,7 +71,7 @@ func first(err error) error {
 
 func checkType(path string, g adminapi.Gate) error {
 	switch g.Type {
-	case adminapi.GateApproval:
+	case adminapi.GateApproval, adminapi.GateWebhook:
 		from := map[string]bool{}
 		for _, a := range g.Approvers {
 			from[a.Organization] = true
@@ -82,19 +82,23 @@ func checkType(path string, g adminapi.Gate) error {
 		case g.Organizations < 0 || g.Organizations > min(g.Required, len(from)):
 			return invalid(path+".organizations", "is %d, with %d required approvals and approvers from %d organizations", g.Organizations, g.Required, len(from))
 		case g.Policy != nil:
-			return invalid(path+".policy", "an approval has none")
+			return invalid(path+".policy", "only an attestation has one")
+		case (g.Type == adminapi.GateWebhook) != (g.URL != ""):
+			return invalid(path+".url", "a webhook has one, and only a webhook")
 		}
 		return nil
 	case adminapi.GateAttestation:
 		switch {
 		case len(g.Approvers) > 0 || g.Required != 0 || g.Organizations != 0:
 			return invalid(path+".approvers", "an attestation has none; triggeredBy names who lets it pass by hand")
+		case g.URL != "":
+			return invalid(path+".url", "only a webhook has one")
 		case g.Policy == nil:
 			return invalid(path+".policy", "missing: the ODRL Set that must be satisfied")
 		}
 		return nil
 	}
-	return invalid(path+".type", "%q is not a gate that this runtime can hold: it holds %s and %s", g.Type, adminapi.GateApproval, adminapi.GateAttestation)
+	return invalid(path+".type", "%q is not a gate that this runtime can hold: it holds %s, %s and %s", g.Type, adminapi.GateApproval, adminapi.GateAttestation, adminapi.GateWebhook)
 }
 
 // people are the approvers seen so far: one id is one person with the same keys, and a key is one person's.

@@ -18,6 +18,8 @@ type Hold struct {
 	Since     *time.Time              `json:"since,omitempty"`    // when it began to hold
 	Deadline  *time.Time              `json:"deadline,omitempty"` // set with Since
 	Decisions []adminapi.GateDecision `json:"decisions,omitempty"`
+	// Looked is when an attestation or a webhook was looked at last; nil: it is to be looked at now.
+	Looked *time.Time `json:"looked,omitempty"`
 	// Attested is the last evaluation of an attestation gate; nil while there is none.
 	Attested *Attested `json:"attested,omitempty"`
 }
@@ -59,7 +61,7 @@ func (h *Hold) Open(now time.Time) {
 func Renew(holds []Hold) {
 	for i := range holds {
 		h := &holds[i]
-		h.Since, h.Deadline, h.Attested = nil, nil, nil
+		h.Since, h.Deadline, h.Looked, h.Attested = nil, nil, nil, nil
 		for j := range h.Decisions {
 			h.Decisions[j].Void = true
 		}
@@ -90,7 +92,7 @@ func (h *Hold) met() bool {
 	switch h.Gate.Type {
 	case adminapi.GateAttestation:
 		return h.Attested != nil && h.Attested.Satisfied
-	case adminapi.GateApproval:
+	case adminapi.GateApproval, adminapi.GateWebhook:
 		approvals := h.given(adminapi.Approve)
 		return len(approvals) >= h.Gate.Required && len(organizations(approvals)) >= h.Gate.Organizations
 	}
@@ -115,6 +117,21 @@ func (h *Hold) crowded(organization string) bool {
 	approvals := h.given(adminapi.Approve)
 	from := organizations(approvals)
 	return from[organization] && h.Gate.Required-len(approvals)-1 < h.Gate.Organizations-len(from)
+}
+
+// Look is when something is to be done about an open gate by itself: seldom, the longer it has been open, and at its deadline.
+func (h *Hold) Look(now time.Time) time.Time {
+	if h.met() || (h.Gate.Type != adminapi.GateAttestation && h.Gate.Type != adminapi.GateWebhook) {
+		return *h.Deadline
+	}
+	if h.Looked == nil {
+		return now
+	}
+	next := now.Add(min(max(now.Sub(*h.Since)/4, 15*time.Second), 10*time.Minute))
+	if next.After(*h.Deadline) {
+		return *h.Deadline
+	}
+	return next
 }
 
 // WaitsFor are the people whose decision an open gate still takes.

@@ -284,7 +284,7 @@ func TestAnAttestationThatSomebodyMustLetPass(t *testing.T) {
 	}{
 		{func() {}, adminapi.GateOpen, "has not been checked yet; GUS (authority) must let it pass"},
 		{func() { decide(t, holds, authority, adminapi.Trigger) }, adminapi.GateOpen, "has not been checked yet"},
-		{func() { h.Attested = &gate.Attested{Reason: "it is too old", DE: "er ist zu alt"} }, adminapi.GateOpen, "it is too old"},
+		{func() { h.Looked, h.Attested = &noon, &gate.Attested{Reason: "it is too old", DE: "er ist zu alt"} }, adminapi.GateOpen, "it is too old"},
 		{func() { h.Attested = &gate.Attested{Satisfied: true} }, adminapi.GatePassed, "has passed"},
 	} {
 		step.do()
@@ -371,6 +371,8 @@ func TestCheckRefusesWhatNobodyCouldPass(t *testing.T) {
 		"a shared secret": {"$[0].approvers[1].keys[0]", func(g *adminapi.Gate) {
 			g.Approvers[1].Keys = []json.RawMessage{json.RawMessage(`{"kty":"oct","k":"AAAA"}`)}
 		}},
+		"an approval with an address":   {"$[0].url", func(g *adminapi.Gate) { g.URL = "https://x.example" }},
+		"a webhook without an address":  {"$[0].url", func(g *adminapi.Gate) { g.Type = adminapi.GateWebhook }},
 		"an approval with a policy":     {"$[0].policy", func(g *adminapi.Gate) { g.Policy = json.RawMessage(`{}`) }},
 		"an attestation with approvers": {"$[0].approvers", func(g *adminapi.Gate) { g.Type = adminapi.GateAttestation }},
 		"an attestation without a policy": {"$[0].policy", func(g *adminapi.Gate) {

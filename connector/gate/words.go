@@ -77,7 +77,7 @@ func (h *Hold) missing(lang string) string {
 	var out []string
 	if !h.met() {
 		switch h.Gate.Type {
-		case adminapi.GateApproval:
+		case adminapi.GateApproval, adminapi.GateWebhook:
 			approvals := h.given(adminapi.Approve)
 			text := said(lang, "%d of %d approvals are given", "%d von %d Zustimmungen liegen vor", len(approvals), h.Gate.Required)
 			if h.Gate.Organizations > 1 {

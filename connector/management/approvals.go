@@ -8,7 +8,6 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp"
-	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -21,36 +20,19 @@ func (s *server) listApprovals(r *http.Request, p *store.Participant) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	out := []adminapi.Approval{}
+	out, now := []adminapi.Approval{}, time.Now()
 	for _, n := range held {
-		hash, err := dsp.OfferHash(n)
-		if err != nil {
-			return nil, err
-		}
 		for i := range n.Gates {
-			if g := gate.State(&n.Gates[i], time.Now()); g.State == adminapi.GateOpen && len(g.WaitsFor) > 0 {
-				out = append(out, adminapi.Approval{Provider: p.DID, Negotiation: n.ID, Counterparty: n.Counterparty, AssetID: n.AssetID, OfferID: n.OfferID,
-					UseCase: n.UseCase, Policy: n.Offer, OfferHash: hash, Verdicts: verdicts(n), Gate: g})
+			a, err := dsp.Approval(p, n, &n.Gates[i], now)
+			if err != nil {
+				return nil, err
+			}
+			if a.Gate.State == adminapi.GateOpen && len(a.Gate.WaitsFor) > 0 {
+				out = append(out, a)
 			}
 		}
 	}
 	return out, nil
-}
-
-// verdicts are those of the policy's last evaluation.
-func verdicts(n *store.Negotiation) []adminapi.PolicyVerdict {
-	out := []adminapi.PolicyVerdict{}
-	if len(n.Traces) == 0 {
-		return out
-	}
-	for _, c := range n.Traces[len(n.Traces)-1].Checks {
-		v := adminapi.PolicyVerdict{Sentence: c.Sentence, Satisfied: c.Satisfied}
-		if c.DE != nil {
-			v.DE = c.DE.Sentence
-		}
-		out = append(out, v)
-	}
-	return out
 }
 
 // decide hands in a signed decision.

@@ -260,6 +260,11 @@ func (s *server) checkGates(p *store.Participant, gates []adminapi.Gate, contrac
 		return err
 	}
 	for i, g := range gates {
+		if g.Type == adminapi.GateWebhook {
+			if err := s.Engine.CheckWebhook(g.URL); err != nil {
+				return &odrl.Error{Path: fmt.Sprintf("%s[%d].url", root, i), Message: err.Error()}
+			}
+		}
 		if g.Type != adminapi.GateAttestation {
 			continue
 		}

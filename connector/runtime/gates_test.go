@@ -52,7 +52,7 @@ func gatedExchange(t *testing.T, supplier, buyer *connector) {
 		change func(*adminapi.Gate)
 		path   string
 	}{
-		"a gate that this runtime cannot hold": {func(g *adminapi.Gate) { g.Type = "webhook" }, "$.gates[0].type"},
+		"a gate that this runtime cannot hold": {func(g *adminapi.Gate) { g.Type = "oracle" }, "$.gates[0].type"},
 		"a gate that nobody passes":            {func(g *adminapi.Gate) { g.Required = 2 }, "$.gates[0].required"},
 		"an attestation that is not in the vocabulary": {func(g *adminapi.Gate) {
 			g.Type, g.Approvers, g.Required = adminapi.GateAttestation, nil, 0
@@ -123,5 +123,8 @@ func gatedExchange(t *testing.T, supplier, buyer *connector) {
 	}
 	if n = buyer.follow("buyer", n.ID); n.State != "FINALIZED" {
 		t.Errorf("negotiation %+v", n)
+	}
+	if p := supplier.follow("supplier", a.Negotiation); p.State != "FINALIZED" {
+		t.Errorf("the supplier's negotiation %+v", p)
 	}
 }

@@ -122,14 +122,15 @@ type UseCaseSpec struct {
 }
 
 // UseCaseGate is what a negotiation waits for.
-// +kubebuilder:validation:XValidation:rule="(self.type == 'Approval') == (has(self.approvers) && has(self.required))",message="an Approval has approvers and required, an Attestation neither"
-// +kubebuilder:validation:XValidation:rule="(self.type == 'Attestation') == has(self.policy)",message="an Attestation has a policy, an Approval has none"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'Approval') == (has(self.approvers) && has(self.required))",message="an Approval has approvers and required, the other types neither"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'Attestation') == has(self.policy)",message="an Attestation has a policy, the other types have none"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'Webhook') == has(self.webhook)",message="a Webhook has webhook, the other types have none"
 // +kubebuilder:validation:XValidation:rule="!has(self.organizations) || (has(self.required) && self.organizations <= self.required)",message="organizations must not exceed required: each approval is of one organization"
 type UseCaseGate struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
 	Name string `json:"name"`
-	// Approval waits for people, Attestation for a credential.
-	// +kubebuilder:validation:Enum=Approval;Attestation
+	// Approval waits for people, Attestation for a credential, Webhook for a system outside.
+	// +kubebuilder:validation:Enum=Approval;Attestation;Webhook
 	Type string `json:"type"`
 	// Before is the state that the negotiation is kept from.
 	// +kubebuilder:validation:Enum=AGREED;FINALIZED
@@ -155,11 +156,31 @@ type UseCaseGate struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Policy *apiextensionsv1.JSON `json:"policy,omitempty"`
+	// Webhook is the system that is asked.
+	// +optional
+	Webhook *GateWebhook `json:"webhook,omitempty"`
 	// TriggeredBy are those one of whom must let the gate pass by hand besides; absent: it passes by itself.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	TriggeredBy []ApproverRef `json:"triggeredBy,omitempty"`
+}
+
+// GateWebhook is a system that decides. The provider's connector asks it with a POST, signed by a self-issued ID token, until it answers a decision that
+// it signed with its own key.
+type GateWebhook struct {
+	// +kubebuilder:validation:Pattern=`^https://.+`
+	// +kubebuilder:validation:MaxLength=2000
+	URL string `json:"url"`
+	// System is its name, the iss of its decisions and the aud of the ID token.
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$`
+	System string `json:"system"`
+	// Organization that runs it.
+	// +kubebuilder:validation:MinLength=1
+	Organization string `json:"organization"`
+	// PublicKey is a JWK, P-256 or Ed25519.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	PublicKey apiextensionsv1.JSON `json:"publicKey"`
 }
 
 // ApproverRef names a person, or everybody with a role.
