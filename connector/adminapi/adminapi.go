@@ -20,7 +20,13 @@ type Error struct {
 	Trace   *Trace `json:"trace,omitempty"`
 }
 
+// ActorHeader names, on calls with the internal token, for whom the call is made: "user:<subject>" or "client:<name>". A cell's agent sets it on
+// everything that comes from the cloud. It is what audit records name as their actor.
+const ActorHeader = "Kaphera-Actor"
+
 // --- control plane: /admin/v1 ---
+//
+// GET /admin/v1/audit/heads answers the heads of all audit chains as an array of connector/audit.Head.
 
 // Participant is PUT /admin/v1/participants/{ctx} on the control plane (DELETE removes it; GET reads it).
 type Participant struct {
@@ -475,6 +481,9 @@ type Transfer struct {
 	UpdatedAt    time.Time `json:"updatedAt"`
 	Revision     int64     `json:"revision"`
 }
+
+// GET /audit?after=<number>&last=<count>&limit=<count> answers a part of the audit trail as lines of an export (connector/audit), in order, the head last;
+// as many records as fit. What comes from the cloud gets no bodies of types that may not leave the cell.
 
 // Summary is GET /summary: counts for status pages.
 type Summary struct {

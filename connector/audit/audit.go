@@ -26,6 +26,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,9 @@ const (
 // Types lists all.
 var Types = []string{ParticipantMade, ParticipantChanged, ParticipantDeleted, Management, NegotiationTransition, TransferTransition, Agreement, Policy, Gate,
 	Credential, DataIntent, DataOutcome, DataFetched, Pruned}
+
+// Leaving are the types whose bodies leave a cell unless something else is configured: those that hold nothing of others' credentials.
+var Leaving = slices.DeleteFunc(slices.Clone(Types), func(t string) bool { return t == Policy })
 
 // Entry is what is to be recorded. Body marshals to a JSON object. An empty Actor is the one of the context.
 type Entry struct {

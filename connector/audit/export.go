@@ -18,6 +18,9 @@ import (
 //
 // A line counts byte by byte as it was written. A file of head lines alone is a checkpoint.
 
+// MediaType is that of an export.
+const MediaType = "application/jsonl"
+
 type headLine struct {
 	Head Head `json:"head"`
 }

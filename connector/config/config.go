@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/netguard"
 )
 
@@ -35,6 +36,7 @@ type Config struct {
 	Verifier   Verifier   `json:"verifier"`
 	Protocol   Protocol   `json:"protocol"`
 	DataPlane  DataPlane  `json:"dataPlane"`
+	Audit      Audit      `json:"audit"`
 }
 
 // Listen holds the three addresses of a process; plain HTTP, TLS ends at the gateway. Roles of one process share them.
@@ -141,6 +143,14 @@ type DataPlane struct {
 	// AllowedNetworks, unless empty, are the only networks (CIDR) in which a backend may be; in DeniedNetworks none may, also within those.
 	AllowedNetworks []netip.Prefix `json:"allowedNetworks"`
 	DeniedNetworks  []netip.Prefix `json:"deniedNetworks"`
+}
+
+// Audit says what becomes of audit records.
+type Audit struct {
+	// KeepBodies is how long the bodies of records are kept; the records themselves stay, and verify. Default: always.
+	KeepBodies Duration `json:"keepBodies"`
+	// Leaving are the types of records whose bodies the cloud may read; of others it gets the digest. Absent: audit.Leaving.
+	Leaving []string `json:"leaving"`
 }
 
 // PlainHTTP says whether tokens may be sent to http addresses.
@@ -267,6 +277,14 @@ func (c *Config) validate() error {
 	}
 	if o := c.Management.OAuth2; o != (OAuth2{}) && (o.Issuer == "" || o.Audience == "" || o.JWKSURL == "") {
 		errs = append(errs, errors.New("management.oauth2: issuer, audience and jwksURL go together"))
+	}
+	for _, t := range c.Audit.Leaving {
+		if !slices.Contains(audit.Types, t) {
+			errs = append(errs, fmt.Errorf("audit.leaving %q: must be types of %s", t, strings.Join(audit.Types, ", ")))
+		}
+	}
+	if c.Audit.KeepBodies < 0 {
+		errs = append(errs, fmt.Errorf("audit.keepBodies %s: must not be negative", c.Audit.KeepBodies.Std()))
 	}
 	return errors.Join(errs...)
 }

@@ -23,6 +23,7 @@ func (s *server) adminRoutes(mux *http.ServeMux) {
 	mux.Handle("DELETE /admin/v1/profiles/{name}", s.handle(http.StatusOK, func(r *http.Request) (any, error) {
 		return nil, describe(s.Store.DeleteProfile(r.Context(), r.PathValue("name")), "profile", r.PathValue("name"))
 	}))
+	mux.Handle("GET /admin/v1/audit/heads", s.handle(http.StatusOK, s.auditHeads))
 	mux.Handle("PUT /admin/v1/participants/{ctx}", s.handle(http.StatusOK, s.putParticipant))
 	mux.Handle("GET /admin/v1/participants/{ctx}", s.handle(http.StatusOK, s.getParticipant))
 	mux.Handle("DELETE /admin/v1/participants/{ctx}", s.handle(http.StatusOK, s.deleteParticipant))

@@ -3,12 +3,17 @@
 package management
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/store"
@@ -16,6 +21,18 @@ import (
 
 // passed are the headers that a provider's answer keeps on its way to the caller.
 var passed = []string{"Content-Type", "Content-Length", "Content-Disposition", "Content-Language", "Last-Modified", "Etag", "Digest", "Repr-Digest"}
+
+// fetched is the body of a consumer's audit record. The provider's record of the same access has the same digest.
+type fetched struct {
+	Transfer string `json:"transfer"`
+	Path     string `json:"path"` // of the request
+	Status   int    `json:"status"`
+	Bytes    int64  `json:"bytes"`
+	SHA256   string `json:"sha256"` // of what came
+	Whole    bool   `json:"whole"`
+}
+
+const recordTimeout = 10 * time.Second
 
 // data fetches through the provider's data plane with the token of the transfer, and answers what it answers.
 func (s *server) data(w http.ResponseWriter, r *http.Request) {
@@ -49,7 +66,15 @@ func (s *server) data(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.WriteHeader(res.StatusCode)
-	if _, err := io.Copy(w, res.Body); err != nil {
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, sum), res.Body)
+	came := fetched{Transfer: r.PathValue("id"), Path: below(r), Status: res.StatusCode, Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil)), Whole: err == nil}
+	record, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordTimeout)
+	defer cancel()
+	if err := s.Store.Record(record, p.Ctx, audit.Entry{Type: audit.DataFetched, Body: came}); err != nil {
+		s.Log.ErrorContext(record, "what was fetched could not be recorded", "participant", p.Ctx, "transfer", came.Transfer, "error", err)
+	}
+	if err != nil {
 		s.Log.InfoContext(r.Context(), "data ended early", "participant", p.Ctx, "transfer", r.PathValue("id"), "error", err)
 		panic(http.ErrAbortHandler) // the status is out already: the caller must see that the body is not whole
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/odrl"
@@ -47,7 +48,9 @@ type Deps struct {
 	Fetch *http.Client
 	// Backends says where the data plane reads data from.
 	Backends netguard.Guard
-	Log      *slog.Logger
+	// AuditLeaving are the types of audit records whose bodies may leave the cell; records of other types leave without them. Default audit.Leaving.
+	AuditLeaving []string
+	Log          *slog.Logger
 }
 
 type server struct{ Deps }
@@ -61,6 +64,9 @@ func New(d Deps) (http.Handler, error) {
 	}
 	if d.InternalToken == "" {
 		return nil, errors.New("management: the internal token is empty: set internal.tokenFile")
+	}
+	if d.AuditLeaving == nil {
+		d.AuditLeaving = audit.Leaving
 	}
 	s := &server{d}
 	internal := http.NewServeMux()
@@ -87,7 +93,7 @@ func Bearer(token string, next http.Handler) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, acting(r))
 	})
 }
 
@@ -108,13 +114,20 @@ func (s *server) handle(status int, f func(r *http.Request) (any, error)) http.H
 
 // inParticipant is handle for what belongs to a participant, which must exist.
 func (s *server) inParticipant(status int, f func(r *http.Request, p *store.Participant) (any, error)) http.HandlerFunc {
-	return s.handle(status, func(r *http.Request) (any, error) {
-		p, err := s.participant(r)
-		if err != nil {
-			return nil, err
-		}
-		return f(r, p)
-	})
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.handle(status, func(r *http.Request) (any, error) {
+			p, err := s.participant(r)
+			if err != nil {
+				return nil, err
+			}
+			if r.Method != http.MethodGet {
+				if r, err = Recorded(w, r, p.Ctx, below(r), r.PathValue("alias") != ""); err != nil {
+					return nil, invalid("the body is not understood: %s", err)
+				}
+			}
+			return f(r, p)
+		})(w, r)
+	}
 }
 
 func (s *server) participant(r *http.Request) (*store.Participant, error) {

@@ -92,6 +92,9 @@ func (s *server) putSecret(r *http.Request, p *store.Participant) (any, error) {
 	if secret.Value == "" {
 		return nil, invalid("$.value: missing")
 	}
+	if err := s.Store.Record(r.Context(), p.Ctx); err != nil { // the Vault knows no transaction: what is not on record is not done
+		return nil, err
+	}
 	return nil, s.Secrets.PutSecret(r.Context(), p.Ctx, r.PathValue("alias"), secret.Value)
 }
 

@@ -147,9 +147,14 @@ func (p *process) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token,
-		Fetch: p.httpClient(time.Hour), Backends: p.Config.Backends(), Log: p.Log.With("role", ControlPlane)})
+		Fetch: p.httpClient(time.Hour), Backends: p.Config.Backends(), AuditLeaving: p.Config.Audit.Leaving, Log: p.Log.With("role", ControlPlane)})
 	if err != nil {
 		return err
+	}
+	if keep := p.Config.Audit.KeepBodies.Std(); keep > 0 {
+		p.run = append(p.run, func(ctx context.Context) error {
+			return dcp.Every(ctx, time.Hour, nil, p.Log, "pruning the audit trail", func(ctx context.Context) error { return st.PruneAudit(ctx, keep) })
+		})
 	}
 	p.public.Handle("/{ctx}/dsp/", engine.Handler())
 	p.public.Handle("/{ctx}/.well-known/", engine.Handler())

@@ -61,12 +61,6 @@ type (
 		Satisfied    bool            `json:"satisfied"`
 		Reason       string          `json:"reason,omitempty"`
 	}
-	// action is something that a person or client did to what is a participant's.
-	action struct {
-		Do     string `json:"do"`
-		Object string `json:"object,omitempty"`
-		SHA256 string `json:"sha256,omitempty"` // of what was written, as JSON
-	}
 	participantIs struct {
 		DID             string             `json:"did"`
 		BPN             string             `json:"businessPartnerNumber,omitempty"`
@@ -77,37 +71,28 @@ type (
 	}
 )
 
-// Did is the audit entry of an action on an object; content, unless nil, is what was written.
-func Did(do, object string, content any) audit.Entry {
-	a := action{Do: do, Object: object}
-	if content != nil {
-		raw, err := json.Marshal(content)
-		if err != nil {
-			raw = []byte(err.Error()) // no value that is stored as JSON fails to marshal
-		}
-		a.SHA256 = hexSum(raw)
-	}
-	return audit.Entry{Type: audit.Management, Body: a}
-}
-
 func hexSum(raw []byte) string {
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])
 }
 
-// Record writes audit records that belong to no other change in the database.
-func (s *Store) Record(ctx context.Context, participant string, entries ...audit.Entry) error {
-	return s.change(ctx, participant, entries, func(pgx.Tx) error { return nil })
+// recording is an entry that waits for a transaction.
+type recording struct {
+	participant string
+	entry       audit.Entry
+	done        bool
 }
 
-// change runs fn in a transaction and records it there.
-func (s *Store) change(ctx context.Context, participant string, entries []audit.Entry, fn func(pgx.Tx) error) error {
-	return s.tx(ctx, s.db.In(participant), func(tx pgx.Tx) error {
-		if err := fn(tx); err != nil {
-			return err
-		}
-		return audit.Append(ctx, tx, participant, entries...)
-	})
+type recordingKey struct{}
+
+// Recording makes the first transaction that commits under the context record an entry as well, whatever it does. The context is one request's.
+func Recording(ctx context.Context, participant string, e audit.Entry) context.Context {
+	return context.WithValue(ctx, recordingKey{}, &recording{participant: participant, entry: e})
+}
+
+// Record commits audit records that belong to no other change in the database; without entries, only what Recording left.
+func (s *Store) Record(ctx context.Context, participant string, entries ...audit.Entry) error {
+	return s.tx(ctx, s.db.In(participant), func(tx pgx.Tx) error { return audit.Append(ctx, tx, participant, entries...) })
 }
 
 // AuditHead reads the head of a participant's chain.

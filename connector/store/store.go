@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
@@ -86,11 +87,23 @@ func (s *Store) tx(ctx context.Context, in scope, fn func(pgx.Tx) error) error {
 	if err := fn(tx); err != nil {
 		return translate(err)
 	}
+	r, _ := ctx.Value(recordingKey{}).(*recording)
+	if _, one := in.(tenant.Scope); !one {
+		r = nil // not in anybody's context
+	}
+	if r != nil && !r.done {
+		if err := audit.Append(ctx, tx, r.participant, r.entry); err != nil {
+			return err
+		}
+	}
 	if s.opt.Hooks.BeforeCommit != nil {
 		s.opt.Hooks.BeforeCommit()
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return translate(err)
+	}
+	if r != nil {
+		r.done = true
 	}
 	if s.opt.Hooks.AfterCommit != nil {
 		s.opt.Hooks.AfterCommit()

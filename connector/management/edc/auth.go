@@ -30,7 +30,8 @@ const scopePrefix = "management-api:"
 
 // caller is who makes a request.
 type caller struct {
-	admin   bool // of every participant context
+	name    string // for the audit trail
+	admin   bool   // of every participant context
 	context string
 	scopes  []string
 }
@@ -46,7 +47,7 @@ func (a *api) authenticate(r *http.Request) (caller, error) {
 		if a.Key == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			return refused("the API key is wrong")
 		}
-		return caller{admin: true}, nil
+		return caller{name: "client:api-key", admin: true}, nil
 	}
 	raw, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	switch {
@@ -60,7 +61,7 @@ func (a *api) authenticate(r *http.Request) (caller, error) {
 		a.Log.InfoContext(r.Context(), "a bearer token was refused", "error", err)
 		return refused("the bearer token is not valid: it must be current, signed by the configured issuer, and made for this API's audience")
 	}
-	return caller{admin: slices.Contains(claims.Scopes, scopePrefix+"admin"), context: claims.Subject, scopes: claims.Scopes}, nil
+	return caller{name: "client:" + claims.Subject, admin: slices.Contains(claims.Scopes, scopePrefix+"admin"), context: claims.Subject, scopes: claims.Scopes}, nil
 }
 
 // may says whether the caller may use a route in a participant context: an admin in all of them, anybody else in the own one and with a

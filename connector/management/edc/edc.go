@@ -12,10 +12,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/google/uuid"
 
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp"
+	internalapi "github.com/kaphera/kaphera/connector/management"
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/store"
 )
@@ -159,6 +162,18 @@ func (a *API) serve(v Version, rt *route, w http.ResponseWriter, r *http.Request
 	c := &call{Request: r, version: v, id: r.PathValue("id")}
 	if c.participant, err = a.Store.Participant(r.Context(), r.PathValue("ctx")); err != nil {
 		return nil, describe(err, "participant context", r.PathValue("ctx"))
+	}
+	c.Request = r.WithContext(audit.WithActor(r.Context(), who.name))
+	if rt.write {
+		_, path, _ := strings.Cut(r.URL.EscapedPath(), "/"+r.PathValue("ctx"))
+		if c.Request, err = internalapi.Recorded(w, c.Request, c.participant.Ctx, path, rt.area == "secrets" || rt.area == "assets"); err != nil { // an asset may come with a secret
+			return nil, err
+		}
+		if r = c.Request; rt.area == "secrets" { // the Vault knows no transaction: what is not on record is not done
+			if err := a.Store.Record(r.Context(), c.participant.Ctx); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if rt.body != "" {
 		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
