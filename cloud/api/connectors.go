@@ -15,10 +15,12 @@ import (
 
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/kaphera/kaphera/cloud/authz"
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/odrl"
 )
 
@@ -49,6 +51,9 @@ func (s *Service) reach(ctx context.Context, p *cloudv1.Participant, method, pat
 	}
 	var err error
 	r := cellrpc.Request{Participant: p.Spec.Identity.Context, Method: method, Path: path}
+	if sub := authz.From(ctx).Principal.Subject; sub != "" {
+		r.Actor = "user:" + sub
+	}
 	if body != nil {
 		if r.Body, err = json.Marshal(body); err != nil {
 			return cellrpc.Response{}, internalError(err)
@@ -358,4 +363,25 @@ func (s *Service) StartTransfer(ctx context.Context, participant string, t Trans
 // TransferData fetches through the provider's data plane. pathAndQuery is empty or starts with "/" or "?".
 func (s *Service) TransferData(ctx context.Context, participant, id, pathAndQuery string) (cellrpc.Response, error) {
 	return s.call(ctx, participant, http.MethodGet, "/transfers/"+url.PathEscape(id)+"/data"+pathAndQuery, nil)
+}
+
+// Audit reads a part of a participant's audit trail, as lines of an export: up to limit records after a number, or the last ones, and the head.
+func (s *Service) Audit(ctx context.Context, participant string, after, last, limit int64) (cellrpc.Response, error) {
+	return s.call(ctx, participant, http.MethodGet, fmt.Sprintf("/audit?after=%d&last=%d&limit=%d", after, last, limit), nil)
+}
+
+// AuditHeads reads the heads of a participant's audit chains that its cell reported, the oldest first.
+func (s *Service) AuditHeads(ctx context.Context, participant string) (List[audit.Head], error) {
+	p, err := s.participant(ctx, participant)
+	if err != nil {
+		return List[audit.Head]{}, err
+	}
+	heads, err := s.Cells.Heads(ctx, p.Spec.Cell, p.Spec.Identity.Context)
+	switch {
+	case errors.Is(err, cellrpc.ErrNotConnected), errors.Is(err, context.DeadlineExceeded):
+		return List[audit.Head]{}, s.notConnected(ctx, p, err)
+	case err != nil:
+		return List[audit.Head]{}, internalError(err)
+	}
+	return List[audit.Head]{Items: append([]audit.Head{}, heads...)}, nil
 }

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/kaphera/kaphera/cloud/authz"
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 )
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
@@ -55,6 +57,7 @@ func registerConnector(api huma.API, s *Service) {
 	registerOffering(api, s)
 	registerNegotiations(api, s)
 	registerTransfers(api, s)
+	registerAudit(api, s)
 }
 
 // reads adds the list and the single read of a connector's noun.
@@ -206,6 +209,32 @@ func registerTransfers(api huma.API, s *Service) {
 		resp, err := s.TransferData(ctx, in.Participant, in.ID, in.Path)
 		return &dataOutput{resp.ContentType, resp.Body}, err
 	})
+}
+
+func registerAudit(api huma.API, s *Service) {
+	type auditInput struct {
+		OfParticipant
+		After int64 `query:"after" minimum:"0" doc:"Number of the record before the first"`
+		Last  int64 `query:"last" minimum:"0" doc:"So many of the last records; 0 takes all after 'after'"`
+		Limit int64 `query:"limit" minimum:"0" maximum:"1000" doc:"0 takes 1000; fewer come when they would be too long"`
+	}
+	type auditOutput struct {
+		ContentType string `header:"Content-Type"`
+		Body        []byte
+	}
+	read := operation(authz.OpGetAudit, http.MethodGet, ofP+"/audit", "Read a part of the audit trail as lines of an export, the head last; bodies that may not leave the cell are withheld")
+	read.Responses = map[string]*huma.Response{"200": {Description: "JSON Lines: records in order, then the head of the chain", Content: map[string]*huma.MediaType{
+		audit.MediaType: {Schema: &huma.Schema{Type: huma.TypeString}},
+	}}, "default": problemResponse(api)}
+	huma.Register(api, read, func(ctx context.Context, in *auditInput) (*auditOutput, error) {
+		resp, err := s.Audit(ctx, in.Participant, in.After, in.Last, cmp.Or(in.Limit, 1000))
+		return &auditOutput{resp.ContentType, resp.Body}, err
+	})
+	huma.Register(api, operation(authz.OpGetAuditHeads, http.MethodGet, ofP+"/audit/heads", "List the heads of the audit chains that the cell reported, the oldest first; they are kept in the cloud"),
+		func(ctx context.Context, in *OfParticipant) (*output[List[audit.Head]], error) {
+			l, err := s.AuditHeads(ctx, in.Participant)
+			return &output[List[audit.Head]]{l}, err
+		})
 }
 
 // EventWriter writes server-sent events.

@@ -73,6 +73,9 @@ const (
 	OpStartTransfer     = "start-transfer"
 	OpTerminateTransfer = "terminate-transfer"
 	OpGetTransferData   = "get-transfer-data"
+
+	OpGetAudit      = "get-audit"
+	OpGetAuditHeads = "get-audit-heads"
 )
 
 type row map[Role]Scope
@@ -160,6 +163,9 @@ var table = map[string]row{
 	OpStartTransfer:     operated,
 	OpTerminateTransfer: operated,
 	OpGetTransferData:   operated,
+
+	OpGetAudit:      concerned,
+	OpGetAuditHeads: concerned,
 }
 
 // Known says whether the operation has a row.

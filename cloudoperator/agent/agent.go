@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	retryAfter  = 5 * time.Second // after a failure, and while a deletion is under way
 	callTimeout = 10 * time.Second
 	applyLimit  = 2 * time.Minute
+
+	headsTimeout = 5 * time.Second // of the connector's answer
 )
 
 // Options of an agent.
@@ -46,6 +49,7 @@ type Options struct {
 type Agent struct {
 	Options
 	applier applier
+	http    *http.Client
 
 	mu    sync.Mutex
 	state state
@@ -63,7 +67,7 @@ func New(o Options) *Agent {
 	if o.Cache == nil {
 		o.Cache = o.Client
 	}
-	return &Agent{Options: o, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell}}
+	return &Agent{Options: o, http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell}}
 }
 
 // Run works on nc until ctx ends. The connection must reconnect by itself.
@@ -195,10 +199,14 @@ func (a *Agent) report(ctx context.Context, nc *nats.Conn) error {
 	if err != nil {
 		return err
 	}
+	heads, err := a.heads(ctx)
+	if err != nil {
+		a.Log.Debug("audit heads", "error", err) // the connector may not be up; the next report has them
+	}
 	a.mu.Lock()
 	r := celllink.Report{
 		Cell: a.Cell, At: a.Now().UTC(), AppliedRevision: a.state.appliedRevision, AppliedHash: a.state.appliedHash,
-		SeenRevision: a.state.seenRevision, Error: a.state.err, Objects: objects,
+		SeenRevision: a.state.seenRevision, Error: a.state.err, Objects: objects, AuditHeads: heads,
 	}
 	a.mu.Unlock()
 	return celllink.SendReport(ctx, nc, r)

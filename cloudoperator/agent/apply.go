@@ -7,7 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,6 +22,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+	"github.com/kaphera/kaphera/connector/audit"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
@@ -160,26 +164,57 @@ func (a *Agent) resolve(ctx context.Context, participant string) (cellrpc.Target
 	if !known {
 		return cellrpc.Target{}, false, nil
 	}
+	t, err := a.connector(ctx)
+	return t, true, err
+}
+
+// connector is the internal API of the cell's connector.
+func (a *Agent) connector(ctx context.Context) (cellrpc.Target, error) {
 	c := &unstructured.Unstructured{}
 	c.SetGroupVersionKind(gvk("Connector"))
 	if err := a.Cache.Get(ctx, types.NamespacedName{Namespace: a.Namespace, Name: snapshot.ConnectorName}, c); err != nil {
-		return cellrpc.Target{}, true, fmt.Errorf("read the connector: %w", err)
+		return cellrpc.Target{}, fmt.Errorf("read the connector: %w", err)
 	}
 	url, _, _ := unstructured.NestedString(c.Object, "status", "internalURL")
 	secret, _, _ := unstructured.NestedString(c.Object, "status", "internalSecret")
 	if url == "" || secret == "" {
-		return cellrpc.Target{}, true, errors.New("it is not up yet: its status has no internal address")
+		return cellrpc.Target{}, errors.New("it is not up yet: its status has no internal address")
 	}
 	var s corev1.Secret
 	if err := a.Client.Get(ctx, types.NamespacedName{Namespace: a.Namespace, Name: secret}, &s); err != nil {
-		return cellrpc.Target{}, true, fmt.Errorf("read its token: %w", err)
+		return cellrpc.Target{}, fmt.Errorf("read its token: %w", err)
 	}
 	token := string(s.Data["token"])
 	if token == "" {
-		return cellrpc.Target{}, true, fmt.Errorf("secret %s has no key token", secret)
+		return cellrpc.Target{}, fmt.Errorf("secret %s has no key token", secret)
 	}
-	return cellrpc.Target{URL: url, Token: token}, true, nil
+	return cellrpc.Target{URL: url, Token: token}, nil
 }
+
+// heads asks the connector for the heads of its audit chains.
+func (a *Agent) heads(ctx context.Context) ([]audit.Head, error) {
+	t, err := a.connector(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(t.URL, "/")+"/admin/v1/audit/heads", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.Token)
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the connector answered %s", resp.Status)
+	}
+	var heads []audit.Head
+	return heads, json.NewDecoder(io.LimitReader(resp.Body, maxHeads)).Decode(&heads)
+}
+
+const maxHeads = 512 << 10 // bytes of an answer, so that a report fits into a message
 
 // Kinds that an agent applies and watches.
 func Kinds() []string { return slices.Clone(kinds) }

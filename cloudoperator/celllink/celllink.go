@@ -20,6 +20,7 @@ import (
 
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
+	"github.com/kaphera/kaphera/connector/audit"
 )
 
 // Streams and subjects in the account of a cell.
@@ -116,6 +117,8 @@ type Report struct {
 	Error        string `json:"error,omitempty"`
 	// Objects are all EDC objects that the agent manages.
 	Objects []Object `json:"objects"`
+	// AuditHeads are the heads of all audit chains of the connector; absent when it did not answer.
+	AuditHeads []audit.Head `json:"auditHeads,omitempty"`
 }
 
 // Object is the state of one EDC object.
@@ -146,6 +149,9 @@ func EnsureStreams(ctx context.Context, nc *nats.Conn) error {
 	if err != nil {
 		return fmt.Errorf("jetstream: %w", err)
 	}
+	if err := ensureHeads(ctx, nc); err != nil {
+		return err
+	}
 	for name, subject := range map[string]string{StreamDesired: SubjectSnapshot, StreamReports: SubjectReport} {
 		cfg := jetstream.StreamConfig{
 			Name: name, Subjects: []string{subject}, Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
@@ -156,6 +162,31 @@ func EnsureStreams(ctx context.Context, nc *nats.Conn) error {
 		}
 	}
 	return nil
+}
+
+// ensureHeads makes the stream of audit heads.
+func ensureHeads(ctx context.Context, nc *nats.Conn) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("jetstream: %w", err)
+	}
+	cfg := jetstream.StreamConfig{
+		Name: cellrpc.StreamHeads, Subjects: []string{cellrpc.SubjectHeads + "*"}, Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
+		Discard: jetstream.DiscardOld, MaxBytes: Storage / 4, DenyDelete: true, DenyPurge: true,
+	}
+	if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("stream %s: %w", cellrpc.StreamHeads, err)
+	}
+	return nil
+}
+
+// KeepHead adds a head to the stream.
+func KeepHead(ctx context.Context, nc *nats.Conn, h audit.Head) error {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("encode an audit head: %w", err)
+	}
+	return publish(ctx, nc, cellrpc.SubjectHeads+h.Ctx, data)
 }
 
 // Last returns the last message of a subject with its time; nil when there is none.

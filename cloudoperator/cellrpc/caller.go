@@ -13,10 +13,13 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/connector/audit"
 )
 
 // Credentials returns the NATS credentials file with which the cloud enters a cell's account.
@@ -92,6 +95,50 @@ func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response
 		return Response{}, fmt.Errorf("the agent of cell %s answered with something else than a response: %w", cell, err)
 	}
 	return resp, nil
+}
+
+// Heads implements Caller.
+func (n *NATSCaller) Heads(ctx context.Context, cell, participant string) (heads []audit.Head, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	nc, err := n.conn(ctx, cell)
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	fail := func(err error) ([]audit.Head, error) {
+		return nil, fmt.Errorf("read the audit heads of %s in cell %s: %w", participant, cell, err)
+	}
+	consumer, err := js.OrderedConsumer(ctx, StreamHeads, jetstream.OrderedConsumerConfig{FilterSubjects: []string{SubjectHeads + participant}})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil // nothing was ever reported
+	}
+	if err != nil {
+		return fail(err)
+	}
+	for {
+		batch, err := consumer.FetchNoWait(500)
+		if err != nil {
+			return fail(err)
+		}
+		before := len(heads)
+		for msg := range batch.Messages() {
+			var h audit.Head
+			if err := json.Unmarshal(msg.Data(), &h); err != nil {
+				return fail(err)
+			}
+			heads = append(heads, h)
+		}
+		if err := batch.Error(); err != nil {
+			return fail(err)
+		}
+		if len(heads) == before {
+			return heads, nil
+		}
+	}
 }
 
 // Close ends all connections.

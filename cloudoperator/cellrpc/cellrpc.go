@@ -9,6 +9,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+
+	"github.com/kaphera/kaphera/connector/audit"
 )
 
 // Request is a call to a participant's view of its connector.
@@ -17,6 +19,8 @@ type Request struct {
 	Method      string          `json:"method"`
 	Path        string          `json:"path"` // relative to /api/{ctx}/v1, with query, e.g. "/negotiations?limit=20"
 	Body        json.RawMessage `json:"body,omitempty"`
+	// Actor is for whom the call is made, "user:<subject>"; the connector's audit trail names it.
+	Actor string `json:"actor,omitempty"`
 }
 
 // Response is its answer. Body is at most 512 KiB; larger bodies are answered 413 with the way to fetch them.
@@ -33,4 +37,6 @@ var ErrNotConnected = errors.New("cell not connected")
 type Caller interface {
 	// Call returns the connector's answer, whatever its status; an error wraps ErrNotConnected or the context's.
 	Call(ctx context.Context, cell string, r Request) (Response, error)
+	// Heads returns the heads of a participant's audit chains that the cell reported, the oldest first. They are kept in the cloud.
+	Heads(ctx context.Context, cell, participant string) ([]audit.Head, error)
 }

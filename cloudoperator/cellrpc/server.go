@@ -4,6 +4,7 @@ package cellrpc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -121,6 +122,8 @@ func (f *Forwarder) forward(ctx context.Context, t Target, r Request, u *url.URL
 		return Response{}, err
 	}
 	req.Header.Set("Authorization", "Bearer "+t.Token)
+	// Always there: it also tells the connector that the answer leaves the cell.
+	req.Header.Set(adminapi.ActorHeader, cmp.Or(r.Actor, "client:cloud"))
 	if len(r.Body) > 0 {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -18,8 +18,8 @@ import (
 //
 // A line counts byte by byte as it was written. A file of head lines alone is a checkpoint.
 
-// MediaType is that of an export.
-const MediaType = "application/jsonl"
+// MediaType is that of an export: its lines count as they are, and are nothing to be decoded as one JSON document on the way.
+const MediaType = "text/plain"
 
 type headLine struct {
 	Head Head `json:"head"`
@@ -39,8 +39,8 @@ func writeLine(w io.Writer, v any) error {
 	return err
 }
 
-// parseLine reads a line of an export: a record or a head. What does not read back as it stands there was not written by an export.
-func parseLine(line []byte) (*Record, *Head, error) {
+// ParseLine reads a line of an export: a record or a head. What does not read back as it stands there was not written by an export.
+func ParseLine(line []byte) (*Record, *Head, error) {
 	if bytes.HasPrefix(line, []byte(`{"head":`)) {
 		var h headLine
 		return nil, &h.Head, strictly(line, &h, &h.Head.At)

@@ -82,7 +82,7 @@ func ReadHeads(checkpoint io.Reader) (heads []Head, err error) {
 	lines := bufio.NewScanner(checkpoint)
 	lines.Buffer(nil, MaxLine)
 	for n := 1; lines.Scan(); n++ {
-		_, h, err := parseLine(bytes.Clone(lines.Bytes()))
+		_, h, err := ParseLine(bytes.Clone(lines.Bytes()))
 		if err != nil {
 			return nil, &BadError{Line: n, Why: err.Error()}
 		}
@@ -117,7 +117,7 @@ func (v *verifier) moved(err error, lines *bufio.Scanner) error {
 		return err
 	}
 	for n := bad.Line + 1; lines.Scan(); n++ {
-		if r, _, err := parseLine(bytes.Clone(lines.Bytes())); err == nil && r != nil && r.Seq == bad.Seq {
+		if r, _, err := ParseLine(bytes.Clone(lines.Bytes())); err == nil && r != nil && r.Seq == bad.Seq {
 			bad.Line, bad.Why = n, fmt.Sprintf("it is out of order: it stands after record %d", v.gap)
 			break
 		}
@@ -126,7 +126,7 @@ func (v *verifier) moved(err error, lines *bufio.Scanner) error {
 }
 
 func (v *verifier) take(line []byte) error {
-	r, h, err := parseLine(bytes.Clone(line))
+	r, h, err := ParseLine(bytes.Clone(line))
 	switch {
 	case err != nil && r != nil:
 		return v.bad(r.Seq, "%v", err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 )
 
 func challenge(verifier string) string {
@@ -32,6 +33,7 @@ type Connector struct {
 	answers  map[string]func(r *http.Request) (int, any)
 	requests []string
 	err      error
+	heads    map[string][]audit.Head
 	server   *httptest.Server
 }
 
@@ -102,6 +104,23 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Report makes the cell report a head of an audit chain.
+func (c *Connector) Report(h audit.Head) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.heads == nil {
+		c.heads = map[string][]audit.Head{}
+	}
+	c.heads[h.Ctx] = append(c.heads[h.Ctx], h)
+}
+
+// Heads implements cellrpc.Caller.
+func (c *Connector) Heads(_ context.Context, _, participant string) ([]audit.Head, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heads[participant], c.err
+}
+
 // Call implements cellrpc.Caller.
 func (c *Connector) Call(ctx context.Context, cell string, r cellrpc.Request) (cellrpc.Response, error) {
 	c.mu.Lock()
@@ -114,6 +133,7 @@ func (c *Connector) Call(ctx context.Context, cell string, r cellrpc.Request) (c
 	if err != nil {
 		return cellrpc.Response{}, err
 	}
+	req.Header.Set(adminapi.ActorHeader, r.Actor)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return cellrpc.Response{}, err

@@ -18,6 +18,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/connector/audit"
 )
 
 // Links holds the cloud's connection into each cell's account and the last report that came through it.
@@ -35,6 +36,7 @@ type link struct {
 	creds  []byte
 	report *celllink.Report
 	heard  time.Time
+	heads  map[string]audit.Head // kept last, by chain
 }
 
 // NewLinks makes an empty set.
@@ -105,6 +107,10 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 	_, err := nc.Subscribe(celllink.SubjectReport, func(m *nats.Msg) {
 		if err := l.store(cell, k, m.Data, l.now()); err != nil {
 			logger.Error(err, "report", "cell", cell)
+			return
+		}
+		if err := keepHeads(nc, k, m.Data); err != nil {
+			logger.Error(err, "audit heads", "cell", cell)
 		}
 	})
 	if err != nil {
@@ -147,6 +153,31 @@ func (l *Links) store(cell string, k *link, data []byte, at time.Time) error {
 	}
 	return nil
 }
+
+// keepHeads keeps the heads of a report that differ from those kept last. It is called for one report after the other.
+func keepHeads(nc *nats.Conn, k *link, data []byte) error {
+	var r celllink.Report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), headTimeout)
+	defer cancel()
+	for _, h := range r.AuditHeads {
+		if k.heads[h.Chain] == h {
+			continue
+		}
+		if err := celllink.KeepHead(ctx, nc, h); err != nil {
+			return err
+		}
+		if k.heads == nil {
+			k.heads = map[string]audit.Head{}
+		}
+		k.heads[h.Chain] = h
+	}
+	return nil
+}
+
+const headTimeout = 10 * time.Second
 
 // Close ends the connection of a cell and forgets its report.
 func (l *Links) Close(cell string) {

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kaphera/kaphera/client"
+	"github.com/kaphera/kaphera/connector/audit"
+)
+
+// chainOf is the trail of a participant with these bodies by type.
+func chainOf(t *testing.T, bodies ...[2]string) (lines []string, h audit.Head) {
+	t.Helper()
+	h = audit.Head{Chain: "6b1f7e0c-9d57-4a59-8f0a-1f6f5a2c3d4e", Ctx: "supplier", Hash: strings.Repeat("0", 64), At: noon, Open: true}
+	var out bytes.Buffer
+	for i, b := range bodies {
+		r := audit.Record{Chain: h.Chain, Seq: int64(i + 1), At: noon.Add(time.Duration(i) * time.Minute), Ctx: h.Ctx, Type: b[0], Actor: oemDID, Body: json.RawMessage(b[1]), Prev: h.Hash}
+		r.Hash = r.Sum()
+		h.Seq, h.At, h.Hash = r.Seq, r.At, r.Hash
+		if r.Type == audit.Policy {
+			r.Withhold()
+		}
+		if err := audit.WriteRecord(&out, &r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := audit.WriteHead(&out, h); err != nil {
+		t.Fatal(err)
+	}
+	return strings.SplitAfter(strings.TrimSuffix(out.String(), "\n"), "\n"), h
+}
+
+// trail answers the calls for a participant's trail, two records at a time.
+func (b *bundle) trail(lines []string) {
+	b.on("GET /api/v1/participants/supplier/audit", func(w http.ResponseWriter, r *http.Request) {
+		n := len(lines) - 1
+		after, _ := strconv.Atoi(r.URL.Query().Get("after"))
+		if last, _ := strconv.Atoi(r.URL.Query().Get("last")); last > 0 {
+			after = max(0, n-last)
+		}
+		w.Header().Set("Content-Type", audit.MediaType)
+		_, _ = w.Write([]byte(strings.Join(lines[after:min(n, after+2)], "") + lines[n] + "\n"))
+	})
+}
+
+var aTrail = [][2]string{{audit.Management, `{"do":"PUT /assets/pcf"}`}, {audit.Policy, `{"allowed":true}`}, {audit.Agreement, `{"agreement":"a1","asset":"pcf"}`},
+	{audit.DataIntent, `{"access":"x1","agreement":"a1","asset":"pcf","method":"GET"}`}, {audit.DataOutcome, `{"access":"x1","status":200,"bytes":1234,"sha256":"ab","whole":true}`}}
+
+func TestTheTrailIsShownExportedAndVerified(t *testing.T) {
+	b := setup(t)
+	lines, h := chainOf(t, aTrail...)
+	b.trail(lines)
+	b.golden("audit-tail", b.run("audit", "tail", "supplier", "-n", "2"))
+	if r := b.run("audit", "tail", "supplier", "-n", "2", "--type", "data.intent", "-o", "json"); r.code != ExitOK || !strings.Contains(r.out, `"seq": 4`) || strings.Contains(r.out, `"seq": 5`) {
+		t.Errorf("%d %s%s", r.code, r.out, r.err)
+	}
+	if r := b.run("audit", "tail", "supplier", "--type", "gossip"); r.code != ExitUsage {
+		t.Errorf("a type that there is not: %d %s", r.code, r.err)
+	}
+	file := filepath.Join(b.home, "supplier.jsonl")
+	if r := b.run("audit", "export", "supplier", "--to", file); r.code != ExitOK || !strings.Contains(r.out+r.err, "6 lines") {
+		t.Errorf("%d %s%s", r.code, r.out, r.err)
+	}
+	written, err := os.ReadFile(file)
+	if err != nil || string(written) != strings.Join(lines, "")+"\n" {
+		t.Fatalf("%v: %s", err, written)
+	}
+	b.answer("GET /api/v1/participants/supplier/audit/heads", client.HeadList{Items: []client.Head{{Chain: h.Chain, Ctx: h.Ctx, Seq: h.Seq, At: h.At, Hash: h.Hash, Open: true}}})
+	b.golden("audit-verify", b.run("audit", "verify", file, "--participant", "supplier"))
+	if r := b.run("audit", "verify", file, "-o", "json"); r.code != ExitOK || !strings.Contains(r.out, `"verified": true`) {
+		t.Errorf("%d %s%s", r.code, r.out, r.err)
+	}
+	if r := b.run("audit", "verify", file); r.code != ExitOK || !strings.Contains(r.out, "--checkpoint") {
+		t.Errorf("without heads from elsewhere: %d %s%s", r.code, r.out, r.err)
+	}
+}
+
+func TestATamperedTrailDoesNotVerify(t *testing.T) {
+	b := setup(t)
+	lines, h := chainOf(t, aTrail...)
+	checkpoint := filepath.Join(b.home, "heads")
+	b.answer("GET /api/v1/participants/supplier/audit/heads", client.HeadList{Items: []client.Head{{Chain: h.Chain, Ctx: h.Ctx, Seq: h.Seq, At: h.At, Hash: h.Hash, Open: true}}})
+	if r := b.run("audit", "heads", "supplier", "--to", checkpoint); r.code != ExitOK {
+		t.Fatalf("%d %s%s", r.code, r.out, r.err)
+	}
+	shorter, _ := chainOf(t, aTrail[:3]...)
+	rewritten, _ := chainOf(t, append([][2]string{{audit.Management, `{"do":"PUT /assets/other"}`}}, aTrail[1:]...)...)
+	for name, c := range map[string]struct{ file, words string }{
+		"changed":   {strings.Replace(strings.Join(lines, ""), `"bytes":1234`, `"bytes":12`, 1), "record 5 (line 5): it was changed"},
+		"missing":   {lines[0] + strings.Join(lines[2:], ""), "record 2 (line 2): it is missing"},
+		"reordered": {lines[1] + lines[0] + strings.Join(lines[2:], ""), "record 1 (line 2): it is out of order"},
+		"truncated": {strings.Join(shorter, ""), "record 4 (line 4): it is missing: the chain had 5 records when it was reported, and has 3"},
+		"rewritten": {strings.Join(rewritten, ""), "record 5 (line 5): the chain was rewritten"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b.input = c.file
+			if r := b.run("audit", "verify", "-", "--checkpoint", checkpoint); r.code != ExitFailed || !strings.Contains(r.err, c.words) {
+				t.Errorf("%d %s%s", r.code, r.out, r.err)
+			}
+			if r := b.run("audit", "verify", "-", "--checkpoint", checkpoint, "-o", "json"); r.code != ExitFailed || !strings.Contains(r.out, `"verified": false`) {
+				t.Errorf("%d %s%s", r.code, r.out, r.err)
+			}
+		})
+	}
+}
