@@ -493,6 +493,24 @@ type GateWebhook struct {
 	URL       string          `json:"url"`
 }
 
+// Head defines model for Head.
+type Head struct {
+	At    time.Time `json:"at"`
+	Chain string    `json:"chain"`
+	Ctx   string    `json:"ctx"`
+	Hash  string    `json:"hash"`
+	Open  bool      `json:"open"`
+	Seq   int64     `json:"seq"`
+}
+
+// HeadList defines model for HeadList.
+type HeadList struct {
+	Items []Head `json:"items"`
+
+	// Next Pass as 'after' (objects) or 'before' (a connector's records) to get the next page
+	Next string `json:"next,omitempty,omitzero"`
+}
+
 // HolderCredential defines model for HolderCredential.
 type HolderCredential struct {
 	// Claims Any JSON, kept as it is
@@ -1280,6 +1298,18 @@ type PutParticipantParams struct {
 	XKapheraManager string `json:"X-Kaphera-Manager,omitempty,omitzero"`
 }
 
+// GetAuditParams defines parameters for GetAudit.
+type GetAuditParams struct {
+	// After Number of the record before the first
+	After int64 `form:"after,omitempty" json:"after,omitempty,omitzero"`
+
+	// Last So many of the last records; 0 takes all after 'after'
+	Last int64 `form:"last,omitempty" json:"last,omitempty,omitzero"`
+
+	// Limit 0 takes 1000; fewer come when they would be too long
+	Limit int64 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
 // GetCatalogParams defines parameters for GetCatalog.
 type GetCatalogParams struct {
 	// Counterparty Name of a participant, or a DID
@@ -1673,6 +1703,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/participants/{participant}/assets/{id} (the `PutAsset` operationId).
 	PutAsset(ctx context.Context, participant string, id string, body PutAssetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAudit Read a part of the audit trail as lines of an export, the head last; bodies that may not leave the cell are withheld
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/audit (the `GetAudit` operationId).
+	GetAudit(ctx context.Context, participant string, params *GetAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAuditHeads List the heads of the audit chains that the cell reported, the oldest first; they are kept in the cloud
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/audit/heads (the `GetAuditHeads` operationId).
+	GetAuditHeads(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetCatalog Ask a counterparty for its offers, now
 	//
@@ -2415,6 +2455,36 @@ func (c *Client) PutAssetWithBody(ctx context.Context, participant string, id st
 // Corresponds with PUT /api/v1/participants/{participant}/assets/{id} (the `PutAsset` operationId).
 func (c *Client) PutAsset(ctx context.Context, participant string, id string, body PutAssetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutAssetRequest(c.Server, participant, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAudit Read a part of the audit trail as lines of an export, the head last; bodies that may not leave the cell are withheld
+//
+// Corresponds with GET /api/v1/participants/{participant}/audit (the `GetAudit` operationId).
+func (c *Client) GetAudit(ctx context.Context, participant string, params *GetAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAuditRequest(c.Server, participant, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditHeads List the heads of the audit chains that the cell reported, the oldest first; they are kept in the cloud
+//
+// Corresponds with GET /api/v1/participants/{participant}/audit/heads (the `GetAuditHeads` operationId).
+func (c *Client) GetAuditHeads(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAuditHeadsRequest(c.Server, participant)
 	if err != nil {
 		return nil, err
 	}
@@ -4618,6 +4688,113 @@ func NewPutAssetRequestWithBody(server string, participant string, id string, co
 	return req, nil
 }
 
+// NewGetAuditRequest constructs an http.Request for the GetAudit method
+func NewGetAuditRequest(server string, participant string, params *GetAuditParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/audit", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "after", params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "last", params.Last, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAuditHeadsRequest constructs an http.Request for the GetAuditHeads method
+func NewGetAuditHeadsRequest(server string, participant string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/audit/heads", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetCatalogRequest constructs an http.Request for the GetCatalog method
 func NewGetCatalogRequest(server string, participant string, params *GetCatalogParams) (*http.Request, error) {
 	var err error
@@ -6276,6 +6453,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /api/v1/participants/{participant}/assets/{id} (the `PutAsset` operationId).
 	PutAssetWithResponse(ctx context.Context, participant string, id string, body PutAssetJSONRequestBody, reqEditors ...RequestEditorFn) (*PutAssetResponse, error)
 
+	// GetAuditWithResponse Read a part of the audit trail as lines of an export, the head last; bodies that may not leave the cell are withheld
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/audit (the `GetAudit` operationId).
+	GetAuditWithResponse(ctx context.Context, participant string, params *GetAuditParams, reqEditors ...RequestEditorFn) (*GetAuditResponse, error)
+
+	// GetAuditHeadsWithResponse List the heads of the audit chains that the cell reported, the oldest first; they are kept in the cloud
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/audit/heads (the `GetAuditHeads` operationId).
+	GetAuditHeadsWithResponse(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*GetAuditHeadsResponse, error)
+
 	// GetCatalogWithResponse Ask a counterparty for its offers, now
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -7916,6 +8107,102 @@ func (r PutAssetResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PutAssetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetAuditResponse200Headers the declared response headers of an HTTP 200 response for GetAudit
+type GetAuditResponse200Headers struct {
+	ContentType string
+}
+
+type GetAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAuditResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAuditResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAuditHeadsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *HeadList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAuditHeadsResponse) GetJSON200() *HeadList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAuditHeadsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAuditHeadsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAuditHeadsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAuditHeadsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAuditHeadsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9639,6 +9926,32 @@ func (c *ClientWithResponses) PutAssetWithResponse(ctx context.Context, particip
 	return ParsePutAssetResponse(rsp)
 }
 
+// GetAuditWithResponse Read a part of the audit trail as lines of an export, the head last; bodies that may not leave the cell are withheld
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/participants/{participant}/audit (the `GetAudit` operationId).
+func (c *ClientWithResponses) GetAuditWithResponse(ctx context.Context, participant string, params *GetAuditParams, reqEditors ...RequestEditorFn) (*GetAuditResponse, error) {
+	rsp, err := c.GetAudit(ctx, participant, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAuditResponse(rsp)
+}
+
+// GetAuditHeadsWithResponse List the heads of the audit chains that the cell reported, the oldest first; they are kept in the cloud
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/participants/{participant}/audit/heads (the `GetAuditHeads` operationId).
+func (c *ClientWithResponses) GetAuditHeadsWithResponse(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*GetAuditHeadsResponse, error) {
+	rsp, err := c.GetAuditHeads(ctx, participant, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAuditHeadsResponse(rsp)
+}
+
 // GetCatalogWithResponse Ask a counterparty for its offers, now
 //
 // Returns a wrapper object for the known response body format(s).
@@ -11135,6 +11448,78 @@ func ParsePutAssetResponse(rsp *http.Response) (*PutAssetResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Asset
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAuditResponse parses an HTTP response from a GetAuditWithResponse call
+func ParseGetAuditResponse(rsp *http.Response) (*GetAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAuditResponse200Headers
+		if values := rsp.Header.Values("Content-Type"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Type", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentType = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetAuditHeadsResponse parses an HTTP response from a GetAuditHeadsWithResponse call
+func ParseGetAuditHeadsResponse(rsp *http.Response) (*GetAuditHeadsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAuditHeadsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HeadList
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
+	"github.com/kaphera/kaphera/connector/adminapi"
 )
 
 // connector answers what it was asked.
@@ -32,7 +33,7 @@ func connector(t *testing.T) *httptest.Server {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusCreated)
 		_ = json.NewEncoder(w).Encode(map[string]string{
-			"method": r.Method, "uri": r.RequestURI, "authorization": r.Header.Get("Authorization"), "body": string(body), "type": r.Header.Get("Content-Type"),
+			"method": r.Method, "uri": r.RequestURI, "authorization": r.Header.Get("Authorization"), "actor": r.Header.Get(adminapi.ActorHeader), "body": string(body), "type": r.Header.Get("Content-Type"),
 		})
 	}))
 	t.Cleanup(s.Close)
@@ -59,21 +60,23 @@ func TestForward(t *testing.T) {
 		want int
 		in   string
 	}{
-		"a read":                  {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/negotiations?limit=2"}, 201, `"uri":"/api/supplier/v1/negotiations?limit=2"`},
-		"the token":               {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets"}, 201, `"authorization":"Bearer internal"`},
-		"a body":                  {cellrpc.Request{Participant: "supplier", Method: "POST", Path: "/transfers", Body: json.RawMessage(`{"a":1}`)}, 201, `{\"a\":1}`},
-		"an escaped slash stays":  {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets/urn%3Aa%2Fb"}, 201, `"uri":"/api/supplier/v1/assets/urn%3Aa%2Fb"`},
-		"a large answer":          {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/large"}, 413, "512 KiB"},
-		"an unknown participant":  {cellrpc.Request{Participant: "other", Method: "GET", Path: "/assets"}, 404, "no participant"},
-		"a connector not up":      {cellrpc.Request{Participant: "starting", Method: "GET", Path: "/assets"}, 503, "not up yet"},
-		"another method":          {cellrpc.Request{Participant: "supplier", Method: "PATCH", Path: "/assets"}, 400, "method"},
-		"out of the view":         {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/../../admin/v1"}, 400, "path"},
-		"out of it, escaped":      {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/%2e%2e/%2e%2e/admin/v1"}, 400, "path"},
-		"out of it in an escape":  {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets/..%2f..%2fadmin"}, 400, "path"},
-		"another host":            {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "//evil.example/x"}, 400, "path"},
-		"an absolute address":     {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "http://evil.example/x"}, 400, "path"},
-		"no leading slash":        {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "assets"}, 400, "path"},
-		"a participant of a path": {cellrpc.Request{Participant: "supplier/v1/../..", Method: "GET", Path: "/assets"}, 400, "participant"},
+		"a read":                   {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/negotiations?limit=2"}, 201, `"uri":"/api/supplier/v1/negotiations?limit=2"`},
+		"the token":                {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets"}, 201, `"authorization":"Bearer internal"`},
+		"for whom":                 {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets", Actor: "user:anna"}, 201, `"actor":"user:anna"`},
+		"for nobody in particular": {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets"}, 201, `"actor":"client:cloud"`},
+		"a body":                   {cellrpc.Request{Participant: "supplier", Method: "POST", Path: "/transfers", Body: json.RawMessage(`{"a":1}`)}, 201, `{\"a\":1}`},
+		"an escaped slash stays":   {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets/urn%3Aa%2Fb"}, 201, `"uri":"/api/supplier/v1/assets/urn%3Aa%2Fb"`},
+		"a large answer":           {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/large"}, 413, "512 KiB"},
+		"an unknown participant":   {cellrpc.Request{Participant: "other", Method: "GET", Path: "/assets"}, 404, "no participant"},
+		"a connector not up":       {cellrpc.Request{Participant: "starting", Method: "GET", Path: "/assets"}, 503, "not up yet"},
+		"another method":           {cellrpc.Request{Participant: "supplier", Method: "PATCH", Path: "/assets"}, 400, "method"},
+		"out of the view":          {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/../../admin/v1"}, 400, "path"},
+		"out of it, escaped":       {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/%2e%2e/%2e%2e/admin/v1"}, 400, "path"},
+		"out of it in an escape":   {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets/..%2f..%2fadmin"}, 400, "path"},
+		"another host":             {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "//evil.example/x"}, 400, "path"},
+		"an absolute address":      {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "http://evil.example/x"}, 400, "path"},
+		"no leading slash":         {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "assets"}, 400, "path"},
+		"a participant of a path":  {cellrpc.Request{Participant: "supplier/v1/../..", Method: "GET", Path: "/assets"}, 400, "participant"},
 	} {
 		data, err := json.Marshal(c.r)
 		if err != nil {

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package cell
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
+	"github.com/kaphera/kaphera/connector/audit"
+)
+
+// TestEveryReportedHeadIsKept keeps the heads of reports where the cell's agent can neither add nor remove any.
+func TestEveryReportedHeadIsKept(t *testing.T) {
+	s, err := natstest.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	seed, err := s.Cell(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cloud, err := s.Connect(seed, celllink.CloudPermissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cloud.Close)
+	if err := celllink.EnsureStreams(t.Context(), cloud); err != nil {
+		t.Fatal(err)
+	}
+	head := func(chain, participant string, seq int64) audit.Head {
+		return audit.Head{Chain: chain, Ctx: participant, Seq: seq, At: time.Unix(seq, 0).UTC(), Hash: chain + string(rune('0'+seq)), Open: true}
+	}
+	k := &link{}
+	for _, heads := range [][]audit.Head{{head("c1", "acme", 1), head("c2", "other", 5)}, {head("c1", "acme", 1), head("c2", "other", 6)}, nil, {head("c1", "acme", 3)}} {
+		data, err := json.Marshal(celllink.Report{Cell: "a", AuditHeads: heads})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := keepHeads(cloud, k, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	creds, err := natsauth.Credentials(seed, "cloud", celllink.CloudPermissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller := cellrpc.NewCaller(s.URL(), nil, func(context.Context, string) ([]byte, error) { return creds, nil })
+	t.Cleanup(caller.Close)
+	for participant, want := range map[string][]audit.Head{"acme": {head("c1", "acme", 1), head("c1", "acme", 3)}, "other": {head("c2", "other", 5), head("c2", "other", 6)}, "nobody": nil} {
+		got, err := caller.Heads(t.Context(), "a", participant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", participant, diff)
+		}
+	}
+	js, err := jetstream.New(cloud)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), cellrpc.StreamHeads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.DeleteMsg(t.Context(), 1); err == nil {
+		t.Error("a head was deleted")
+	}
+	if err := stream.Purge(t.Context()); err == nil {
+		t.Error("the heads were purged")
+	}
+	for _, may := range celllink.AgentPermissions.Publish {
+		if may == ">" || may == cellrpc.SubjectHeads+"*" {
+			t.Errorf("the agent may publish %s", may)
+		}
+	}
+}
