@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/profile"
@@ -333,7 +334,9 @@ func calls(ctx context.Context) []call {
 		{"TellCallback", writes, func(s *store.Store) (any, error) {
 			return result(s.TellCallback(ctx, &store.DueCallback{Ctx: acme, ProcessID: "n1", Told: 1}, time.Hour))
 		}},
-		{"Record", inserts, func(s *store.Store) (any, error) { return result(s.Record(ctx, acme, store.Did("x", "y", nil))) }},
+		{"Record", inserts, func(s *store.Store) (any, error) {
+			return result(s.Record(ctx, acme, audit.Entry{Type: audit.Management, Body: map[string]string{"do": "x"}}))
+		}},
 
 		{"DropRequest", writes, func(s *store.Store) (any, error) { return result(s.DropRequest(ctx, acme, "n1")) }},
 		{"DeleteNegotiation", writes, func(s *store.Store) (any, error) { return result(s.DeleteNegotiation(ctx, acme, "n2")) }},
