@@ -111,11 +111,19 @@ func what(r *audit.Record) string {
 		return "(pruned)"
 	}
 	var b struct {
-		Do, State, Process, Agreement, Asset, Method, Path, Policy, Event, Gate, Phase string
-		Credential, Status                                                             any
-		Bytes                                                                          int64
-		Allowed, Unknown                                                               bool
-		Through                                                                        int64
+		Do        string `json:"do"`
+		State     string `json:"state"`
+		Process   string `json:"process"`
+		Agreement string `json:"agreement"`
+		Asset     string `json:"asset"`
+		Method    string `json:"method"`
+		Path      string `json:"path"`
+		Phase     string `json:"phase"`
+		Status    int    `json:"status"`
+		Bytes     int64  `json:"bytes"`
+		Allowed   bool   `json:"allowed"`
+		Unknown   bool   `json:"unknown"`
+		Through   int64  `json:"through"`
 	}
 	if json.Unmarshal(r.Body, &b) != nil {
 		return string(r.Body)
@@ -139,7 +147,7 @@ func what(r *audit.Record) string {
 		if b.Unknown {
 			return "nobody knows how it went"
 		}
-		return fmt.Sprintf("%v, %d bytes", b.Status, b.Bytes)
+		return fmt.Sprintf("%d, %d bytes", b.Status, b.Bytes)
 	case audit.Pruned:
 		return fmt.Sprintf("bodies up to record %d", b.Through)
 	}

@@ -104,7 +104,7 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 		return err
 	}
 	logger := log.FromContext(ctx)
-	_, err := nc.Subscribe(celllink.SubjectReport, func(m *nats.Msg) {
+	_, err := nc.Subscribe(celllink.SubjectReport, func(m *nats.Msg) { //nolint:contextcheck // reports come long after this call
 		if err := l.store(cell, k, m.Data, l.now()); err != nil {
 			logger.Error(err, "report", "cell", cell)
 			return

@@ -170,7 +170,7 @@ func (a *API) serve(v Version, rt *route, w http.ResponseWriter, r *http.Request
 			return nil, err
 		}
 		if r = c.Request; rt.area == "secrets" { // the Vault knows no transaction: what is not on record is not done
-			if err := a.Store.Record(r.Context(), c.participant.Ctx); err != nil {
+			if err := a.Store.Record(c.Context(), c.participant.Ctx); err != nil { //nolint:contextcheck // it is the request's
 				return nil, err
 			}
 		}
