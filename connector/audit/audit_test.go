@@ -213,11 +213,13 @@ func TestRolesOfAConnectorOnlyAppend(t *testing.T) {
 		t.Fatal(err)
 	}
 	may := map[string][]string{
-		"SELECT audit.append('acme', 'gate', 'x', '{}')":    {store.SchemaControlPlane, store.SchemaWallet, store.SchemaDataPlane},
-		"SELECT audit.open('new')":                          {store.SchemaControlPlane, store.SchemaWallet},
-		"SELECT audit.prune(now() - interval '1 year', 10)": {store.SchemaControlPlane},
-		"SELECT FROM audit.records":                         {store.SchemaControlPlane},
-		"SELECT FROM audit.chains":                          {store.SchemaControlPlane},
+		"SELECT audit.append('acme', 'gate', 'x', '{}')":                                        {store.SchemaControlPlane, store.SchemaWallet, store.SchemaDataPlane},
+		"SELECT audit.append('acme', 'participant.deleted', 'x', '{}')":                         nil, // a chain's own
+		`SELECT audit.append('acme', 'audit.pruned', 'x', '{"through":1}')`:                     nil,
+		"SELECT audit.open('new')":                                                              {store.SchemaControlPlane, store.SchemaWallet},
+		"SELECT audit.prune(now() - interval '1 year', 10)":                                     {store.SchemaControlPlane},
+		"SELECT FROM audit.records":                                                             {store.SchemaControlPlane},
+		"SELECT FROM audit.chains":                                                              {store.SchemaControlPlane},
 		"INSERT INTO audit.records (ctx, type, actor, body) VALUES ('acme', 'gate', 'x', '{}')": nil,
 		"UPDATE audit.records SET actor = 'x'":                                                  nil,
 		"DELETE FROM audit.records":                                                             nil,
@@ -244,6 +246,31 @@ func TestRolesOfAConnectorOnlyAppend(t *testing.T) {
 		if err := conn.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestNothingOfATemporarySchemaRunsAsTheOwner: the domain stands for a type that the owner's functions name, and its check would run as the owner.
+func TestNothingOfATemporarySchemaRunsAsTheOwner(t *testing.T) {
+	db := database(t)
+	err := pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), `CREATE FUNCTION pg_temp.trap(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'sprung'; END $$;
+			CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (pg_temp.trap(VALUE));
+			SELECT set_config('kaphera.ctx', 'acme', true); SELECT audit.append('acme', 'gate', 'x', '{}'); SELECT audit.open('new');
+			SELECT audit.prune(clock_timestamp(), 10); SELECT audit.close('new', 'x')`)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	rows, err := db.Query(t.Context(), `SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+		WHERE n.nspname IN ('audit', 'control_plane', 'wallet', 'data_plane', 'issuer') AND (p.prosecdef OR n.nspname = 'audit')
+		AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loose, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(loose) > 0 {
+		t.Errorf("functions that run as the owner and look into temporary schemas: %v %v", loose, err)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,9 +140,13 @@ func (s *server) judge(r *http.Request, f flow, rest string) error {
 	if s.Judge == nil {
 		return fmt.Errorf("flow %s demands to be judged: set internal.controlPlaneURL", f.FlowID)
 	}
+	path, err := judged(rest)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "invalid", err.Error())
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), judgeTimeout)
 	defer cancel()
-	v, err := s.Judge.Access(ctx, f.Context, f.FlowID, dps.AccessRequest{AgreementID: f.AgreementID, Purposes: f.Purposes, Method: r.Method, Path: rest})
+	v, err := s.Judge.Access(ctx, f.Context, f.FlowID, dps.AccessRequest{AgreementID: f.AgreementID, Purposes: f.Purposes, Method: r.Method, Path: path})
 	if err != nil {
 		return err
 	}
@@ -150,6 +155,18 @@ func (s *server) judge(r *http.Request, f flow, rest string) error {
 		return refuse(http.StatusForbidden, "policy-denied", fmt.Sprintf("the policy of agreement %s does not allow this access: %s", f.AgreementID, v.Reason))
 	}
 	return nil
+}
+
+// judged is the path as a policy sees it: one spelling of what the backend will understand.
+func judged(escaped string) (string, error) {
+	path, err := url.PathUnescape(strings.Trim(escaped, "/"))
+	if err != nil {
+		return "", fmt.Errorf("the path %q is not properly escaped", escaped)
+	}
+	if strings.Contains(path, "//") {
+		return "", fmt.Errorf("the path %q has an empty segment, which backends read in different ways: leave it out", escaped)
+	}
+	return path, nil
 }
 
 // judgeTimeout bounds the question with its retries.
@@ -202,9 +219,11 @@ func (s *server) target(r *http.Request, f flow, rest string) (target, error) {
 
 const secretTimeout = 10 * time.Second
 
-// Inbound headers that must not reach a backend: the consumer's own authorization and what only this data plane may say.
+// Inbound headers that must not reach a backend: the consumer's own authorization, what only this data plane may say, and what would make another request of
+// the one that was judged and recorded.
 var strippedRequest = []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "Edc-Contract-Agreement-Id", "Edc-Bpn",
-	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Connection", "Upgrade"}
+	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Connection", "Upgrade",
+	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"}
 
 // Backend headers that would tell of the inside or set state at the consumer.
 var strippedResponse = []string{"Set-Cookie", "Server", "Location", "Www-Authenticate", "Proxy-Authenticate", "Alt-Svc", "X-Powered-By", "Strict-Transport-Security"}

@@ -197,13 +197,13 @@ func TestPull(t *testing.T) {
 		t.Errorf("address %+v", a)
 	}
 	token := a.Properties["authorization"]
-	got := fetch(t, http.MethodGet, a.Endpoint, "Bearer "+token, "X-Reader-Key", "forged", "Edc-Bpn", "forged", "Cookie", "a=b", "X-Forwarded-For", "1.2.3.4", "Accept", "application/json")
+	got := fetch(t, http.MethodGet, a.Endpoint, "Bearer "+token, "X-Reader-Key", "forged", "Edc-Bpn", "forged", "Cookie", "a=b", "X-HTTP-Method-Override", "DELETE", "X-Forwarded-For", "1.2.3.4", "Accept", "application/json")
 	if got.status != http.StatusOK || got.body != `{"at":"/documents/4711"}` || got.header.Get("Content-Type") != "application/json" || got.header.Get("Set-Cookie") != "" {
 		t.Fatalf("%+v", got)
 	}
 	seen := b.got.Load().Header
 	for k, want := range map[string]string{"X-Reader-Key": backendKey, "Edc-Contract-Agreement-Id": "ag-1", "Edc-Bpn": "BPNL000000000BUY",
-		"Authorization": "", "Cookie": "", "X-Forwarded-For": "", "Accept": "application/json"} {
+		"Authorization": "", "Cookie": "", "X-Http-Method-Override": "", "X-Forwarded-For": "", "Accept": "application/json"} {
 		if seen.Get(k) != want {
 			t.Errorf("the backend saw %s: %q, want %q", k, seen.Get(k), want)
 		}
