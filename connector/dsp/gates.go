@@ -16,6 +16,7 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/odrl"
@@ -294,11 +295,16 @@ func (e *Engine) CheckWebhook(address string) error { return e.callable(address)
 
 // Approval is what is shown of a gate to those who decide: neither credentials nor values read from them.
 func Approval(p *store.Participant, n *store.Negotiation, h *gate.Hold, now time.Time) (adminapi.Approval, error) {
-	hash, err := OfferHash(n)
+	terms, err := termsOf(n)
+	if err != nil {
+		return adminapi.Approval{}, err
+	}
+	// Written anew: the offer as the consumer sent it can carry, and weigh, what nobody decides about.
+	policy := wire.Offer(n.OfferID, terms.Policy.Plain(), n.AssetID, p.DID)
 	out := adminapi.Approval{Provider: p.DID, Negotiation: n.ID, Counterparty: n.Counterparty, AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase,
-		Policy: n.Offer, OfferHash: hash, Verdicts: []adminapi.PolicyVerdict{}, Gate: gate.State(h, now)}
+		Policy: policy, OfferHash: terms.Hash(), Verdicts: []adminapi.PolicyVerdict{}, Gate: gate.State(h, now)}
 	if len(n.Traces) == 0 {
-		return out, err
+		return out, nil
 	}
 	for _, c := range n.Traces[len(n.Traces)-1].Checks {
 		v := adminapi.PolicyVerdict{Sentence: c.Sentence, Satisfied: c.Satisfied}
@@ -307,7 +313,7 @@ func Approval(p *store.Participant, n *store.Negotiation, h *gate.Hold, now time
 		}
 		out.Verdicts = append(out.Verdicts, v)
 	}
-	return out, err
+	return out, nil
 }
 
 // Decide adds a person's signed decision to the gate that it is for, and goes on where that was the last one. A decision that does not count is a
@@ -381,9 +387,17 @@ type gateRecord struct {
 
 // OfferHash is what decisions about the offer under negotiation are bound to.
 func OfferHash(n *store.Negotiation) (string, error) {
+	terms, err := termsOf(n)
+	if err != nil {
+		return "", err
+	}
+	return terms.Hash(), nil
+}
+
+func termsOf(n *store.Negotiation) (gate.Terms, error) {
 	policy, err := odrl.Parse(n.Offer)
 	if err != nil {
-		return "", fmt.Errorf("offer of negotiation %s: %w", n.ID, err)
+		return gate.Terms{}, fmt.Errorf("offer of negotiation %s: %w", n.ID, err)
 	}
-	return gate.Terms{OfferID: n.OfferID, AssetID: n.AssetID, Consumer: n.Counterparty, Policy: policy}.Hash(), nil
+	return gate.Terms{OfferID: n.OfferID, AssetID: n.AssetID, Consumer: n.Counterparty, Policy: policy}, nil
 }

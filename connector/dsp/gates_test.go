@@ -20,6 +20,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/gate"
+	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -258,5 +259,31 @@ func TestAWebhookDecidesWithItsOwnKey(t *testing.T) {
 	consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
 	if len(asked) != 3 || asked[2].Provider != supplier || asked[2].Counterparty != buyer || asked[2].AssetID != "asset-pcf" || !strings.HasPrefix(tokens[2], "Bearer ") {
 		t.Errorf("asked %+v with %v", asked, tokens)
+	}
+}
+
+// TestApproversSeeNothingThatTheirDecisionDoesNotCover: a consumer can send an offer with a quarter of a megabyte that changes nothing about its rules.
+func TestApproversSeeNothingThatTheirDecisionDoesNotCover(t *testing.T) {
+	junk := strings.Repeat("x", 100<<10)
+	n := &store.Negotiation{Process: store.Process{ID: "n1", Counterparty: buyer, AssetID: "asset-pcf"}, OfferID: "o1", Offer: json.RawMessage(`{"@id":"o1","@type":"odrl:Offer","profile":"` + junk + `","note":"hidden",
+		"permission":[{"@id":"hidden","action":"odrl:USE","constraint":[{"or":[{"@id":"hidden","leftOperand":"odrl:spatial","operator":"EQ","rightOperand":{"@value":"EU","hidden":"` + junk + `"}},
+		{"leftOperand":"count","operator":"lteq","rightOperand":[5,true]}]}],"duty":[{"action":{"@id":"inform"}}]}]}`)}
+	hash, err := dsp.OfferHash(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := dsp.Approval(&store.Participant{DID: supplier}, n, &gate.Hold{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(a.Policy), "hidden") || len(a.Policy) > 1000 {
+		t.Errorf("shown are %d bytes: %.1000s", len(a.Policy), a.Policy)
+	}
+	policy, err := odrl.Parse(a.Policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := (gate.Terms{OfferID: a.OfferID, AssetID: a.AssetID, Consumer: a.Counterparty, Policy: policy}).Hash(); got != hash || a.OfferHash != hash {
+		t.Errorf("the shown policy has hash %s, its approval says %s, the offer has %s", got, a.OfferHash, hash)
 	}
 }

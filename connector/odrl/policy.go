@@ -106,6 +106,28 @@ func Hash(p *Policy) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Plain is a policy with nothing in it but what Hash covers: what somebody else added to it, and how they spelled it, is gone.
+func (p *Policy) Plain() *Policy {
+	return &Policy{Kind: p.Kind, Permissions: plainRules(p.Permissions), Prohibitions: plainRules(p.Prohibitions), Obligations: plainRules(p.Obligations)}
+}
+
+func plainRules(rules []Rule) []Rule {
+	out := make([]Rule, 0, len(rules))
+	for _, r := range rules {
+		out = append(out, Rule{Actions: r.Actions, Constraints: plainConstraints(r.Constraints), Duties: plainRules(r.Duties)})
+	}
+	return out
+}
+
+func plainConstraints(cs []Constraint) []Constraint {
+	out := make([]Constraint, 0, len(cs))
+	for _, c := range cs {
+		// Bare, so that the values are written and not the JSON that they stood in.
+		out = append(out, Constraint{Left: c.Left, Operator: c.Operator, Right: Right{Values: c.Right.Values, Bare: true}, Logical: c.Logical, Of: plainConstraints(c.Of)})
+	}
+	return out
+}
+
 func canonicalRules(rules []Rule) []canonicalRule {
 	out := make([]canonicalRule, 0, len(rules))
 	for _, r := range rules {

@@ -176,9 +176,11 @@ func (s *Store) Negotiations(ctx context.Context, participant string, p Page) ([
 	return many[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+where, args...)
 }
 
-// Held lists the negotiations that a gate holds now, the oldest first.
+// Held lists the negotiations that a gate holds now: the oldest of each counterparty, then the second of each, and so on, so that however many one of
+// them begins, they hide nobody else's.
 func (s *Store) Held(ctx context.Context, participant string, limit int) ([]*Negotiation, error) {
-	return many[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+"WHERE ctx = $1 AND held ORDER BY created_at, id LIMIT $2", participant, limit)
+	return many[Negotiation](ctx, s.db.In(participant), negotiationColumns.sel()+
+		"WHERE ctx = $1 AND held ORDER BY row_number() OVER (PARTITION BY counterparty ORDER BY created_at, id), created_at, id LIMIT $2", participant, limit)
 }
 
 // Transfers lists transfers.

@@ -390,3 +390,25 @@ func TestEachRoleReadsItsOwnSchema(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyHidesWhatOthersBegan: one counterparty begins more than the list takes, before another begins.
+func TestNobodyHidesWhatOthersBegan(t *testing.T) {
+	s, _ := open(t, store.Options{})
+	var got []string
+	for _, n := range []*store.Negotiation{negotiation("a1", "did:web:many"), negotiation("a2", "did:web:many"), negotiation("a3", "did:web:many"), negotiation("b1", "did:web:other")} {
+		n.Held = true
+		if _, made, err := s.InsertNegotiation(t.Context(), n, store.Side{}); err != nil || !made {
+			t.Fatal(made, err)
+		}
+	}
+	held, err := s.Held(t.Context(), "acme", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range held {
+		got = append(got, n.ID)
+	}
+	if fmt.Sprint(got) != "[a1 b1 a2]" {
+		t.Errorf("lists %v", got)
+	}
+}
