@@ -186,23 +186,28 @@ func (e *Engine) judgeCredentials(ctx context.Context, p *store.Participant, n *
 			return fmt.Errorf("%s of %s: %s", r.Type, n.Counterparty, r.Reason)
 		}
 	}
-	for _, h := range holds {
-		if h.Gate.Type != adminapi.GateAttestation || gate.Evaluate(h, now) != adminapi.GateOpen {
-			continue
+	evaluated := map[*gate.Hold]bool{}
+	// First what is open; then, when nothing is open any more, what passed earlier: a credential may have gone since, while other gates still held.
+	for _, of := range []adminapi.GateOutcome{adminapi.GateOpen, adminapi.GatePassed} {
+		for _, h := range holds {
+			if h.Gate.Type != adminapi.GateAttestation || evaluated[h] || gate.Evaluate(h, now) != of {
+				continue
+			}
+			evaluated[h] = true
+			trace, err := e.attest(ctx, p, h.Gate, &consumer)
+			if err != nil {
+				return err
+			}
+			h.Looked, h.Attested = &now, &gate.Attested{Satisfied: trace.Allowed}
+			if trace.Allowed {
+				n.Traces = append(n.Traces, trace)
+			} else {
+				h.Attested.Reason, h.Attested.DE = odrl.Reason(trace, ""), odrl.Reason(trace, "de")
+			}
 		}
-		trace, err := e.attest(ctx, p, h.Gate, &consumer)
-		if err != nil {
-			return err
+		if slices.ContainsFunc(holds, open) {
+			return nil
 		}
-		h.Looked, h.Attested = &now, &gate.Attested{Satisfied: trace.Allowed}
-		if trace.Allowed {
-			n.Traces = append(n.Traces, trace)
-		} else {
-			h.Attested.Reason, h.Attested.DE = odrl.Reason(trace, ""), odrl.Reason(trace, "de")
-		}
-	}
-	if slices.ContainsFunc(holds, open) {
-		return nil
 	}
 	return e.judgeAgain(ctx, p, n, &consumer)
 }

@@ -204,6 +204,24 @@ func TestAnAttestationGateWaitsForTheCredentialAndForTheAuthority(t *testing.T) 
 	consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
 }
 
+// TestAnAttestationThatIsGoneHoldsAgain: its gate had passed while another still waited for a person.
+func TestAnAttestationThatIsGoneHoldsAgain(t *testing.T) {
+	who, provider, consumer := world(t)
+	anna := newApprover(t, "anna", "supplier")
+	g := adminapi.Gate{Name: "reviewed", Type: adminapi.GateAttestation, Before: state.Agreed, Deadline: "P1D", Policy: json.RawMessage(attestedPolicy)}
+	n := consumer.negotiate(provider.offer("pcf", openPolicy, g, approval(state.Agreed, 1, anna)))
+	consumer.wait(n.ID, "REQUESTED", at(state.Requested))
+	p := provider.wait(provider.peer(n).ID, "the attestation", func(n *store.Negotiation) bool {
+		return n.Held && n.Gates[0].Attested != nil && n.Gates[0].Attested.Satisfied
+	})
+	who.give(supplier, "AttestationCredential", map[string]any{"completedAt": "2020-01-01T00:00:00Z"})
+	provider.decide(p, anna, "before-agreed", adminapi.Approve)
+	p = provider.wait(p.ID, "an answer", func(n *store.Negotiation) bool { return !n.Held || strings.Contains(n.Waiting, "2020-01-01") })
+	if !p.Held || p.AgreementID != "" || p.Gates[0].Attested.Satisfied {
+		t.Errorf("%s, held %t, agreement %q, attested %+v", p.Step, p.Held, p.AgreementID, p.Gates[0].Attested)
+	}
+}
+
 func TestAGateHoldsAnOfferThatTheProviderMadeFirst(t *testing.T) {
 	_, provider, consumer := world(t)
 	anna := newApprover(t, "anna", "supplier")
