@@ -27,6 +27,7 @@ type app struct {
 	home    string // folder of the configuration
 	now     func() time.Time
 	zone    *time.Location // of times shown in tables
+	asks    bool           // somebody can be asked: standard input and error are a terminal
 	newID   func() string
 	version string
 	// wait before the n-th retry of a call; nil takes the client's.
@@ -49,7 +50,8 @@ func Main(ctx context.Context, args []string, version string) int {
 	}
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, home: home + "/kaphera", now: time.Now, zone: time.Local, newID: newID, version: version, poll: 500 * time.Millisecond,
-		tty: isatty.IsTerminal(os.Stdout.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		tty:  isatty.IsTerminal(os.Stdout.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		asks: isatty.IsTerminal(os.Stdin.Fd()) && isatty.IsTerminal(os.Stderr.Fd()),
 	}
 	return a.run(ctx, args)
 }

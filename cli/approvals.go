@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,10 +11,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,6 +153,12 @@ func (a *app) listApprovals(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for i := range r.JSON200.Items { // the hash is of what is shown here, not of what the Cloud API says
+		about := &r.JSON200.Items[i]
+		if _, about.OfferHash, err = offerShown(*about); err != nil {
+			fprintf(a.err, "Negotiation %s: %s. Decide nothing there, and tell the provider's operator.\n", about.Negotiation, visible(err.Error()))
+		}
+	}
 	if done, err := a.structured(*r.JSON200); done {
 		return err
 	}
@@ -160,6 +169,7 @@ func (a *app) listApprovals(ctx context.Context) error {
 		for _, v := range i.Verdicts {
 			t.note(map[bool]string{true: "met: ", false: "not met: "}[v.Satisfied] + v.Sentence)
 		}
+		t.note("offer: " + orDash(i.OfferHash))
 	}
 	if len(t.rows) > 0 {
 		a.printTable(t)
@@ -173,21 +183,115 @@ func (a *app) listApprovals(ctx context.Context) error {
 }
 
 func (a *app) decideCommand(v adminapi.Verdict, short string) *cobra.Command {
-	var gateName, comment string
+	var o decideOptions
 	cmd := &cobra.Command{
 		Use: string(v) + " NEGOTIATION", Short: short, Args: cobra.ExactArgs(1),
-		Long:    short + ". Signed with your own key (kaphera approvals key create) for this negotiation and exactly this offer.",
-		Example: "  kaphera approvals " + string(v) + " ID --comment 'as discussed'",
+		Long: short + ". Signed with your own key (kaphera approvals key create) for this negotiation and exactly this offer.\n" +
+			"What you sign is shown, and you are asked. Where there is no terminal, say --yes and, with --offer, which offer you mean: the hash that kaphera approvals list shows.",
+		Example: "  kaphera approvals " + string(v) + " ID --comment 'as discussed'\n  kaphera approvals " + string(v) + " ID --yes --offer HASH",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.decide(cmd.Context(), v, args[0], gateName, comment)
+			return a.decide(cmd.Context(), v, args[0], o)
 		},
 	}
-	cmd.Flags().StringVar(&gateName, "gate", "", "the gate, where several of the negotiation wait for you")
-	cmd.Flags().StringVar(&comment, "comment", "", "why; the provider keeps it")
+	cmd.Flags().StringVar(&o.gate, "gate", "", "the gate, where several of the negotiation wait for you")
+	cmd.Flags().StringVar(&o.comment, "comment", "", "why; the provider keeps it")
+	cmd.Flags().StringVar(&o.offer, "offer", "", "hash of the offer that you mean; another one is refused")
+	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask; needs --offer")
 	return cmd
 }
 
-func (a *app) decide(ctx context.Context, v adminapi.Verdict, negotiation, gateName, comment string) error {
+type decideOptions struct {
+	gate, comment, offer string
+	yes                  bool
+}
+
+// offerShown reads the offer that the Cloud API shows, and makes its hash.
+func offerShown(about client.Approval) (*odrl.Policy, string, error) {
+	policy, err := odrl.Parse(about.Policy)
+	if err != nil {
+		return nil, "", fmt.Errorf("the offer cannot be read: %w", err)
+	}
+	hash := gate.Terms{OfferID: about.OfferID, AssetID: about.AssetID, Consumer: about.Counterparty, Policy: policy}.Hash()
+	if hash != about.OfferHash {
+		return nil, hash, fmt.Errorf("the offer that the Cloud API shows is not the one that its hash names (%s, not %s)", hash, about.OfferHash)
+	}
+	return policy, hash, nil
+}
+
+// confirm has a person see what is signed, and agree to it. Where nobody can be asked, the hash of the offer stands for having seen it.
+func (a *app) confirm(v adminapi.Verdict, about client.Approval, policy *odrl.Policy, hash string, o decideOptions) error {
+	a.showOffer(v, about, policy, hash)
+	switch {
+	case o.offer != "" && o.offer != hash:
+		return fail(ExitFailed, "kaphera approvals list", "the offer is another one than --offer names: its hash is %s", hash)
+	case o.yes && o.offer == "":
+		return usage("--yes needs --offer with the hash of the offer that you mean (kaphera approvals list)")
+	case o.yes:
+		return nil
+	case !a.asks:
+		return usage("there is no terminal to ask you on: say --yes and --offer with the hash of the offer that you mean (kaphera approvals list)")
+	}
+	fprintf(a.err, "Sign this (%s)? [y/N] ", v)
+	answer, err := bufio.NewReader(a.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("the answer could not be read: %w", err)
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return fail(ExitFailed, "kaphera approvals list", "nothing was signed")
+	}
+	return nil
+}
+
+// showOffer prints what a decision is about to standard error, so that structured output stays as it is. The rules are said as they are hashed, in full, not
+// in a profile's words, which could leave something out.
+func (a *app) showOffer(v adminapi.Verdict, about client.Approval, policy *odrl.Policy, hash string) {
+	for _, l := range [][2]string{{"Decision", string(v)}, {"Gate", about.Gate.Name}, {"Negotiation", about.Negotiation}, {"Consumer", about.Counterparty},
+		{"Provider", about.Provider}, {"Asset", about.AssetID}, {"Offer", about.OfferID}, {"Hash", hash}} {
+		fprintf(a.err, "%-12s %s\n", l[0]+":", visible(l[1]))
+	}
+	fprintln(a.err, "Rules:")
+	if len(policy.Permissions)+len(policy.Prohibitions)+len(policy.Obligations) == 0 {
+		fprintln(a.err, "  none")
+	}
+	a.showRules("  ", "permission", policy.Permissions)
+	a.showRules("  ", "prohibition", policy.Prohibitions)
+	a.showRules("  ", "obligation", policy.Obligations)
+}
+
+func (a *app) showRules(indent, kind string, rules []odrl.Rule) {
+	for _, r := range rules {
+		fprintf(a.err, "%s%s: %s\n", indent, kind, visible(strings.Join(r.Actions, ", ")))
+		a.showConstraints(indent+"  ", r.Constraints)
+		a.showRules(indent+"  ", "duty", r.Duties)
+	}
+}
+
+var logicalWords = map[string]string{"and": "all of", "or": "at least one of", "xone": "exactly one of", "andSequence": "all of, in this order"}
+
+func (a *app) showConstraints(indent string, cs []odrl.Constraint) {
+	for _, c := range cs {
+		if c.Logical != "" {
+			fprintf(a.err, "%s%s:\n", indent, logicalWords[c.Logical])
+			a.showConstraints(indent+"  ", c.Of)
+			continue
+		}
+		values := make([]string, len(c.Right.Values))
+		for i, value := range c.Right.Values {
+			values[i] = strconv.Quote(value)
+		}
+		fprintf(a.err, "%s%s %s %s\n", indent, visible(c.Left), visible(c.Operator), strings.Join(values, ", "))
+	}
+}
+
+// visible is a text from elsewhere that can neither move the cursor nor pass for a quoted value.
+func visible(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r == '"' || !strconv.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+func (a *app) decide(ctx context.Context, v adminapi.Verdict, negotiation string, o decideOptions) error {
 	path, k, err := a.loadKey()
 	if errors.Is(err, fs.ErrNotExist) {
 		return fail(ExitFailed, "kaphera approvals key create", "there is no key for decisions in %s", path)
@@ -203,21 +307,20 @@ func (a *app) decide(ctx context.Context, v adminapi.Verdict, negotiation, gateN
 	if err != nil {
 		return err
 	}
-	about, err := findApproval(ctx, c, negotiation, gateName)
+	about, err := findApproval(ctx, c, negotiation, o.gate)
 	if err != nil {
 		return err
 	}
 	// What is signed is what was shown: the hash is made here, of the offer as the Cloud API shows it.
-	policy, err := odrl.Parse(about.Policy)
+	policy, hash, err := offerShown(about)
 	if err != nil {
-		return fail(ExitFailed, "decide nothing, and tell the provider's operator", "the offer cannot be read: %s", err)
+		return fail(ExitFailed, "decide nothing, and tell the provider's operator", "%s", err)
 	}
-	hash := gate.Terms{OfferID: about.OfferID, AssetID: about.AssetID, Consumer: about.Counterparty, Policy: policy}.Hash()
-	if hash != about.OfferHash {
-		return fail(ExitFailed, "decide nothing, and tell the provider's operator", "the offer that the Cloud API shows is not the one that its hash names (%s, not %s)", hash, about.OfferHash)
+	if err := a.confirm(v, about, policy, hash, o); err != nil {
+		return err
 	}
 	now := a.now()
-	claims := adminapi.DecisionClaims{Approver: k.Subject, Provider: about.Provider, Negotiation: about.Negotiation, Offer: hash, Gate: about.Gate.Name, Verdict: v, Comment: comment,
+	claims := adminapi.DecisionClaims{Approver: k.Subject, Provider: about.Provider, Negotiation: about.Negotiation, Offer: hash, Gate: about.Gate.Name, Verdict: v, Comment: o.comment,
 		IssuedAt: now.Unix(), Expires: now.Add(decisionValid).Unix(), ID: a.newID()}
 	signed, err := gate.Sign(key, claims)
 	if err != nil {

@@ -75,14 +75,15 @@ func TestAKeyStaysHereAndItsDecisionIsVerifiedByTheProvider(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-	if r := b.run("approvals", "approve", "n1", "--comment", "as discussed"); r.code != ExitOK {
+	hash := waiting(t, "n1", "release").OfferHash
+	if r := b.run("approvals", "approve", "n1", "--comment", "as discussed", "--yes", "--offer", hash); r.code != ExitOK {
 		t.Fatalf("%d %s", r.code, r.err)
 	}
 	// The provider's side: the key that was registered, pinned with the gate.
 	holds := gate.Holds([]adminapi.Gate{{Name: "release", Type: adminapi.GateApproval, Before: "AGREED", Deadline: "PT1H", Required: 1,
 		Approvers: []adminapi.Approver{{ID: "sub-anna", Name: "Anna", Organization: "supplier", Keys: []json.RawMessage{registered}}}}})
 	holds[0].Open(noon)
-	about := gate.About{Provider: supplierDID, Negotiation: "n1", Offer: waiting(t, "n1", "release").OfferHash}
+	about := gate.About{Provider: supplierDID, Negotiation: "n1", Offer: hash}
 	if d, err := gate.Decide(holds, about, decided.Decision, noon); err != nil || d.Comment != "as discussed" || d.Verdict != adminapi.Approve {
 		t.Errorf("the provider takes it as %+v, %v", d, err)
 	}
@@ -101,7 +102,7 @@ func TestAKeyStaysHereAndItsDecisionIsVerifiedByTheProvider(t *testing.T) {
 	b.on("POST /api/v1/participants/supplier/negotiations/n1/decisions", func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusConflict, "gate-late", "gate release had to be decided until 13:00")
 	})
-	if r := b.run("approvals", "approve", "n1"); r.code != ExitFailed || !strings.Contains(r.err, "had to be decided until") {
+	if r := b.run("approvals", "approve", "n1", "--yes", "--offer", hash); r.code != ExitFailed || !strings.Contains(r.err, "had to be decided until") {
 		t.Errorf("refused: %d %s", r.code, r.err)
 	}
 	shown := waiting(t, "n1", "release")
@@ -110,8 +111,74 @@ func TestAKeyStaysHereAndItsDecisionIsVerifiedByTheProvider(t *testing.T) {
 	if r := b.run("approvals", "approve", "n1"); r.code != ExitFailed || !strings.Contains(r.err, "is not the one that its hash names") {
 		t.Errorf("another offer than the hash's: %d %s", r.code, r.err)
 	}
+	r := b.run("approvals", "list", "-o", "json")
+	var listed client.Approvals
+	if err := json.Unmarshal([]byte(r.out), &listed); err != nil || len(listed.Items) != 1 || listed.Items[0].OfferHash == hash || !strings.Contains(r.err, "Decide nothing there") {
+		t.Errorf("the list of it: %v, %+v %s", err, listed, r.err)
+	}
 	b.answer("GET /api/v1/approvals", client.Approvals{Items: []client.Approval{}})
 	if r := b.run("approvals", "list"); r.code != ExitOK || !strings.Contains(r.out, "Nothing waits") {
 		t.Errorf("nothing: %d %s", r.code, r.out)
+	}
+}
+
+const askedPolicy = `{"@type":"Offer","permission":[{"action":"use","constraint":[{"or":[{"leftOperand":"Membership","operator":"eq","rightOperand":"active"},
+	{"leftOperand":"Purpose","operator":"isAnyOf","rightOperand":["recall","\u001b[2Aaudit"]}]}],"duty":[{"action":"inform"}]}],"prohibition":[{"action":"distribute"}]}`
+
+// TestNothingIsSignedThatWasNotShown: not without a person's yes, and where there is nobody to ask, not without the offer's hash.
+func TestNothingIsSignedThatWasNotShown(t *testing.T) {
+	b := setup(t)
+	b.on("POST /api/v1/approval-keys", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_ = json.NewEncoder(w).Encode(client.ApprovalKey{Name: "key-1", Spec: client.ApprovalKeySpec{Subject: "sub-anna", Name: "Anna Ahrens"}})
+	})
+	if r := b.run("approvals", "key", "create"); r.code != ExitOK {
+		t.Fatalf("%d %s", r.code, r.err)
+	}
+	policy, err := odrl.Parse(json.RawMessage(askedPolicy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := waiting(t, "n1", "release")
+	about.Policy = policy.Raw
+	about.OfferHash = gate.Terms{OfferID: about.OfferID, AssetID: about.AssetID, Consumer: about.Counterparty, Policy: policy}.Hash()
+	b.answer("GET /api/v1/approvals", client.Approvals{Items: []client.Approval{about}})
+	b.answer("POST /api/v1/participants/supplier/negotiations/n1/decisions", nil)
+	const decisions = "POST /api/v1/participants/supplier/negotiations/n1/decisions"
+	for _, c := range []struct {
+		name, input string
+		asks        bool
+		args        []string
+		code        int
+		words       string
+	}{
+		{"nobody to ask", "y\n", false, nil, ExitUsage, "there is no terminal"},
+		{"nobody to ask, the offer only", "", false, []string{"--offer", about.OfferHash}, ExitUsage, "there is no terminal"},
+		{"yes to whatever it is", "", false, []string{"--yes"}, ExitUsage, "--yes needs --offer"},
+		{"yes to whatever it is, at a terminal", "y\n", true, []string{"--yes"}, ExitUsage, "--yes needs --offer"},
+		{"another offer", "", false, []string{"--yes", "--offer", "abcd"}, ExitFailed, "is another one than --offer names"},
+		{"another offer, at a terminal", "y\n", true, []string{"--offer", "abcd"}, ExitFailed, "is another one than --offer names"},
+		{"no answer", "", true, nil, ExitFailed, "nothing was signed"},
+		{"no", "n\n", true, nil, ExitFailed, "nothing was signed"},
+	} {
+		for _, verb := range []string{"approve", "reject", "trigger"} {
+			b.asks, b.input = c.asks, c.input
+			if r := b.run(append([]string{"approvals", verb, "n1"}, c.args...)...); r.code != c.code || !strings.Contains(r.err, c.words) {
+				t.Errorf("%s, %s: %d %s", c.name, verb, r.code, r.err)
+			}
+		}
+	}
+	if sent := b.called(decisions); len(sent) > 0 {
+		t.Fatalf("signed and sent: %s", sent)
+	}
+	b.asks, b.input = true, "y\n"
+	b.golden("approve", b.run("approvals", "approve", "n1"))
+	b.asks, b.input = false, ""
+	if r := b.run("approvals", "reject", "n1", "--yes", "--offer", about.OfferHash, "-o", "json"); r.code != ExitOK || !json.Valid([]byte(r.out)) {
+		t.Errorf("%d %s %s", r.code, r.out, r.err)
+	}
+	if sent := b.called(decisions); len(sent) != 2 {
+		t.Errorf("sent %d decisions, not 2", len(sent))
 	}
 }

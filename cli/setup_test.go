@@ -34,6 +34,7 @@ type bundle struct {
 	home   string
 	now    time.Time
 	tty    bool
+	asks   bool
 	input  string
 
 	mu      sync.Mutex
@@ -133,7 +134,7 @@ func (b *bundle) run(args ...string) result {
 	b.Helper()
 	var out, errOut bytes.Buffer
 	a := &app{
-		in: strings.NewReader(b.input), out: &out, err: &errOut, tty: b.tty, env: func(k string) string { return b.env[k] }, home: b.home, now: func() time.Time { return b.now }, zone: time.FixedZone("CEST", 2*60*60),
+		in: strings.NewReader(b.input), out: &out, err: &errOut, tty: b.tty, asks: b.asks, env: func(k string) string { return b.env[k] }, home: b.home, now: func() time.Time { return b.now }, zone: time.FixedZone("CEST", 2*60*60),
 		newID: func() string { return "id-1" }, version: "test", wait: func(int) time.Duration { return 0 }, poll: time.Millisecond,
 	}
 	code := a.run(b.Context(), args)
