@@ -204,20 +204,12 @@ func (s *Service) people(ctx context.Context) ([]person, error) {
 // maxAsked bounds how many connectors are asked at once.
 const maxAsked = 8
 
-// Approvals asks the connectors of every dataspace that has a use case with gates what waits for the caller.
+// Approvals asks all connectors what waits for the caller: gates may hold negotiations of a use case that has none any more.
 func (s *Service) Approvals(ctx context.Context) (Approvals, error) {
 	out := Approvals{Items: []Approval{}}
-	var useCases cloudv1.UseCaseList
 	var all cloudv1.ParticipantList
-	if err := s.Cached.List(ctx, &useCases, ctrl.InNamespace(s.Namespace)); err != nil {
-		return out, participants.problem("", err)
-	}
 	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
 		return out, participants.problem("", err)
-	}
-	gated := map[string]bool{}
-	for _, u := range useCases.Items {
-		gated[u.Spec.Profile] = gated[u.Spec.Profile] || len(u.Spec.Gates) > 0
 	}
 	me := authz.From(ctx).Principal.Subject
 	var mu sync.Mutex
@@ -225,7 +217,7 @@ func (s *Service) Approvals(ctx context.Context) (Approvals, error) {
 	slots := make(chan struct{}, maxAsked)
 	for i := range all.Items {
 		p := &all.Items[i]
-		if !gated[p.Spec.Profile] || p.Status.DID == "" {
+		if p.Status.DID == "" {
 			continue
 		}
 		slots <- struct{}{}

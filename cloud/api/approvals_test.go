@@ -142,10 +142,7 @@ func TestApprovalsAreThoseThatWaitForTheCaller(t *testing.T) {
 	}
 	b.connector.Answer("GET brandt/approvals", http.StatusOK, []adminapi.Approval{waits("n-2", "berta", "renate"), waits("n-1", "renate")})
 	b.connector.Answer("GET rheintal/approvals", http.StatusServiceUnavailable, nil)
-	if got := decodeTo[Approvals](t, b.want(http.StatusOK, b.call(brandt, "GET", "/approvals", nil))); len(got.Items) != 0 || len(b.connector.Requests()) != 0 {
-		t.Errorf("without a use case that has gates: %+v after %v", got, b.connector.Requests())
-	}
-	b.want(http.StatusCreated, b.call(authority, "PUT", "/use-cases/reviewed", wrap(gatedUseCase)))
+	// No use case has gates: those of one that had some may still hold negotiations.
 	for _, c := range []struct {
 		who  map[string]any
 		want []string

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package tenant runs SQL statements for one participant context (or issuer) at a time. The setting kaphera.ctx names it for the length of one
-// transaction, and the row security that `connector migrate` puts on every table with a column ctx (connector/store/rows.go) lets through the rows of
+// transaction, and the row security that `connector migrate` puts on every table with a column ctx (connector/store/rowsecurity.go) lets through the rows of
 // that one only, whatever a statement asks for. Work that finds out which rows of any context are due calls functions of the database, which
 // return keys; the rows are then read in their own contexts (Across).
 package tenant
