@@ -124,6 +124,9 @@ func what(r *audit.Record) string {
 		Allowed   bool   `json:"allowed"`
 		Unknown   bool   `json:"unknown"`
 		Through   int64  `json:"through"`
+		Event     string `json:"event"`
+		Type      string `json:"type"`
+		Reason    any    `json:"reason"` // a text, of a credential
 	}
 	if json.Unmarshal(r.Body, &b) != nil {
 		return string(r.Body)
@@ -141,6 +144,11 @@ func what(r *audit.Record) string {
 			verdict = "allowed"
 		}
 		return verdict + " (" + b.Phase + ") " + b.Process
+	case audit.Credential:
+		if reason, ok := b.Reason.(string); ok {
+			return b.Type + " " + b.Event + ": " + reason
+		}
+		return b.Type + " " + b.Event
 	case audit.DataIntent:
 		return strings.TrimSpace(b.Method+" "+b.Path) + ", asset " + b.Asset + ", agreement " + b.Agreement
 	case audit.DataOutcome, audit.DataFetched:

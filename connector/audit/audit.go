@@ -210,6 +210,12 @@ func Close(ctx context.Context, db DB, participant string) error {
 	return err
 }
 
+// CloseUnused ends the chain of a participant context of which only the wallet knew; others are the control plane's to close.
+func CloseUnused(ctx context.Context, db DB, participant string) error {
+	_, err := db.Exec(ctx, "SELECT audit.close_unused($1, $2)", participant, plain(Actor(ctx)))
+	return err
+}
+
 // Prune takes away the bodies of records that are older than age. Each time it did so it says so in the chain.
 func Prune(ctx context.Context, db DB, age time.Duration) error {
 	const atOnce = 1000

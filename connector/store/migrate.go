@@ -74,7 +74,7 @@ func Migrate(ctx context.Context, cc *pgx.ConnConfig, grants Grants) error {
 // auditGrants is what the roles may do in the schema audit: append; begin and end chains; read and prune them. None may change a record.
 var auditGrants = map[string]string{
 	SchemaControlPlane: "GRANT SELECT ON ALL TABLES IN SCHEMA audit TO @; GRANT EXECUTE ON FUNCTION audit.append, audit.open, audit.close, audit.prune, audit.heads TO @",
-	SchemaWallet:       "GRANT EXECUTE ON FUNCTION audit.append, audit.open TO @",
+	SchemaWallet:       "GRANT EXECUTE ON FUNCTION audit.append, audit.open, audit.close_unused TO @",
 	SchemaDataPlane:    "GRANT EXECUTE ON FUNCTION audit.append TO @",
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dcp"
 )
 
@@ -56,6 +57,9 @@ func (w *Wallet) putParticipant(r *http.Request) (any, error) {
 		err = tx.QueryRow(ctx, `INSERT INTO wallet.participants (ctx, did, trusted_issuers, updated_at) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (ctx) DO UPDATE SET trusted_issuers = excluded.trusted_issuers, updated_at = excluded.updated_at RETURNING did`,
 			pctx, body.DID, trust, w.now()).Scan(&did)
+		if err == nil {
+			err = audit.Open(ctx, tx, pctx)
+		}
 		return did, err
 	})
 	return adminapi.WalletParticipantStatus{DID: body.DID, KeyID: keyID}, err
@@ -79,8 +83,12 @@ func (w *Wallet) deleteParticipant(r *http.Request) (any, error) {
 	if err := w.ring.Destroy(r.Context(), pctx); err != nil {
 		return nil, err
 	}
-	_, err := w.store.db.In(pctx).Exec(r.Context(), "DELETE FROM wallet.participants WHERE ctx = $1", pctx)
-	return nil, err
+	return nil, pgx.BeginFunc(r.Context(), w.store.db.In(pctx), func(tx pgx.Tx) error {
+		if _, err := tx.Exec(r.Context(), "DELETE FROM wallet.participants WHERE ctx = $1", pctx); err != nil {
+			return err
+		}
+		return audit.CloseUnused(r.Context(), tx, pctx)
+	})
 }
 
 func (w *Wallet) rotateKey(r *http.Request) (any, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dcp"
 )
 
@@ -152,6 +153,7 @@ func (w *Wallet) serveCredentials(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx = audit.WithActor(ctx, claims.Issuer)
 	switch m.Status {
 	case dcp.StatusRejected:
 		reason := strings.TrimSpace(m.RejectionReason)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dcp"
 )
 
@@ -244,23 +245,61 @@ func (w *Wallet) ask(ctx context.Context, r *request) error {
 	return nil
 }
 
-// lookAtStatus stores whether a credential is revoked or suspended. When that cannot be found out the last answer stands.
+// lookAtStatus stores whether a credential is revoked or suspended, has expired or is not renewed. When its status cannot be found out the last answer stands.
 func (w *Wallet) lookAtStatus(ctx context.Context, h held) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c, err := dcp.ParseCredential(h.Raw)
+	is := h
+	if h.ValidUntil == nil || h.ValidUntil.After(w.now()) {
+		c, err := dcp.ParseCredential(h.Raw)
+		if err != nil {
+			return err
+		}
+		if status, reason, err := w.v.Status(ctx, c); err != nil {
+			w.log.WarnContext(ctx, "credential status not found out", "participant", h.Ctx, "credential", h.ID, "error", err)
+		} else {
+			is.Status, is.StatusReason = status, reason
+		}
+	}
+	if is.Status != h.Status {
+		w.log.InfoContext(ctx, "credential status changed", "participant", h.Ctx, "credential", h.ID, "from", h.Status, "to", is.Status)
+	}
+	why, err := w.note(ctx, &is)
 	if err != nil {
 		return err
 	}
-	status, reason, err := w.v.Status(ctx, c)
+	return w.store.become(ctx, h, is, why)
+}
+
+// note sees whether a credential whose renewal is due has expired, or is not renewed, and says why. One in whose place another stands, or that counted
+// for nothing anyway, expires without a word.
+func (w *Wallet) note(ctx context.Context, h *held) (why string, err error) {
+	now := w.now()
+	if due := h.renewalDue(); due.IsZero() || due.After(now) {
+		return "", nil
+	}
+	p, err := w.store.participant(ctx, h.Ctx)
 	if err != nil {
-		w.log.WarnContext(ctx, "credential status not found out", "participant", h.Ctx, "credential", h.ID, "error", err)
-		return nil
+		return "", err
 	}
-	if status != h.Status {
-		w.log.InfoContext(ctx, "credential status changed", "participant", h.Ctx, "credential", h.ID, "from", h.Status, "to", status)
+	all, err := w.list(ctx, p)
+	if err != nil {
+		return "", err
 	}
-	return w.store.setStatus(ctx, h, status, reason)
+	var shown adminapi.HeldCredential
+	if i := slices.IndexFunc(all, func(c adminapi.HeldCredential) bool { return c.ID == h.ID }); i >= 0 {
+		shown = all[i]
+	}
+	switch {
+	case !h.ValidUntil.After(now):
+		h.Noted = "expired"
+		if shown.State == adminapi.CredentialExpired {
+			why = shown.Detail
+		}
+	case shown.State == adminapi.CredentialRenewalStuck:
+		h.Noted, why = "renewal-stuck", shown.Detail
+	}
+	return why, nil
 }
 
 // message takes the message out of an error body of ours, or the body itself.

@@ -23,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/issuer"
@@ -238,6 +239,28 @@ func (r *rig) verify(scopes []string) (identity.Agent, error) {
 	header, err := r.services["acme"].Token(r.t.Context(), r.local("acme"), r.did("globex"), scopes)
 	must(r.t, err)
 	return r.services["globex"].Verify(r.t.Context(), r.local("globex"), header, scopes)
+}
+
+// trail returns the events of credentials on a participant's audit trail, which must verify, with their actors.
+func (r *rig) trail(participant string) (events []string) {
+	r.t.Helper()
+	h, err := audit.HeadOf(r.t.Context(), r.db, participant)
+	must(r.t, err)
+	records, err := audit.Records(r.t.Context(), r.db, h, 0, 1000)
+	must(r.t, err)
+	var export bytes.Buffer
+	for _, rec := range records {
+		must(r.t, audit.WriteRecord(&export, rec))
+		var body struct{ Event, Type string }
+		must(r.t, json.Unmarshal(rec.Body, &body))
+		if rec.Type == audit.Credential {
+			events = append(events, body.Event+" "+body.Type+" by "+strings.TrimPrefix(rec.Actor, r.issuerDID("")))
+		}
+	}
+	must(r.t, audit.WriteHead(&export, h))
+	_, err = audit.Verify(&export, nil)
+	must(r.t, err)
+	return events
 }
 
 func (r *rig) act(issuerName, credential, action string) adminapi.Issued {
