@@ -108,10 +108,12 @@ type Agreement struct {
 	NegotiationID string `json:"negotiationId"`
 
 	// Policy Any JSON, kept as it is
-	Policy   json.RawMessage `json:"policy"`
-	Profile  string          `json:"profile"`
-	Provider string          `json:"provider"`
-	SignedAt time.Time       `json:"signedAt"`
+	Policy          json.RawMessage `json:"policy"`
+	Profile         string          `json:"profile"`
+	Provider        string          `json:"provider"`
+	SignedAt        time.Time       `json:"signedAt"`
+	UseCase         string          `json:"useCase,omitempty,omitzero"`
+	UseCaseRevision RevisionRef     `json:"useCaseRevision,omitempty,omitzero"`
 }
 
 // AgreementList defines model for AgreementList.
@@ -584,6 +586,7 @@ type Negotiation struct {
 	Traces          []Trace     `json:"traces,omitempty,omitzero"`
 	UpdatedAt       time.Time   `json:"updatedAt"`
 	UseCase         string      `json:"useCase,omitempty,omitzero"`
+	UseCaseRevision RevisionRef `json:"useCaseRevision,omitempty,omitzero"`
 	Waiting         string      `json:"waiting,omitempty,omitzero"`
 }
 
@@ -622,6 +625,7 @@ type Offer struct {
 	Gates          []Gate          `json:"gates,omitempty,omitzero"`
 	ID             string          `json:"id"`
 	Profiles       []string        `json:"profiles,omitempty,omitzero"`
+	Revision       RevisionRef     `json:"revision,omitempty,omitzero"`
 	State          string          `json:"state,omitempty,omitzero"`
 	Trace          Trace           `json:"trace,omitempty,omitzero"`
 	UseCase        string          `json:"useCase,omitempty,omitzero"`
@@ -915,6 +919,12 @@ type Retry struct {
 	Error    string    `json:"error"`
 	Next     time.Time `json:"next,omitempty,omitzero"`
 	Until    time.Time `json:"until,omitempty,omitzero"`
+}
+
+// RevisionRef defines model for RevisionRef.
+type RevisionRef struct {
+	Hash   string `json:"hash"`
+	Number int64  `json:"number"`
 }
 
 // Secret defines model for Secret.

@@ -215,12 +215,47 @@ type Offer struct {
 	ID             string          `json:"id"`
 	Assets         []string        `json:"assets"`
 	UseCase        string          `json:"useCase,omitempty"`
+	Revision       *RevisionRef    `json:"revision,omitempty"`     // of the use case, that the policies are of (read only)
 	Profiles       []string        `json:"profiles,omitempty"`     // of the participant's, in which it is offered; absent = the default one
 	AccessPolicy   json.RawMessage `json:"accessPolicy,omitempty"` // ODRL Set; absent = everybody who satisfies the profile
 	ContractPolicy json.RawMessage `json:"contractPolicy"`         // ODRL Set
 	Gates          []Gate          `json:"gates,omitempty"`        // what a negotiation about it waits for
 	State          string          `json:"state,omitempty"`        // Offered, Withheld (read only)
 	Trace          *Trace          `json:"trace,omitempty"`        // why (read only)
+}
+
+// UseCaseRevision is PUT /use-cases/{name}: what a use case demands from now on. The participant's offers under the use case are changed to it in the
+// same transaction; agreements and negotiations that exist keep what they have. GET /use-cases lists those in force, without gates. Refused with a
+// code of connector/usecase; the one in force again is no error.
+type UseCaseRevision struct {
+	UseCase string `json:"useCase"`
+	Number  int    `json:"number"`
+	Hash    string `json:"hash"`              // SHA-256 of Content, hex
+	Content string `json:"content"`           // JSON of connector/usecase.Content, to the byte
+	SignOff string `json:"signOff,omitempty"` // JWS of SignOffClaims; empty where the use case names no signers
+	// Signers are the people who may sign the next one, with the keys that the sign-off lists.
+	Signers []Approver `json:"signers,omitempty"`
+	// Gates are those of the content with the people and keys that they mean now.
+	Gates []Gate `json:"gates,omitempty"`
+}
+
+// RevisionRef names a revision of a use case.
+type RevisionRef struct {
+	Number int    `json:"number"`
+	Hash   string `json:"hash"`
+}
+
+// SignOffClaims are what a person of the authority signs to bring a revision into force (JWS, compact, ES256 or EdDSA; typ kaphera-revision+jwt, kid the
+// key's RFC 7638 thumbprint).
+type SignOffClaims struct {
+	Signer   string   `json:"iss"`
+	UseCase  string   `json:"useCase"`
+	Number   int      `json:"revision"`
+	Hash     string   `json:"hash"`     // of the content
+	Read     string   `json:"read"`     // SHA-256 (hex) of the explanation that was shown, its sentences joined by line feeds
+	Language string   `json:"language"` // of it: en, de
+	Signers  []string `json:"signers"`  // thumbprints of the keys that may sign the next revision
+	IssuedAt int64    `json:"iat"`      // seconds
 }
 
 // Gate holds a negotiation at its provider until it has passed; a runtime that can't hold it refuses the offer (422). connector/gate says what
@@ -382,20 +417,22 @@ type NegotiationRequest struct {
 // held decision). GET /negotiations/{id}?wait=<revision> answers when the revision is another
 // one, or after 20 s; GET /negotiations/{id}/events streams server-sent events "negotiation" until the end.
 type Negotiation struct {
-	ID              string  `json:"id"`
-	Profile         string  `json:"profile"`
-	Role            string  `json:"role"`  // consumer, provider
-	State           string  `json:"state"` // DSP state: REQUESTED, OFFERED, ACCEPTED, AGREED, VERIFIED, FINALIZED, TERMINATED
-	Step            string  `json:"step"`  // EDC state with -ING steps
-	Counterparty    string  `json:"counterparty"`
-	CounterpartyPID string  `json:"counterpartyPid,omitempty"`
-	AssetID         string  `json:"assetId"`
-	OfferID         string  `json:"offerId"`
-	UseCase         string  `json:"useCase,omitempty"`
-	AgreementID     string  `json:"agreementId,omitempty"`
-	Reason          *Reason `json:"reason,omitempty"`
-	Waiting         string  `json:"waiting,omitempty"` // what it waits for, for people
-	Retry           *Retry  `json:"retry,omitempty"`
+	ID              string `json:"id"`
+	Profile         string `json:"profile"`
+	Role            string `json:"role"`  // consumer, provider
+	State           string `json:"state"` // DSP state: REQUESTED, OFFERED, ACCEPTED, AGREED, VERIFIED, FINALIZED, TERMINATED
+	Step            string `json:"step"`  // EDC state with -ING steps
+	Counterparty    string `json:"counterparty"`
+	CounterpartyPID string `json:"counterpartyPid,omitempty"`
+	AssetID         string `json:"assetId"`
+	OfferID         string `json:"offerId"`
+	UseCase         string `json:"useCase,omitempty"`
+	// UseCaseRevision is the one that the offer under negotiation came from.
+	UseCaseRevision *RevisionRef `json:"useCaseRevision,omitempty"`
+	AgreementID     string       `json:"agreementId,omitempty"`
+	Reason          *Reason      `json:"reason,omitempty"`
+	Waiting         string       `json:"waiting,omitempty"` // what it waits for, for people
+	Retry           *Retry       `json:"retry,omitempty"`
 	// Gates is what the provider waits for before it goes on, now or later.
 	Gates     []GateState `json:"gates,omitempty"`
 	History   []Event     `json:"history"`
@@ -451,6 +488,9 @@ type Agreement struct {
 	Consumer      string          `json:"consumer"`
 	SignedAt      time.Time       `json:"signedAt"`
 	Policy        json.RawMessage `json:"policy"`
+	UseCase       string          `json:"useCase,omitempty"`
+	// UseCaseRevision is the one that was agreed, which the agreement keeps.
+	UseCaseRevision *RevisionRef `json:"useCaseRevision,omitempty"`
 }
 
 // TransferRequest is POST /transfers. ID is an idempotency key.

@@ -48,6 +48,7 @@ const (
 	Policy                = "policy" // one evaluation
 	Gate                  = "gate"   // a decision, or that one is waited for
 	Credential            = "credential"
+	UseCase               = "usecase.revision" // one comes into force
 
 	DataIntent  = "data.intent"  // before the first byte
 	DataOutcome = "data.outcome" // after the last
@@ -58,7 +59,7 @@ const (
 
 // Types lists all.
 var Types = []string{ParticipantMade, ParticipantChanged, ParticipantDeleted, Management, NegotiationTransition, TransferTransition, Agreement, Policy, Gate,
-	Credential, DataIntent, DataOutcome, DataFetched, Pruned}
+	Credential, UseCase, DataIntent, DataOutcome, DataFetched, Pruned}
 
 // Leaving are the types whose bodies leave a cell unless something else is configured: those that hold nothing of others' credentials.
 var Leaving = slices.DeleteFunc(slices.Clone(Types), func(t string) bool { return t == Policy })

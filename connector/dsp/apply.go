@@ -128,7 +128,7 @@ func (e *Engine) makeAgreement(n *store.Negotiation, p *store.Participant) (*sto
 	if err != nil {
 		return nil, fmt.Errorf("offer of negotiation %s: %w", n.ID, err)
 	}
-	a := &store.Agreement{ID: e.opt.NewID(), Role: state.Provider, Provider: p.DID, Consumer: n.Counterparty, AssetID: n.AssetID, SignedAt: e.opt.Now().UTC()}
+	a := &store.Agreement{ID: e.opt.NewID(), Role: state.Provider, Provider: p.DID, Consumer: n.Counterparty, AssetID: n.AssetID, SignedAt: e.opt.Now().UTC(), UseCase: n.UseCase, Revision: n.Revision}
 	a.Agreement = wire.Agreement(a.ID, policy, n.AssetID, p.DID, n.Counterparty, a.SignedAt)
 	return a, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/connector/usecase"
 )
 
 // Negotiate starts a negotiation about an offer, which is looked up in the counterparty's catalog by its id and requested exactly as it
@@ -123,8 +124,10 @@ func (e *Engine) begin(ctx context.Context, participant, profile, id, counterpar
 			return nil, err
 		}
 		if d != nil {
-			n.UseCase, n.Gates = d.UseCase, gate.Holds(d.Gates)
+			n.UseCase, n.Revision, n.Gates = d.UseCase, d.Revision, gate.Holds(d.Gates)
 		}
+	} else if n.UseCase, n.Revision, err = e.known(ctx, p, n.RequestedHash); err != nil {
+		return nil, err
 	}
 	side, err := e.negotiations.apply(n, false, input{event: state.Event{On: on}, participant: p})
 	if err != nil {
@@ -136,6 +139,29 @@ func (e *Engine) begin(ctx context.Context, participant, profile, id, counterpar
 	}
 	e.changed(&n.Process)
 	return n, nil
+}
+
+// known finds the use case whose revision in force has a contract policy, by its hash; nothing where none or several have it. A consumer is not told
+// which use case an offer is of.
+func (e *Engine) known(ctx context.Context, p *store.Participant, policyHash string) (name string, revision *adminapi.RevisionRef, err error) {
+	all, err := e.opt.Store.UseCases(ctx, p.Ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, u := range all {
+		c, err := usecase.Read(u.Revision.Content)
+		if err != nil || c.Profile != p.ProfileName {
+			continue
+		}
+		if policy, err := odrl.Parse(c.ContractPolicy); err != nil || odrl.Hash(policy) != policyHash {
+			continue
+		}
+		if name != "" {
+			return "", nil, nil
+		}
+		name, revision = u.ID, u.Ref()
+	}
+	return name, revision, nil
 }
 
 // Accept takes the counterparty's terms: as consumer the provider's offer, as provider what the consumer requested instead of an offer. From then on

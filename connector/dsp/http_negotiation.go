@@ -61,7 +61,7 @@ func (e *Engine) contractRequest(ctx context.Context, p *store.Participant, r *h
 		if err := sameAsOffered(current, m); err != nil {
 			return nil, err
 		}
-		n := &store.Negotiation{OfferID: m.Policy.ID, Offer: m.Offer, Definition: current.definition.ID, UseCase: current.definition.UseCase,
+		n := &store.Negotiation{OfferID: m.Policy.ID, Offer: m.Offer, Definition: current.definition.ID, UseCase: current.definition.UseCase, Revision: current.definition.Revision,
 			Process: store.Process{Role: state.Provider, AssetID: current.asset.ID}}
 		setGates(n, current.definition.Gates, &agent)
 		return n, e.judgeOffer(ctx, p, n, m.Policy, &agent)
@@ -199,7 +199,7 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 	} else if refusal := (*RefusalError)(nil); errors.As(sameAsOffered(current, in.message), &refusal) {
 		changed = refusal.Message
 	} else {
-		judged.Definition, judged.UseCase = current.definition.ID, current.definition.UseCase
+		judged.Definition, judged.UseCase, judged.Revision = current.definition.ID, current.definition.UseCase, current.definition.Revision
 		setGates(&judged, current.definition.Gates, &in.agent)
 	}
 	if changed != "" && judged.Denial == nil {
@@ -211,7 +211,7 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 	}
 	return e.negotiations.take(ctx, p, in, state.ReceivedCounterRequest, input{}, func(n *store.Negotiation) error {
 		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, policy.ID
-		n.Definition, n.UseCase, n.Gates, n.Presented = judged.Definition, judged.UseCase, judged.Gates, judged.Presented
+		n.Definition, n.UseCase, n.Revision, n.Gates, n.Presented = judged.Definition, judged.UseCase, judged.Revision, judged.Gates, judged.Presented
 		return nil
 	})
 }
@@ -263,7 +263,7 @@ func (e *Engine) agreement(ctx context.Context, p *store.Participant, r *http.Re
 		return answer{}, refuse(http.StatusBadRequest, "invalid", "$.agreement.timestamp: %s", err)
 	}
 	a := &store.Agreement{ID: policy.ID, Role: in.row.Role, Provider: in.agent.ID, Consumer: p.DID, AssetID: in.row.AssetID,
-		Agreement: in.message.Agreement, SignedAt: at.UTC()}
+		Agreement: in.message.Agreement, SignedAt: at.UTC(), UseCase: in.row.UseCase, Revision: in.row.Revision}
 	// Eclipse EDC may forget an agreement that it sent, and then sends another under the id of the same message: the last one counts.
 	in.id += " " + a.ID
 	return e.negotiations.take(ctx, p, in, state.ReceivedAgreement, input{agreement: a}, func(n *store.Negotiation) error {

@@ -3,21 +3,15 @@
 package gate
 
 import (
-	"crypto"
-	"crypto/ecdsa"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
-	"github.com/lestrrat-go/jwx/v3/jws"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/odrl"
@@ -29,7 +23,6 @@ const Type = "kaphera-decision+jwt"
 // Bounds of a decision.
 const (
 	MaxValidity = 24 * time.Hour // from iat to exp
-	maxDecision = 8 << 10
 	maxComment  = 1000
 	clockSkew   = time.Minute
 )
@@ -168,47 +161,29 @@ func (h *Hold) author(d decision) (adminapi.Approver, error) {
 		return adminapi.Approver{}, refused(CodeWrongApprover, "%q is none of those who may %s at gate %q", c.Approver, c.Verdict, h.Gate.Name)
 	}
 	for _, raw := range allowed[i].Keys {
-		if thumb, key, err := PublicKey(raw); err == nil && thumb == d.kid {
-			if !d.verify(key) {
-				return adminapi.Approver{}, refused(CodeForged, "the signature is not the one of %s's key %s", allowed[i].Name, d.kid)
+		if thumb, key, err := PublicKey(raw); err == nil && thumb == d.KeyID {
+			if !d.Verify(key) {
+				return adminapi.Approver{}, refused(CodeForged, "the signature is not the one of %s's key %s", allowed[i].Name, d.KeyID)
 			}
 			return allowed[i], nil
 		}
 	}
-	return adminapi.Approver{}, refused(CodeForged, "key %q is none of those that gate %q knows of %s: a key made after the offer is not known to it", d.kid, h.Gate.Name, allowed[i].Name)
+	return adminapi.Approver{}, refused(CodeForged, "key %q is none of those that gate %q knows of %s: a key made after the offer is not known to it", d.KeyID, h.Gate.Name, allowed[i].Name)
 }
 
-// decision is a compact JWS taken apart, with nothing verified.
+// decision is a signed decision taken apart, with nothing verified.
 type decision struct {
-	raw, alg, kid string
-	claims        adminapi.DecisionClaims
+	JWS
+	claims adminapi.DecisionClaims
 }
 
 func parse(signed string) (decision, error) {
-	parts, strict := strings.Split(signed, "."), base64.RawURLEncoding.Strict()
-	if len(signed) > maxDecision || len(parts) != 3 || strings.ContainsAny(signed, "\r\n") {
-		return decision{}, fmt.Errorf("it is not a compact JWS of three parts and at most %d bytes", maxDecision)
-	}
-	head, err := strict.DecodeString(parts[0])
+	j, err := ParseJWS(Type, signed)
 	if err != nil {
-		return decision{}, errors.New("its header is not base64url")
+		return decision{}, err
 	}
-	var h struct {
-		Alg  string          `json:"alg"`
-		Kid  string          `json:"kid"`
-		Typ  string          `json:"typ"`
-		Crit json.RawMessage `json:"crit"`
-		B64  json.RawMessage `json:"b64"`
-	}
-	if err := json.Unmarshal(head, &h); err != nil || h.Typ != Type || h.Crit != nil || h.B64 != nil {
-		return decision{}, fmt.Errorf("its header must have typ %q, alg and kid, and neither crit nor b64", Type)
-	}
-	payload, err := strict.DecodeString(parts[1])
-	if err != nil {
-		return decision{}, errors.New("its payload is not base64url")
-	}
-	d := decision{raw: signed, alg: h.Alg, kid: h.Kid}
-	if err := json.Unmarshal(payload, &d.claims); err != nil {
+	d := decision{JWS: j}
+	if err := json.Unmarshal(j.Payload, &d.claims); err != nil {
 		return decision{}, errors.New("its payload is not what a decision holds")
 	}
 	c := d.claims
@@ -223,51 +198,7 @@ func parse(signed string) (decision, error) {
 	return d, nil
 }
 
-// verify checks the signature. The key, not the header, says which algorithm it must be.
-func (d decision) verify(key crypto.PublicKey) bool {
-	alg := jwa.EdDSA()
-	if _, ok := key.(*ecdsa.PublicKey); ok {
-		alg = jwa.ES256()
-	}
-	if d.alg != alg.String() {
-		return false
-	}
-	_, err := jws.Verify([]byte(d.raw), jws.WithKey(alg, key))
-	return err == nil
-}
-
 // Sign makes a signed decision with a private key (JWK, P-256 or Ed25519).
-func Sign(key jwk.Key, c adminapi.DecisionClaims) (string, error) {
-	public, err := key.PublicKey()
-	if err != nil {
-		return "", fmt.Errorf("the key: %w", err)
-	}
-	raw, err := json.Marshal(public)
-	if err != nil {
-		return "", fmt.Errorf("the key: %w", err)
-	}
-	thumb, exported, err := PublicKey(raw)
-	if err != nil {
-		return "", fmt.Errorf("the key: %w", err)
-	}
-	alg := jwa.EdDSA()
-	if _, ok := exported.(*ecdsa.PublicKey); ok {
-		alg = jwa.ES256()
-	}
-	var private any // bare: a JWK's own kid would take the place of ours in the header
-	if err := jwk.Export(key, &private); err != nil {
-		return "", errors.New("the key is not usable") // the cause may quote it
-	}
-	payload, err := json.Marshal(c)
-	if err != nil {
-		return "", fmt.Errorf("the decision: %w", err)
-	}
-	headers := jws.NewHeaders()
-	if err := errors.Join(headers.Set(jws.KeyIDKey, thumb), headers.Set(jws.TypeKey, Type)); err != nil {
-		return "", fmt.Errorf("the decision: %w", err)
-	}
-	out, err := jws.Sign(payload, jws.WithKey(alg, private, jws.WithProtectedHeaders(headers)))
-	return string(out), err
-}
+func Sign(key jwk.Key, c adminapi.DecisionClaims) (string, error) { return SignJWS(key, Type, c) }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

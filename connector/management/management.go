@@ -20,6 +20,7 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
@@ -163,9 +164,12 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 func (s *server) errorBody(r *http.Request, err error) (int, adminapi.Error) {
 	var refusal *dsp.RefusalError
 	var policy *odrl.Error
+	var unaccepted *gate.RefusedError
 	switch {
 	case errors.As(err, &refusal):
 		return refusal.Status, adminapi.Error{Code: refusal.Code, Message: refusal.Message, Trace: refusal.Trace}
+	case errors.As(err, &unaccepted):
+		return http.StatusConflict, adminapi.Error{Code: unaccepted.Code, Message: unaccepted.Message}
 	case errors.As(err, &policy):
 		return http.StatusUnprocessableEntity, adminapi.Error{Code: "invalid", Message: policy.Message, Path: policy.Path}
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, vault.ErrNotFound):

@@ -30,6 +30,8 @@ func (s *server) offerRoutes(mux *http.ServeMux) {
 	mux.Handle("GET"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.getOffer))
 	mux.Handle("PUT"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.putOffer))
 	mux.Handle("DELETE"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.deleteOffer))
+	mux.Handle("GET"+base+"/use-cases", s.inParticipant(http.StatusOK, s.listUseCases))
+	mux.Handle("PUT"+base+"/use-cases/{name}", s.inParticipant(http.StatusOK, s.putUseCase))
 	mux.Handle("GET"+base+"/catalog", s.inParticipant(http.StatusOK, s.catalog))
 }
 
@@ -98,8 +100,7 @@ func (s *server) putSecret(r *http.Request, p *store.Participant) (any, error) {
 	return nil, s.Secrets.PutSecret(r.Context(), p.Ctx, r.PathValue("alias"), secret.Value)
 }
 
-// Policies of an offer are stored under ids made from the offer's.
-func accessID(offer string) string   { return offer + ":access" }
+// contractID is where the contract policy of an offer is kept.
 func contractID(offer string) string { return offer + ":contract" }
 
 func (s *server) listOffers(r *http.Request, p *store.Participant) (any, error) {
@@ -156,7 +157,7 @@ func (s *server) offerView(ctx context.Context, p *store.Participant, d *store.D
 			}
 		}
 	}
-	out := adminapi.Offer{ID: d.ID, Assets: append([]string{}, ids...), UseCase: d.UseCase, Profiles: d.Profiles, AccessPolicy: d.AccessPolicy, ContractPolicy: d.ContractPolicy, Gates: d.Gates, State: "Offered"}
+	out := adminapi.Offer{ID: d.ID, Assets: append([]string{}, ids...), UseCase: d.UseCase, Revision: d.Revision, Profiles: d.Profiles, AccessPolicy: d.AccessPolicy, ContractPolicy: d.ContractPolicy, Gates: d.Gates, State: "Offered"}
 	policy, err := odrl.Parse(d.ContractPolicy)
 	if err != nil {
 		return adminapi.Offer{}, err
@@ -215,9 +216,13 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 	d := store.Definition{Ctx: p.Ctx, ID: id, ContractPolicyID: contractID(id), ContractPolicy: o.ContractPolicy, Selector: store.SelectAssets(o.Assets), UseCase: o.UseCase,
 		Profiles: o.Profiles, Gates: o.Gates}
 	if o.AccessPolicy != nil {
-		access := accessID(id)
+		access := store.AccessPolicyID(id)
 		d.AccessPolicyID, d.AccessPolicy = &access, o.AccessPolicy
 	}
+	if o.Revision, err = s.revisionOf(r.Context(), p, o); err != nil {
+		return nil, err
+	}
+	d.Revision = o.Revision
 	all, err := inProfiles(p, o.Profiles)
 	if err != nil {
 		return nil, err
@@ -308,7 +313,7 @@ func (s *server) checkPolicy(p *store.Participant, path string, raw json.RawMess
 
 func (s *server) deleteOffer(r *http.Request, p *store.Participant) (any, error) {
 	id := r.PathValue("id")
-	return nil, describe(s.Store.DeleteDefinition(r.Context(), p.Ctx, id, accessID(id), contractID(id)), "offer", id)
+	return nil, describe(s.Store.DeleteDefinition(r.Context(), p.Ctx, id, store.AccessPolicyID(id), contractID(id)), "offer", id)
 }
 
 // catalog asks a counterparty for what it offers to the participant now.

@@ -56,7 +56,7 @@ func (s *server) processRoutes(mux *http.ServeMux) {
 
 func negotiationView(n *store.Negotiation) adminapi.Negotiation {
 	out := adminapi.Negotiation{ID: n.ID, Profile: n.Profile, Role: string(n.Role), State: n.State, Step: n.Step, Counterparty: n.Counterparty, CounterpartyPID: n.CounterpartyPID,
-		AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase, AgreementID: n.AgreementID, Reason: n.Reason, Waiting: n.Waiting, Retry: retryView(&n.Process),
+		AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase, UseCaseRevision: n.Revision, AgreementID: n.AgreementID, Reason: n.Reason, Waiting: n.Waiting, Retry: retryView(&n.Process),
 		History: append([]adminapi.Event{}, n.History...), Traces: n.Traces, CreatedAt: n.CreatedAt.UTC(), UpdatedAt: n.UpdatedAt.UTC(), Revision: n.Version}
 	if n.Step == state.Terminating || n.Step == state.Terminated { // what was proposed is no agreement
 		out.AgreementID = ""
@@ -284,7 +284,7 @@ func (s *server) counter(r *http.Request, p *store.Participant) (any, error) {
 
 func agreementView(a *store.Agreement) adminapi.Agreement {
 	return adminapi.Agreement{ID: a.ID, NegotiationID: a.NegotiationID, Profile: a.Profile, AssetID: a.AssetID, Provider: a.Provider, Consumer: a.Consumer,
-		SignedAt: a.SignedAt.UTC(), Policy: a.Agreement}
+		SignedAt: a.SignedAt.UTC(), Policy: a.Agreement, UseCase: a.UseCase, UseCaseRevision: a.Revision}
 }
 
 func (s *server) listAgreements(r *http.Request, p *store.Participant) (any, error) {

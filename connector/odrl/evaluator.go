@@ -280,6 +280,40 @@ func (e *Evaluator) fulfilled(d Rule) *profile.Duty {
 	return e.duties[d.Actions[0]]
 }
 
+// Vocabulary returns those of the profile's operands and duties that the policies use, in the order in which they are declared.
+func (e *Evaluator) Vocabulary(policies ...*Policy) (operands []profile.Operand, duties []profile.Duty) {
+	used, fulfilled := map[string]bool{}, map[string]bool{}
+	var obliged func(rules []Rule)
+	obliged = func(rules []Rule) {
+		for _, r := range rules {
+			if d := e.fulfilled(r); d != nil {
+				fulfilled[d.Name] = true
+			}
+			obliged(r.Duties)
+		}
+	}
+	for _, p := range policies {
+		p.leaves(func(c Constraint) {
+			if o := e.lookup(c.Left); o != nil {
+				used[o.Name] = true
+			}
+		})
+		obliged(p.Permissions)
+		obliged(p.Obligations)
+	}
+	for _, o := range e.profile.Operands {
+		if used[o.Name] {
+			operands = append(operands, o)
+		}
+	}
+	for _, d := range e.profile.Duties {
+		if fulfilled[d.Name] {
+			duties = append(duties, d)
+		}
+	}
+	return operands, duties
+}
+
 // Purposes returns the purposes of use that whoever asks for the policy's use states by it, in the order in which they stand there.
 func (e *Evaluator) Purposes(p *Policy) []string {
 	var out []string

@@ -23,6 +23,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/connector/usecase"
 	"github.com/kaphera/kaphera/connector/vault/vaulttest"
 	"github.com/kaphera/kaphera/test/tenants"
 )
@@ -81,6 +82,13 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 	for tenant, note := range map[string]string{"acme": mark, "other": "of the other"} {
 		supplier.call(http.MethodPut, supplier.api(tenant, "/assets/"+note[:4]), adminapi.Asset{Properties: map[string]any{"name": note}, DataAddress: map[string]string{"type": "HttpData", "baseUrl": backend.URL}}, nil)
 		supplier.call(http.MethodPut, supplier.api(tenant, "/offers/"+note[:4]), adminapi.Offer{Assets: []string{note[:4]}, UseCase: note, ContractPolicy: json.RawMessage(`{"@type":"Set","permission":[{"action":"use"}]}`)}, nil)
+	}
+	for tenant, note := range map[string]string{"acme": mark, "other": "of the other"} {
+		text, hash, err := usecase.Write(usecase.Content{UseCase: "kept", Number: 1, Profile: "pilot", AssetType: note, ContractPolicy: json.RawMessage(`{"@type":"Set","permission":[{"action":"use"}]}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		supplier.call(http.MethodPut, supplier.api(tenant, "/use-cases/kept"), adminapi.UseCaseRevision{UseCase: "kept", Number: 1, Hash: hash, Content: text}, nil)
 	}
 	bought := buyers.transfer("buyer", supplier.did("acme"))
 	buyers.transfer("stranger", supplier.did("other"))
@@ -181,14 +189,16 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 		{name: "participant: asset", at: api("/assets/" + mark[:4]), open: operator[:1], shows: operator[:1]},
 		{name: "participant: offers", at: api("/offers"), open: operator, shows: operator[:1]},
 		{name: "participant: offer", at: api("/offers/" + mark[:4]), open: operator[:1], shows: operator[:1]},
+		{name: "participant: use cases", at: api("/use-cases"), open: operator, shows: operator[:1]},
+		{name: "participant: bring a revision into force", method: http.MethodPut, at: api("/use-cases/footprint"), body: adminapi.UseCaseRevision{UseCase: "footprint"}, ok: http.StatusConflict, open: operator},
 		{name: "participant: negotiations", at: api("/negotiations"), open: operator, shows: operator[:1]},
 		{name: "participant: negotiation", at: api("/negotiations/" + n.ID), open: operator[:1], shows: operator[:1]},
 		{name: "participant: negotiation's events", at: api("/negotiations/" + n.ID + "/events"), open: operator[:1], shows: operator[:1]},
 		{name: "participant: approvals", at: api("/approvals"), open: operator},
 		{name: "participant: decide", method: http.MethodPost, at: api("/negotiations/" + n.ID + "/decisions"), body: adminapi.SignedDecision{Decision: "x"}, ok: http.StatusUnprocessableEntity, open: operator[:1]},
 		{name: "participant: terminate negotiation", method: http.MethodPost, at: api("/negotiations/" + n.ID + "/terminate"), ok: http.StatusConflict, open: operator[:1]},
-		{name: "participant: agreements", at: api("/agreements"), open: operator},
-		{name: "participant: agreement", at: api("/agreements/" + n.AgreementID), open: operator[:1]},
+		{name: "participant: agreements", at: api("/agreements"), open: operator, shows: operator[:1]},
+		{name: "participant: agreement", at: api("/agreements/" + n.AgreementID), open: operator[:1], shows: operator[:1]},
 		{name: "participant: transfers", at: api("/transfers"), open: operator},
 		{name: "participant: transfer", at: api("/transfers/" + tr.ID), open: operator[:1]},
 		{name: "participant: resume transfer", method: http.MethodPost, at: api("/transfers/" + tr.ID + "/resume"), ok: http.StatusConflict, open: operator[:1]},

@@ -13,7 +13,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dps"
 )
 
-const selectAgreement = `SELECT a.*, n.step, n.address, n.profile FROM control_plane.agreements a
+const selectAgreement = `SELECT a.*, n.step, n.address, n.profile, n.use_case, n.revision FROM control_plane.agreements a
 	JOIN control_plane.negotiations n ON n.ctx = a.ctx AND n.id = a.negotiation_id `
 
 // Agreement reads one agreement, whatever became of its negotiation.

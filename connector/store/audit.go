@@ -40,6 +40,9 @@ type (
 		Asset       string     `json:"asset"`
 		SignedAt    time.Time  `json:"signedAt"`
 		SHA256      string     `json:"sha256"` // of the agreement as it was sent
+		UseCase     string     `json:"useCase,omitempty"`
+		// Revision is the one of the use case that was agreed.
+		Revision *adminapi.RevisionRef `json:"useCaseRevision,omitempty"`
 	}
 	evaluated struct {
 		Process string        `json:"process"`
@@ -137,7 +140,7 @@ func (p *Process) entries(table string, before mark, side Side) (out []audit.Ent
 		out = append(out, audit.Entry{Type: audit.Policy, Body: e})
 	}
 	if a := side.Agreement; a != nil {
-		out = append(out, audit.Entry{Type: audit.Agreement, Body: concluded{a.ID, p.ID, a.Role, a.Provider, a.Consumer, a.AssetID, a.SignedAt.UTC(), hexSum(a.Agreement)}})
+		out = append(out, audit.Entry{Type: audit.Agreement, Body: concluded{a.ID, p.ID, a.Role, a.Provider, a.Consumer, a.AssetID, a.SignedAt.UTC(), hexSum(a.Agreement), a.UseCase, a.Revision}})
 	}
 	typ := audit.NegotiationTransition
 	if table == transfers {

@@ -46,6 +46,7 @@ type Definition struct {
 	ContractPolicy   json.RawMessage
 	Selector         []Criterion
 	UseCase          string
+	Revision         *adminapi.RevisionRef // of the use case
 	Gates            []adminapi.Gate
 	// Profiles are the participant's dataspace profiles that it is offered in; none is the default one.
 	Profiles  []string
@@ -222,7 +223,7 @@ func (s *Store) DeletePolicy(ctx context.Context, participant, id string) error 
 }
 
 const selectDefinition = `SELECT d.ctx, d.id, d.access_policy AS access_policy_id, a.policy AS access_policy,
-	d.contract_policy AS contract_policy_id, c.policy AS contract_policy, d.selector, d.use_case, d.profiles, d.gates, d.created_at, d.private_properties
+	d.contract_policy AS contract_policy_id, c.policy AS contract_policy, d.selector, d.use_case, d.revision, d.profiles, d.gates, d.created_at, d.private_properties
 	FROM control_plane.contract_definitions d
 	JOIN control_plane.policies c ON c.ctx = d.ctx AND c.id = d.contract_policy
 	LEFT JOIN control_plane.policies a ON a.ctx = d.ctx AND a.id = d.access_policy `
@@ -241,24 +242,31 @@ func (s *Store) Definitions(ctx context.Context, participant string) ([]*Definit
 // its id in the same transaction; else that id must exist (ErrConflict).
 func (s *Store) PutDefinition(ctx context.Context, d Definition) error {
 	return s.tx(ctx, s.db.In(d.Ctx), func(tx pgx.Tx) error {
-		if d.AccessPolicyID != nil && d.AccessPolicy != nil {
-			if err := putPolicy(ctx, tx, d.Ctx, *d.AccessPolicyID, d.AccessPolicy); err != nil {
-				return err
-			}
+		if err := underRevision(ctx, tx, &d); err != nil {
+			return err
 		}
-		if d.ContractPolicy != nil {
-			if err := putPolicy(ctx, tx, d.Ctx, d.ContractPolicyID, d.ContractPolicy); err != nil {
-				return err
-			}
-		}
-		return save(ctx, tx, Put, "contract_definitions", d.Ctx, d.ID, append([]string{"profiles", "gates"}, definitionColumns...), append([]any{list(d.Profiles), list(d.Gates)}, d.values()...)...)
+		return putDefinition(ctx, tx, &d)
 	})
 }
 
-var definitionColumns = []string{"access_policy", "contract_policy", "selector", "use_case"}
+func putDefinition(ctx context.Context, tx pgx.Tx, d *Definition) error {
+	if d.AccessPolicyID != nil && d.AccessPolicy != nil {
+		if err := putPolicy(ctx, tx, d.Ctx, *d.AccessPolicyID, d.AccessPolicy); err != nil {
+			return err
+		}
+	}
+	if d.ContractPolicy != nil {
+		if err := putPolicy(ctx, tx, d.Ctx, d.ContractPolicyID, d.ContractPolicy); err != nil {
+			return err
+		}
+	}
+	return save(ctx, tx, Put, "contract_definitions", d.Ctx, d.ID, append([]string{"profiles", "gates"}, definitionColumns...), append([]any{list(d.Profiles), list(d.Gates)}, d.values()...)...)
+}
+
+var definitionColumns = []string{"access_policy", "contract_policy", "selector", "use_case", "revision"}
 
 func (d *Definition) values() []any {
-	return []any{d.AccessPolicyID, d.ContractPolicyID, d.Selector, d.UseCase}
+	return []any{d.AccessPolicyID, d.ContractPolicyID, d.Selector, d.UseCase, d.Revision}
 }
 
 // SaveDefinition writes a contract definition whose policies exist (else ErrConflict), except for its profiles and its gates.

@@ -72,8 +72,9 @@ type Negotiation struct {
 	RequestedHash string          // odrl.Hash of what the consumer requested last
 	Definition    string          // provider: contract definition
 	UseCase       string
-	Gates         []gate.Hold // provider: what holds it
-	Presented     []string    // provider with gates: the consumer's credentials as presented, until the end
+	Revision      *adminapi.RevisionRef // of the use case
+	Gates         []gate.Hold           // provider: what holds it
+	Presented     []string              // provider with gates: the consumer's credentials as presented, until the end
 
 	// Judged says that the policy has just been evaluated again, which passed gates need.
 	Judged bool `db:"-"`
@@ -104,6 +105,9 @@ type Agreement struct {
 	Step          string // of the negotiation; read only
 	Address       string // of the counterparty; read only
 	Profile       string // of the negotiation; read only
+	// UseCase and Revision of it are those of the negotiation.
+	UseCase  string
+	Revision *adminapi.RevisionRef
 }
 
 // Side holds what is written together with a process.
@@ -126,7 +130,7 @@ type own struct {
 }
 
 var (
-	negotiationColumns = own{negotiations, []string{"offer_id", "offer", "requested_hash", "definition", "use_case", "gates", "presented"}}
+	negotiationColumns = own{negotiations, []string{"offer_id", "offer", "requested_hash", "definition", "use_case", "revision", "gates", "presented"}}
 	transferColumns    = own{transfers, []string{"format", "flow", "suspended_by", "suspension", "presented"}}
 )
 
@@ -137,7 +141,7 @@ func (o own) selFrom(from string) string {
 }
 
 func (n *Negotiation) values() []any {
-	return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase, list(n.Gates), list(n.Presented)}
+	return []any{n.OfferID, n.Offer, n.RequestedHash, n.Definition, n.UseCase, n.Revision, list(n.Gates), list(n.Presented)}
 }
 func (t *Transfer) values() []any {
 	return []any{t.Format, t.Flow, t.SuspendedBy, t.Suspension, list(t.Presented)}

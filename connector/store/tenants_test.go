@@ -200,6 +200,7 @@ func fill(t *testing.T, s *store.Store, ctx string) {
 	access, raw := "access", json.RawMessage(fmt.Sprintf(`{"of":%q}`, ctx))
 	must(s.PutDefinition(t.Context(), store.Definition{Ctx: ctx, ID: "def", AccessPolicyID: &access, AccessPolicy: raw, ContractPolicyID: "use", ContractPolicy: raw,
 		Selector: store.SelectAssets([]string{"asset"}), UseCase: ctx}))
+	must(s.BringIntoForce(t.Context(), ctx, "footprint", store.Terms{}, revision(ctx)))
 	must(s.SavePolicy(t.Context(), store.Put, &store.Policy{Ctx: ctx, ID: "spare", Policy: raw}))
 	happened := []adminapi.Event{{At: time.Now(), State: state.Requested}}
 	for _, n := range []*store.Negotiation{
@@ -221,6 +222,13 @@ func fill(t *testing.T, s *store.Store, ctx string) {
 			Counterparty: "did:web:peer", CounterpartyPID: "peer-" + id, Address: "https://" + ctx, AssetID: "asset", AgreementID: "a1", Next: &store.Next{}}},
 			store.Side{Address: &dps.DataAddress{Endpoint: "https://" + ctx, Properties: map[string]string{"authorization": ctx}}})
 		must(err)
+	}
+}
+
+// revision takes the place of any other.
+func revision(of string) func(*adminapi.UseCaseRevision) (adminapi.UseCaseRevision, error) {
+	return func(*adminapi.UseCaseRevision) (adminapi.UseCaseRevision, error) {
+		return adminapi.UseCaseRevision{UseCase: "footprint", Number: 1, Hash: "h", Content: of}, nil
 	}
 }
 
@@ -252,6 +260,8 @@ func calls(ctx context.Context) []call {
 		{"Policies", reads, func(s *store.Store) (any, error) { return s.Policies(ctx, acme) }},
 		{"Definition", reads, func(s *store.Store) (any, error) { return s.Definition(ctx, acme, "def") }},
 		{"Definitions", reads, func(s *store.Store) (any, error) { return s.Definitions(ctx, acme) }},
+		{"UseCase", reads, func(s *store.Store) (any, error) { return s.UseCase(ctx, acme, "footprint") }},
+		{"UseCases", reads, func(s *store.Store) (any, error) { return s.UseCases(ctx, acme) }},
 		{"Negotiation", reads, func(s *store.Store) (any, error) { return s.Negotiation(ctx, acme, "n1") }},
 		{"Negotiations", reads, func(s *store.Store) (any, error) { return s.Negotiations(ctx, acme, store.Page{}) }},
 		{"Held", reads, func(s *store.Store) (any, error) { return s.Held(ctx, acme, 10) }},
@@ -309,6 +319,9 @@ func calls(ctx context.Context) []call {
 		}},
 		{"PutDefinition", inserts, func(s *store.Store) (any, error) {
 			return result(s.PutDefinition(ctx, store.Definition{Ctx: acme, ID: "def", ContractPolicyID: "use", Selector: store.SelectAssets(nil)}))
+		}},
+		{"BringIntoForce", inserts, func(s *store.Store) (any, error) {
+			return result(s.BringIntoForce(ctx, acme, "footprint", store.Terms{}, revision(acme)))
 		}},
 		{"SaveDefinition", writes, func(s *store.Store) (any, error) {
 			return result(s.SaveDefinition(ctx, store.Update, &store.Definition{Ctx: acme, ID: "def", ContractPolicyID: "use", Selector: store.SelectAssets(nil)}))

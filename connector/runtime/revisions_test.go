@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime_test
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwk"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
+	"github.com/kaphera/kaphera/connector/gate"
+	"github.com/kaphera/kaphera/connector/profile"
+	"github.com/kaphera/kaphera/connector/runtime"
+	"github.com/kaphera/kaphera/connector/usecase"
+)
+
+const purposePolicy = `{"@type":"Set","permission":[{"action":"use","constraint":[{"leftOperand":"https://example.org/policy/purpose","operator":"isAnyOf","rightOperand":["recall"]}]}]}`
+
+// signs makes a key, and what signs revisions with it.
+func signs(t *testing.T, id string) func(r adminapi.UseCaseRevision, at time.Time) adminapi.UseCaseRevision {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := jwk.Import(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	thumb, _, err := gate.PublicKey(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(r adminapi.UseCaseRevision, at time.Time) adminapi.UseCaseRevision {
+		r.Signers = []adminapi.Approver{{ID: id, Name: id, Organization: "authority", Keys: []json.RawMessage{raw}}}
+		r.SignOff, err = gate.SignJWS(key, usecase.Type, adminapi.SignOffClaims{Signer: id, UseCase: r.UseCase, Number: r.Number, Hash: r.Hash, Read: "00", Language: "en",
+			Signers: []string{thumb}, IssuedAt: at.Unix()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+}
+
+// TestOnlyASignedRevisionChangesOffersAndNoneChangesAgreements: the runtime proves the sign-off itself.
+func TestOnlyASignedRevisionChangesOffersAndNoneChangesAgreements(t *testing.T) {
+	authority := start(t, []runtime.Role{runtime.Issuer})
+	c := start(t, []runtime.Role{runtime.ControlPlane, runtime.Wallet, runtime.DataPlane})
+	authority.call(http.MethodPut, authority.admin(runtime.Issuer, "/issuers/authority"), adminapi.IssuerConfig{DID: authority.did("authority"),
+		Types: []adminapi.CredentialType{{Type: "MembershipCredential", Validity: "P365D"}}}, nil)
+	f := pilot(authority.did("authority"))
+	f.Operands = append(f.Operands, profile.Operand{Name: "https://example.org/policy/purpose", Subject: profile.SubjectConsumer, Expression: "request.purpose", ValueType: profile.ValueString,
+		Operators: []string{"isAnyOf"}, Phases: []profile.Phase{profile.PhaseNegotiation, profile.PhaseTransfer, profile.PhaseAccess}, Purpose: true, Sentence: profile.Translation{EN: "it is for {right}"}})
+	for _, ctx := range []string{"supplier", "buyer"} {
+		c.join(ctx, authority, f, map[string]any{"MembershipCredential": map[string]any{"member": true}})
+	}
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `"data"`) }))
+	defer backend.Close()
+	c.call(http.MethodPut, c.api("supplier", "/assets/parts"), adminapi.Asset{DataAddress: map[string]string{"type": "HttpData", "baseUrl": backend.URL}}, nil)
+
+	previous, number := "", 0
+	revise := func(policy string) adminapi.UseCaseRevision {
+		t.Helper()
+		number++
+		content, err := usecase.Make(usecase.Content{UseCase: "recall", Number: number, Previous: previous, AssetType: "urn:parts", ContractPolicy: json.RawMessage(policy),
+			Signers: []usecase.Person{{Role: "governance-authority"}}}, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, hash, err := usecase.Write(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		previous = hash
+		return adminapi.UseCaseRevision{UseCase: "recall", Number: number, Hash: hash, Content: text}
+	}
+	bring := func(r adminapi.UseCaseRevision, status int, code string) {
+		t.Helper()
+		for _, ctx := range []string{"supplier", "buyer"} {
+			var e adminapi.Error
+			if got := c.status(http.MethodPut, c.api(ctx, "/use-cases/recall"), r, &e); got != status || code != "" && e.Code != code {
+				t.Errorf("revision %d for %s: %d %+v, want %d %s", r.Number, ctx, got, e, status, code)
+			}
+		}
+	}
+	offered := func() (entry adminapi.CatalogEntry) {
+		t.Helper()
+		var all []adminapi.CatalogEntry
+		c.call(http.MethodGet, c.api("buyer", "/catalog?counterparty="+url.QueryEscape(c.did("supplier"))), nil, &all)
+		if len(all) != 1 {
+			t.Fatalf("catalog %+v", all)
+		}
+		return all[0]
+	}
+	agree := func() (a adminapi.Agreement) {
+		t.Helper()
+		var n adminapi.Negotiation
+		c.call(http.MethodPost, c.api("buyer", "/negotiations"), adminapi.NegotiationRequest{Counterparty: c.did("supplier"), OfferID: offered().OfferID}, &n)
+		if n = c.follow("buyer", n.ID); n.State != "FINALIZED" {
+			t.Fatalf("negotiation %+v", n)
+		}
+		c.call(http.MethodGet, c.api("buyer", "/agreements/"+n.AgreementID), nil, &a)
+		return a
+	}
+	transfer := func(a adminapi.Agreement) (tr adminapi.Transfer) {
+		t.Helper()
+		c.call(http.MethodPost, c.api("buyer", "/transfers"), adminapi.TransferRequest{AgreementID: a.ID}, &tr)
+		c.until("STARTED", func() bool {
+			c.call(http.MethodGet, c.api("buyer", "/transfers/"+tr.ID), nil, &tr)
+			return tr.State == "STARTED"
+		})
+		return tr
+	}
+	ada, eve, now := signs(t, "ada"), signs(t, "eve"), time.Now()
+	first := revise(purposePolicy)
+	bring(first, http.StatusConflict, usecase.CodeUnsigned)
+	bring(ada(first, now), http.StatusOK, "")
+	var e adminapi.Error
+	other := adminapi.Offer{Assets: []string{"parts"}, UseCase: "recall", ContractPolicy: json.RawMessage(policy)}
+	if status := c.status(http.MethodPut, c.api("supplier", "/offers/parts"), other, &e); status != http.StatusConflict || e.Code != "not-in-force" {
+		t.Errorf("an offer with another policy than the use case's: %d %+v", status, e)
+	}
+	other.ContractPolicy = json.RawMessage(purposePolicy)
+	c.call(http.MethodPut, c.api("supplier", "/offers/parts"), other, nil)
+	before := agree()
+	running := transfer(before)
+
+	second := revise(strings.Replace(purposePolicy, "recall", "passport", 1))
+	standing := offered().OfferID
+	bring(second, http.StatusConflict, usecase.CodeUnsigned)
+	bring(eve(second, now.Add(time.Second)), http.StatusConflict, usecase.CodeForged)
+	if offered().OfferID != standing {
+		t.Error("a revision that is not signed off has changed the offer")
+	}
+	bring(ada(second, now.Add(time.Second)), http.StatusOK, "")
+	bring(ada(second, now.Add(time.Second)), http.StatusOK, "") // again is no error
+	bring(ada(first, now), http.StatusConflict, usecase.CodeOlder)
+	if o := offered(); o.OfferID == standing || !strings.Contains(string(o.Policy), "passport") {
+		t.Errorf("the signed revision does not show in the catalog: %s", o.Policy)
+	}
+	after := agree()
+	for number, a := range map[int]adminapi.Agreement{1: before, 2: after} {
+		var sold adminapi.Agreement
+		c.until("the supplier's agreement", func() bool {
+			return c.status(http.MethodGet, c.api("supplier", "/agreements/"+a.ID), nil, &sold) == http.StatusOK
+		})
+		for who, seen := range map[string]adminapi.Agreement{"buyer": a, "supplier": sold} {
+			if want := map[int]string{1: first.Hash, 2: second.Hash}[number]; seen.UseCase != "recall" || seen.UseCaseRevision == nil || *seen.UseCaseRevision != (adminapi.RevisionRef{Number: number, Hash: want}) {
+				t.Errorf("the %s's agreement under revision %d names %s %+v", who, number, seen.UseCase, seen.UseCaseRevision)
+			}
+		}
+	}
+	// Every access is judged by the policy that was agreed, in a transfer that runs and in a new one.
+	for _, tr := range []adminapi.Transfer{running, transfer(before)} {
+		var data string
+		c.call(http.MethodGet, c.api("buyer", "/transfers/"+tr.ID+"/data"), nil, &data)
+		if data != "data" {
+			t.Errorf("under the first agreement came %q", data)
+		}
+	}
+	var revisions []string
+	records, _ := c.trail("supplier", "", "")
+	for _, r := range records {
+		if r.Type == audit.UseCase {
+			var body struct {
+				SHA256  string   `json:"sha256"`
+				SignOff string   `json:"signOff"`
+				Offers  []string `json:"offers"`
+			}
+			if err := json.Unmarshal(r.Body, &body); err != nil || body.SignOff == "" {
+				t.Errorf("record %s: %v", r.Body, err)
+			}
+			revisions = append(revisions, body.SHA256+strings.Join(body.Offers, ","))
+		}
+	}
+	if len(revisions) != 2 || revisions[0] != first.Hash || revisions[1] != second.Hash+"parts" {
+		t.Errorf("on record are %v", revisions)
+	}
+}
