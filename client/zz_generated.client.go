@@ -229,6 +229,12 @@ type AssetList struct {
 	Next string `json:"next,omitempty,omitzero"`
 }
 
+// Audit defines model for Audit.
+type Audit struct {
+	KeepBodies string   `json:"keepBodies,omitempty,omitzero"`
+	Leaving    []string `json:"leaving,omitempty,omitzero"`
+}
+
 // CatalogItem defines model for CatalogItem.
 type CatalogItem struct {
 	AssetID string   `json:"assetId"`
@@ -285,6 +291,7 @@ type CellList struct {
 
 // CellSpec defines model for CellSpec.
 type CellSpec struct {
+	Audit          Audit  `json:"audit,omitempty,omitzero"`
 	Hostname       string `json:"hostname"`
 	OperatingParty string `json:"operatingParty"`
 	Replicas       int32  `json:"replicas,omitempty,omitzero"`

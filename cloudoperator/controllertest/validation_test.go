@@ -72,6 +72,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"a context that is no path segment":        {participantWith(func(p *cloud.Participant) { p.Spec.Identity.Context = "a/b" }), "context"},
 		"its profile among the further ones":       {participantWith(func(p *cloud.Participant) { p.Spec.FurtherProfiles = []string{p.Spec.Profile} }), "furtherProfiles has the default profile"},
 		"a cell type of a later release":           {cellWith(func(c *cloud.Cell) { c.Spec.Type = "on-premise" }), "spec.type"},
+		"a retention that is none":                 {cellWith(func(c *cloud.Cell) { c.Spec.Audit.KeepBodies = "P1Y" }), "keepBodies must be a duration"},
 		"a cell with a long name":                  {cellWith(func(c *cloud.Cell) { c.Name = strings.Repeat("c", 33) }), "at most 32"},
 		"a platform's part with an odd role": {&cloud.Platform{ObjectMeta: named("x"), Spec: cloud.PlatformSpec{
 			Domain: "x.example", People: []cloud.Person{{Username: "a", Roles: []string{"root"}}},

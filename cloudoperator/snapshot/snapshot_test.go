@@ -121,6 +121,15 @@ func TestCompile(t *testing.T) {
 	}
 }
 
+func TestWhatACellSaysOfAuditRecordsReachesItsConnector(t *testing.T) {
+	t.Parallel()
+	in := world()
+	in.Cell.Spec.Audit = edc.Audit{KeepBodies: "8760h", Leaving: []string{}}
+	if got := string(render(t, in)); !strings.Contains(got, "audit:\n    keepBodies: 8760h\n    leaving: []\n") {
+		t.Error(got)
+	}
+}
+
 func TestCompileDoesNotDependOnTheOrder(t *testing.T) {
 	t.Parallel()
 	in := world()

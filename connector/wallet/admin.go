@@ -79,15 +79,15 @@ func (w *Wallet) getParticipant(r *http.Request) (any, error) {
 
 // deleteParticipant removes the keys, then everything else; deleting none is no error.
 func (w *Wallet) deleteParticipant(r *http.Request) (any, error) {
-	pctx := r.PathValue("ctx")
-	if err := w.ring.Destroy(r.Context(), pctx); err != nil {
+	ctx, pctx := r.Context(), r.PathValue("ctx")
+	if err := w.ring.Destroy(ctx, pctx); err != nil {
 		return nil, err
 	}
-	return nil, pgx.BeginFunc(r.Context(), w.store.db.In(pctx), func(tx pgx.Tx) error {
-		if _, err := tx.Exec(r.Context(), "DELETE FROM wallet.participants WHERE ctx = $1", pctx); err != nil {
+	return nil, pgx.BeginFunc(ctx, w.store.db.In(pctx), func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "DELETE FROM wallet.participants WHERE ctx = $1", pctx); err != nil {
 			return err
 		}
-		return audit.CloseUnused(r.Context(), tx, pctx)
+		return audit.CloseUnused(ctx, tx, pctx)
 	})
 }
 

@@ -48,6 +48,9 @@ func TestBadObjectsAreRefused(t *testing.T) {
 		"no way to encrypt that is known": {connector(func(o *v1alpha1.Connector) { o.Spec.Database.SSLMode = "prefer" }), "spec.database.sslMode"},
 		"a denied network that is none":   {connector(func(o *v1alpha1.Connector) { o.Spec.DataPlane.DeniedNetworks = []string{"10.96.0.0/12", "10.0.0.1"} }), "deniedNetworks must be networks in CIDR notation"},
 		"an allowed network that is none": {connector(func(o *v1alpha1.Connector) { o.Spec.DataPlane.AllowedNetworks = []string{"backend.example"} }), "allowedNetworks must be networks in CIDR notation"},
+		"a retention that is none":        {connector(func(o *v1alpha1.Connector) { o.Spec.Audit.KeepBodies = "1 year" }), "keepBodies must be a duration"},
+		"a retention of nothing":          {connector(func(o *v1alpha1.Connector) { o.Spec.Audit.KeepBodies = "0h" }), "keepBodies must be a duration"},
+		"a record type that is none":      {connector(func(o *v1alpha1.Connector) { o.Spec.Audit.Leaving = []string{"policies"} }), "spec.audit.leaving[0]"},
 		"no type to issue":                {issuer(func(o *v1alpha1.CredentialIssuer) { o.Spec.CredentialTypes = []v1alpha1.CredentialType{} }), "spec.credentialTypes"},
 		"a validity that is no duration":  {issuer(func(o *v1alpha1.CredentialIssuer) { o.Spec.CredentialTypes[0].Validity = "1 year" }), "spec.credentialTypes[0].validity"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -73,6 +74,7 @@ func (r Runtime) Config(role Role) config.Config {
 		if o := r.Management.OAuth2; o != nil {
 			c.Management.OAuth2 = config.OAuth2{Issuer: o.Issuer, Audience: o.Audience, JWKSURL: o.JWKSURL}
 		}
+		c.Audit = config.Audit{KeepBodies: config.Duration(duration(r.Audit.KeepBodies)), Leaving: r.Audit.Leaving}
 	}
 	c.Vault = config.Vault{
 		Address: r.Vault.Address, Namespace: r.Vault.Namespace, Mount: r.Vault.Mount, Prefix: r.Vault.Prefix,
@@ -85,6 +87,15 @@ func (r Runtime) Config(role Role) config.Config {
 		c.Vault.Auth.TokenFile = secretDir + "/" + fileVaultToken
 	}
 	return c
+}
+
+// duration parses what the schema has let through; empty is zero.
+func duration(s string) time.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil && s != "" {
+		panic("a duration that the schema lets through: " + err.Error())
+	}
+	return d
 }
 
 // networks parses what the schema has let through.

@@ -4,15 +4,20 @@ package workload_test
 
 import (
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/config"
+	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/edcoperator/workload"
 	"github.com/kaphera/kaphera/test/networkpolicy"
 )
@@ -138,6 +143,42 @@ func TestBackendNetworksReachTheRolesThatAskForThem(t *testing.T) {
 		}
 		if c := file.DataPlane; !slices.Equal(c.DeniedNetworks, denied) || !slices.Equal(c.AllowedNetworks, allowed) {
 			t.Errorf("%s reads %v, %v", role, c.DeniedNetworks, c.AllowedNetworks)
+		}
+	}
+}
+
+func TestWhatBecomesOfAuditRecordsReachesTheControlPlane(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		spec v1alpha1.Audit
+		want config.Audit
+	}{
+		"as the schema has it":        {v1alpha1.Audit{KeepBodies: "8760h", Leaving: []string{audit.Agreement}}, config.Audit{KeepBodies: config.Duration(8760 * time.Hour), Leaving: []string{audit.Agreement}}},
+		"all bodies stay in the cell": {v1alpha1.Audit{Leaving: []string{}}, config.Audit{Leaving: []string{}}},
+		"the defaults of the runtime": {},
+	} {
+		r := runtime()
+		r.Audit = tc.spec
+		file, err := config.Parse([]byte(r.ConfigMap().Data[string(workload.ControlPlane)+".yaml"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tc.want, file.Audit); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// The schema names the types of records that there are.
+func TestTypesOfAuditRecordsInTheSchema(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../config/crd/edc.kaphera.io_connectors.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, typ := range audit.Types {
+		if !strings.Contains(string(raw), " - "+typ+"\n") {
+			t.Errorf("spec.audit.leaving does not take %s", typ)
 		}
 	}
 }

@@ -82,6 +82,7 @@ type Runtime struct {
 	Vault      v1alpha1.Vault
 	DataPlane  v1alpha1.DataPlane
 	Management v1alpha1.Management
+	Audit      v1alpha1.Audit
 	Replicas   *int32
 	Resources  corev1.ResourceRequirements
 

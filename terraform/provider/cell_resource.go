@@ -19,6 +19,12 @@ type cellModel struct {
 	Hostname       types.String `tfsdk:"hostname"`
 	OperatingParty types.String `tfsdk:"operating_party"`
 	Replicas       types.Int64  `tfsdk:"replicas"`
+	Audit          *auditModel  `tfsdk:"audit"`
+}
+
+type auditModel struct {
+	KeepBodies types.String `tfsdk:"keep_bodies"`
+	Leaving    []string     `tfsdk:"leaving"`
 }
 
 type cellSpec struct {
@@ -26,6 +32,12 @@ type cellSpec struct {
 	Hostname       string `json:"hostname"`
 	OperatingParty string `json:"operatingParty"`
 	Replicas       *int64 `json:"replicas,omitempty"`
+	Audit          *audit `json:"audit,omitempty"`
+}
+
+type audit struct {
+	KeepBodies string   `json:"keepBodies,omitempty"`
+	Leaving    []string `json:"leaving,omitzero"`
 }
 
 func newCell() resource.Resource {
@@ -56,6 +68,15 @@ func cellSchema() schema.Schema {
 				MarkdownDescription: "Replicas of each runtime role.",
 				Validators:          []validator.Int64{int64validator.AtLeast(1)},
 			},
+			"audit": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "What becomes of the audit records of the cell's participants. Absent: bodies are kept for ever, and all but those of `policy` may leave the cell.",
+				Attributes: map[string]schema.Attribute{
+					"keep_bodies": schema.StringAttribute{Optional: true, MarkdownDescription: "How long the bodies of records are kept, such as `8760h`; the records stay, and their chain verifies. Absent: for ever."},
+					"leaving": schema.ListAttribute{Optional: true, ElementType: types.StringType,
+						MarkdownDescription: "The types of records whose bodies somebody outside the cell may read; of others there is the digest. Absent: all but `policy`; an empty list keeps all bodies inside."},
+				},
+			},
 		},
 	}
 }
@@ -63,10 +84,14 @@ func cellSchema() schema.Schema {
 func (m *cellModel) objectName() string { return m.Name.ValueString() }
 
 func (m *cellModel) spec() any {
-	return cellSpec{
+	s := cellSpec{
 		Type: m.Type.ValueString(), Hostname: m.Hostname.ValueString(),
 		OperatingParty: m.OperatingParty.ValueString(), Replicas: m.Replicas.ValueInt64Pointer(),
 	}
+	if m.Audit != nil {
+		s.Audit = &audit{m.Audit.KeepBodies.ValueString(), m.Audit.Leaving}
+	}
+	return s
 }
 
 func (m *cellModel) read(o object) diag.Diagnostics {
@@ -74,5 +99,11 @@ func (m *cellModel) read(o object) diag.Diagnostics {
 	diags := decode(o.Spec, &s, "cell")
 	m.Name, m.Type, m.Hostname = types.StringValue(o.Name), types.StringValue(s.Type), types.StringValue(s.Hostname)
 	m.OperatingParty, m.Replicas = types.StringValue(s.OperatingParty), types.Int64PointerValue(s.Replicas)
+	// The API leaves an empty object out.
+	if s.Audit != nil {
+		m.Audit = &auditModel{optional(s.Audit.KeepBodies), s.Audit.Leaving}
+	} else if m.Audit != nil && (!m.Audit.KeepBodies.IsNull() || m.Audit.Leaving != nil) {
+		m.Audit = nil
+	}
 	return diags
 }

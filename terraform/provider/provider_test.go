@@ -36,6 +36,8 @@ func TestModelsSurviveTheAPI(t *testing.T) {
 	t.Parallel()
 	s := types.StringValue
 	roundTrip(t, &cellModel{Name: s("c"), Type: s("shared"), Hostname: s("h"), OperatingParty: s("o"), Replicas: types.Int64Value(2)}, &cellModel{})
+	roundTrip(t, &cellModel{Name: s("c"), Type: s("shared"), Hostname: s("h"), OperatingParty: s("o"), Replicas: types.Int64Value(1),
+		Audit: &auditModel{KeepBodies: s("8760h"), Leaving: []string{}}}, &cellModel{})
 	roundTrip(t, &organizationModel{Name: s("o"), DisplayName: s("O"), ContactEmail: types.StringNull()}, &organizationModel{})
 	roundTrip(t, &organizationModel{Name: s("o"), DisplayName: s("O"), ContactEmail: s("a@b.example")}, &organizationModel{})
 	p := &participantModel{

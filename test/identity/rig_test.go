@@ -251,7 +251,10 @@ func (r *rig) trail(participant string) (events []string) {
 	var export bytes.Buffer
 	for _, rec := range records {
 		must(r.t, audit.WriteRecord(&export, rec))
-		var body struct{ Event, Type string }
+		var body struct {
+			Event string `json:"event"`
+			Type  string `json:"type"`
+		}
 		must(r.t, json.Unmarshal(rec.Body, &body))
 		if rec.Type == audit.Credential {
 			events = append(events, body.Event+" "+body.Type+" by "+strings.TrimPrefix(rec.Actor, r.issuerDID("")))

@@ -2,7 +2,11 @@
 
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+)
 
 // CellSpec describes a place where connectors run.
 type CellSpec struct {
@@ -21,6 +25,8 @@ type CellSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
+	// +optional
+	Audit edc.Audit `json:"audit,omitzero"`
 }
 
 // CellStatus is what was seen.

@@ -23,6 +23,8 @@ type ConnectorSpec struct {
 	DataPlane DataPlane `json:"dataPlane,omitzero"`
 	// +optional
 	Management Management `json:"management,omitzero"`
+	// +optional
+	Audit Audit `json:"audit,omitzero"`
 	// Profiles are the dataspace profiles this runtime speaks.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map

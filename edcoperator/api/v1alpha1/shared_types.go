@@ -58,6 +58,23 @@ type DataPlane struct {
 	DeniedNetworks []string `json:"deniedNetworks,omitempty"`
 }
 
+// Audit says what becomes of the participants' audit records.
+type Audit struct {
+	// KeepBodies is how long the bodies of records are kept, such as 8760h; records themselves stay, and their chain verifies. Empty keeps all for ever.
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(h|m|s))+$') && duration(self) > duration('0s')",message="keepBodies must be a duration in hours, minutes and seconds, such as 8760h"
+	// +optional
+	KeepBodies string `json:"keepBodies,omitempty"`
+	// Leaving are the types of records whose bodies somebody outside the cell may read; of others there is the digest. Absent: all but policy; an empty
+	// list keeps all bodies inside.
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:Enum=participant.made;participant.changed;participant.deleted;management;negotiation.transition;transfer.transition;agreement;policy;gate;credential;data.intent;data.outcome;data.fetched;audit.pruned
+	// +listType=set
+	// +optional
+	Leaving []string `json:"leaving,omitzero"`
+}
+
 // Database is a PostgreSQL database given by address.
 type Database struct {
 	// +kubebuilder:validation:MinLength=1
