@@ -98,10 +98,10 @@ func (a *app) nounNames() []string {
 
 func (a *app) cellNoun() noun {
 	cells := func(c client.Cell) []string {
-		return []string{c.Name, c.Spec.Type, c.Spec.Hostname, c.Spec.OperatingParty, ready(c.Status.Conditions), a.when(c.Status.LastHeard)}
+		return []string{c.Name, c.Spec.Type, orDash(c.Spec.Organization), c.Spec.Hostname, c.Spec.OperatingParty, ready(c.Status.Conditions), a.when(c.Status.LastHeard)}
 	}
 	return noun{
-		name: "cells", aliases: []string{"cell"}, columns: []string{"NAME", "TYPE", "HOST", "OPERATED BY", "READY", "LAST HEARD"},
+		name: "cells", aliases: []string{"cell"}, columns: []string{"NAME", "TYPE", "ORGANIZATION", "HOST", "OPERATED BY", "READY", "LAST HEARD"},
 		list: func(ctx context.Context, c *client.API, _ string) ([]item, error) {
 			all, err := pages(func(after string) ([]client.Cell, string, error) {
 				r, err := c.ListCellsWithResponse(ctx, &client.ListCellsParams{After: after, Limit: pageSize})

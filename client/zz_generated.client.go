@@ -281,6 +281,12 @@ type Cell struct {
 	Warnings []string `json:"warnings,omitempty,omitzero"`
 }
 
+// CellAccess defines model for CellAccess.
+type CellAccess struct {
+	Operators CellSubjects `json:"operators,omitempty,omitzero"`
+	Viewers   CellSubjects `json:"viewers,omitempty,omitzero"`
+}
+
 // CellList defines model for CellList.
 type CellList struct {
 	Items []Cell `json:"items"`
@@ -289,13 +295,24 @@ type CellList struct {
 	Next string `json:"next,omitempty,omitzero"`
 }
 
+// CellQuota defines model for CellQuota.
+type CellQuota struct {
+	ContainerMemory string `json:"containerMemory,omitempty,omitzero"`
+	CPU             string `json:"cpu"`
+	Memory          string `json:"memory"`
+	Pods            int32  `json:"pods,omitempty,omitzero"`
+}
+
 // CellSpec defines model for CellSpec.
 type CellSpec struct {
-	Audit          Audit  `json:"audit,omitempty,omitzero"`
-	Hostname       string `json:"hostname"`
-	OperatingParty string `json:"operatingParty"`
-	Replicas       int32  `json:"replicas,omitempty,omitzero"`
-	Type           string `json:"type"`
+	Access         CellAccess `json:"access,omitempty,omitzero"`
+	Audit          Audit      `json:"audit,omitempty,omitzero"`
+	Hostname       string     `json:"hostname"`
+	OperatingParty string     `json:"operatingParty"`
+	Organization   string     `json:"organization,omitempty,omitzero"`
+	Quota          CellQuota  `json:"quota,omitempty,omitzero"`
+	Replicas       int32      `json:"replicas,omitempty,omitzero"`
+	Type           string     `json:"type"`
 }
 
 // CellStatus defines model for CellStatus.
@@ -306,6 +323,12 @@ type CellStatus struct {
 	Namespace          string      `json:"namespace,omitempty,omitzero"`
 	ObservedGeneration int64       `json:"observedGeneration,omitempty,omitzero"`
 	Revision           int64       `json:"revision,omitempty,omitzero"`
+}
+
+// CellSubjects defines model for CellSubjects.
+type CellSubjects struct {
+	Groups []string `json:"groups,omitempty,omitzero"`
+	Users  []string `json:"users,omitempty,omitzero"`
 }
 
 // Check defines model for Check.

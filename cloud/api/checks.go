@@ -96,15 +96,42 @@ func ConnectorProfile(name string, spec *cloudv1.DataspaceProfileSpec) profile.P
 	return p
 }
 
-func checkProfile(ctx context.Context, s *Service, name string, spec, _ *cloudv1.DataspaceProfileSpec, dryRun bool) ([]string, error) {
+func checkCell(ctx context.Context, s *Service, name string, spec, _ *cloudv1.CellSpec, dryRun bool) ([]string, error) {
 	f := &findings{dryRun: dryRun}
-	for i, issuer := range spec.Issuers {
-		ok, err := s.exists(ctx, issuer.Cell, &cloudv1.Cell{})
+	if spec.Organization != "" {
+		ok, err := s.exists(ctx, spec.Organization, &cloudv1.Organization{})
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
-			f.missing(fmt.Sprintf("spec.issuers[%d].cell", i), "cell", issuer.Cell)
+			f.missing("spec.organization", "organization", spec.Organization)
+		}
+	}
+	var others cloudv1.CellList
+	if err := s.Client.List(ctx, &others, ctrl.InNamespace(s.Namespace)); err != nil {
+		return nil, err
+	}
+	for i := range others.Items {
+		if o := &others.Items[i]; o.Name != name && o.Spec.Hostname == spec.Hostname {
+			f.wrong("spec.hostname", "%q is that of cell %q: choose another", spec.Hostname, o.Name)
+		}
+	}
+	return f.result("cell", name)
+}
+
+func checkProfile(ctx context.Context, s *Service, name string, spec, _ *cloudv1.DataspaceProfileSpec, dryRun bool) ([]string, error) {
+	f := &findings{dryRun: dryRun}
+	for i, issuer := range spec.Issuers {
+		var c cloudv1.Cell
+		ok, err := s.exists(ctx, issuer.Cell, &c)
+		if err != nil {
+			return nil, err
+		}
+		location := fmt.Sprintf("spec.issuers[%d].cell", i)
+		if !ok {
+			f.missing(location, "cell", issuer.Cell)
+		} else if c.Spec.Organization != "" {
+			f.wrong(location, "cell %q is for participants of organization %q alone: name a shared cell", c.Name, c.Spec.Organization)
 		}
 	}
 	evaluator, err := odrl.NewEvaluator(ConnectorProfile(name, spec))
@@ -179,9 +206,10 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 		location, noun, name string
 		object               ctrl.Object
 	}
+	var cell cloudv1.Cell
 	references := []reference{
 		{"spec.organization", "organization", spec.Organization, &cloudv1.Organization{}},
-		{"spec.cell", "cell", spec.Cell, &cloudv1.Cell{}},
+		{"spec.cell", "cell", spec.Cell, &cell},
 	}
 	found := make([]cloudv1.DataspaceProfile, len(spec.Profiles()))
 	for i, profileName := range spec.Profiles() {
@@ -202,6 +230,9 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 		if !ok {
 			f.missing(ref.location, ref.noun, ref.name)
 		}
+	}
+	if !cell.Spec.Hosts(spec.Organization) {
+		f.wrong("spec.cell", "cell %q is for participants of organization %q alone: choose another", cell.Name, cell.Spec.Organization)
 	}
 	profiles := make([]profile.Profile, 0, len(found))
 	for i := range found {

@@ -71,16 +71,25 @@ func (s *Service) reach(ctx context.Context, p *cloudv1.Participant, method, pat
 	return resp, nil
 }
 
-// holdsContext refuses a participant whose context is another's. Two written at the same moment pass each other's check; the cell runs the
-// first of them (snapshot.First), and only that one may reach it.
+// holdsContext refuses a participant that its cell does not run: one of an organization that the cell is not for, and one whose context is
+// another's. Two written at the same moment pass each other's check; the cell runs the first of them (snapshot.First), and only that one may
+// reach it.
 func (s *Service) holdsContext(ctx context.Context, p *cloudv1.Participant) error {
+	var cell cloudv1.Cell
+	if err := s.Cached.Get(ctx, ctrl.ObjectKey{Namespace: s.Namespace, Name: p.Spec.Cell}, &cell); ctrl.IgnoreNotFound(err) != nil {
+		return cells.problem(p.Spec.Cell, err)
+	}
+	if !cell.Spec.Hosts(p.Spec.Organization) {
+		return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q has no connector: cell %q is for participants of organization %q alone", p.Name, cell.Name, cell.Spec.Organization),
+			"place the participant in another cell")
+	}
 	var all cloudv1.ParticipantList
 	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
 		return participants.problem("", err)
 	}
 	for i := range all.Items {
 		o := &all.Items[i]
-		if o.Name != p.Name && o.Spec.Cell == p.Spec.Cell && o.Spec.Identity.Context == p.Spec.Identity.Context && snapshot.First(o, p) {
+		if o.Name != p.Name && o.Spec.Cell == p.Spec.Cell && o.Spec.Identity.Context == p.Spec.Identity.Context && cell.Spec.Hosts(o.Spec.Organization) && snapshot.First(o, p) {
 			return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q has no connector: its context %q was taken before it was made", p.Name, p.Spec.Identity.Context),
 				"remove the participant and make it again with another identity.context")
 		}
@@ -374,6 +383,9 @@ func (s *Service) Audit(ctx context.Context, participant string, after, last, li
 func (s *Service) AuditHeads(ctx context.Context, participant string) (List[audit.Head], error) {
 	p, err := s.participant(ctx, participant)
 	if err != nil {
+		return List[audit.Head]{}, err
+	}
+	if err := s.holdsContext(ctx, p); err != nil {
 		return List[audit.Head]{}, err
 	}
 	heads, err := s.Cells.Heads(ctx, p.Spec.Cell, p.Spec.Identity.Context)

@@ -37,6 +37,9 @@ var cells = kind[cloudv1.CellSpec, cloudv1.CellStatus]{
 		c := o.(*cloudv1.Cell) //nolint:forcetypeassert // as object and list make them
 		return &c.Spec, &c.Status
 	},
+	organization: func(_ string, spec *cloudv1.CellSpec) string { return spec.Organization },
+	open:         true,
+	check:        checkCell,
 }
 
 var dataspaceProfiles = kind[cloudv1.DataspaceProfileSpec, cloudv1.DataspaceProfileStatus]{

@@ -39,6 +39,8 @@ type kind[S, T any] struct {
 	parts  func(ctrl.Object) (*S, *T)
 	// organization that an object belongs to; nil when the kind belongs to none and everybody with a row sees all.
 	organization func(name string, spec *S) string
+	// open: everybody with a row also reaches the objects that belong to no organization.
+	open bool
 	// check judges what the Kubernetes API can't: references, policies, fields of one role. old is nil when the object is new.
 	check func(ctx context.Context, s *Service, name string, spec, old *S, dryRun bool) (warnings []string, err error)
 }
@@ -69,7 +71,8 @@ func (k kind[S, T]) covered(a authz.Access, name string, spec *S) bool {
 	if k.organization == nil {
 		return a.Scope == authz.All
 	}
-	return a.Covers(k.organization(name, spec))
+	organization := k.organization(name, spec)
+	return a.Covers(organization) || k.open && organization == "" && a.Scope != authz.None
 }
 
 func (k kind[S, T]) page(ctx context.Context, s *Service, opts PageOptions) (List[Object[S, T]], error) {

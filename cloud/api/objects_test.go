@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -210,6 +211,66 @@ func TestAnOrganizationReachesNothingOfOthers(t *testing.T) {
 	var p cloudv1.Participant
 	if err := kube.Get(t.Context(), ctrl.ObjectKey{Namespace: b.namespace, Name: "oem"}, &p); err != nil || p.Spec.Organization != "rheintal-motoren" {
 		t.Errorf("the other's participant is now %+v, %v", p.Spec, err)
+	}
+}
+
+// tier1Cell is dedicated to an organization.
+func tier1Cell(organization string) string {
+	return `{"type":"dedicated","organization":"` + organization + `","hostname":"tier1.example","operatingParty":"Kaphera Cloud","quota":{"cpu":"1","memory":"4Gi"},
+	  "access":{"operators":{"groups":["tier1-infrastructure"]}}}`
+}
+
+func TestADedicatedCellIsForOneOrganization(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	if a := b.call(both, "PUT", "/cells/tier1", wrap(tier1Cell("nobody"))); !a.has("spec.organization", `there is no organization "nobody"`) {
+		t.Errorf("for an organization that is not there: %d %s", a.status, a.body)
+	}
+	if a := b.call(both, "PUT", "/cells/tier1", wrap(strings.Replace(tier1Cell("brandt-guss"), "tier1.example", "shared.example", 1))); !a.has("spec.hostname", `that of cell "shared"`) {
+		t.Errorf("with another cell's host name: %d %s", a.status, a.body)
+	}
+	b.want(http.StatusCreated, b.call(both, "PUT", "/cells/tier1", wrap(tier1Cell("brandt-guss"))))
+	in := func(organization, context string) string {
+		return wrap(strings.Replace(participantSpec(organization, context), `"cell":"shared"`, `"cell":"tier1"`, 1))
+	}
+	for _, path := range []string{"/participants/new?dryRun=true", "/participants/new", "/participants/oem?force=true"} {
+		a := b.call(both, "PUT", path, in("rheintal-motoren", "rheintal"))
+		if a.status != http.StatusUnprocessableEntity || !a.has("spec.cell", `cell "tier1" is for participants of organization "brandt-guss" alone`) {
+			t.Errorf("PUT %s: %d %s", path, a.status, a.body)
+		}
+	}
+	b.want(http.StatusCreated, b.call(both, "PUT", "/participants/own", in("brandt-guss", "own")))
+	issuer := b.call(both, "PUT", "/dataspace-profiles/other", wrap(strings.Replace(profileSpec, `"cell": "shared"`, `"cell": "tier1"`, 1)))
+	if issuer.status != http.StatusUnprocessableEntity || !issuer.has("spec.issuers[0].cell", "name a shared cell") {
+		t.Errorf("an issuer: %d %s", issuer.status, issuer.body)
+	}
+	// What kubectl writes past the check reaches no connector: not the context of the organization's own participant either.
+	foreign := &cloudv1.Participant{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: "foreign"}, Spec: cloudv1.ParticipantSpec{
+		Organization: "rheintal-motoren", Cell: "tier1", Profile: "automotive", Identity: cloudv1.Identity{Context: "own", BusinessPartnerNumber: "BPNL00000000OEM1"},
+	}}
+	if err := kube.Create(t.Context(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/participants/foreign/assets", "/participants/foreign/audit/heads"} {
+		if a := b.call(operator, "GET", path, nil); a.status != http.StatusConflict || !strings.Contains(a.problem.Detail, `"brandt-guss" alone`) {
+			t.Errorf("GET %s: %d %s", path, a.status, a.body)
+		}
+	}
+	if got := b.connector.Requests(); len(got) > 0 {
+		t.Errorf("the connector was called: %v", got)
+	}
+}
+
+func TestADedicatedCellIsShownToItsOrganization(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	b.want(http.StatusCreated, b.call(both, "PUT", "/cells/tier1", wrap(tier1Cell("rheintal-motoren"))))
+	if got := decodeTo[List[Cell]](t, b.call(brandt, "GET", "/cells", nil)); len(got.Items) != 1 || got.Items[0].Name != "shared" {
+		t.Errorf("another organization sees %+v", got.Items)
+	}
+	b.want(http.StatusNotFound, b.call(brandt, "GET", "/cells/tier1", nil))
+	if got := decodeTo[List[Cell]](t, b.call(authority, "GET", "/cells", nil)); len(got.Items) != 2 {
+		t.Errorf("the authority sees %+v", got.Items)
 	}
 }
 

@@ -97,8 +97,8 @@ var table = map[string]row{
 	OpListPlatforms: {PlatformOperator: All, GovernanceAuthority: All},
 	OpGetPlatform:   {PlatformOperator: All, GovernanceAuthority: All},
 
-	OpListCells:  everybodyReads,
-	OpGetCell:    everybodyReads,
+	OpListCells:  concerned, // and shared cells are everybody's
+	OpGetCell:    concerned,
 	OpPutCell:    operatorOnly,
 	OpDeleteCell: operatorOnly,
 

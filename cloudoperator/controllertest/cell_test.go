@@ -30,6 +30,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
@@ -63,7 +64,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("a lost password is made anew", lostPassword)
 
 	world(t)
-	agentUp(t)
+	agentUp(t, "shared")
 	eventually(t, func(ctx context.Context) error {
 		return condition(ctx, cell, cloud.ConditionApplied, metav1.ConditionTrue, "")
 	})
@@ -110,7 +111,8 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("nothing changes without a reason", steady)
 	t.Run("rights end where they should", rights)
 	t.Run("roles log in to the Vault with a token for it", vaultRoles)
-	t.Run("roles reach their own database only", databaseRoles)
+	t.Run("roles reach their own database only", func(t *testing.T) { databaseRoles(t, "shared") })
+	t.Run("a dedicated cell is its organization's alone", dedicated)
 	t.Run("what is in use is not deleted", inUse)
 	t.Run("everything goes", func(t *testing.T) { gone(t, p) })
 }
@@ -129,13 +131,13 @@ func world(t *testing.T) {
 }
 
 // agentUp runs the agent as its Deployment says: with the rights of its account and the credentials that the operator made.
-func agentUp(t *testing.T) {
+func agentUp(t *testing.T, cell string) {
 	t.Helper()
-	key := types.NamespacedName{Namespace: "cell-shared", Name: "kaphera-cell-agent"}
+	key := types.NamespacedName{Namespace: snapshot.Namespace(cell), Name: "kaphera-cell-agent"}
 	eventually(t, func(ctx context.Context) error { return admin.Get(ctx, key, &appsv1.Deployment{}) })
 	var creds corev1.Secret
 	var ca corev1.ConfigMap
-	if err := errors.Join(admin.Get(t.Context(), types.NamespacedName{Namespace: "cell-shared", Name: "cell-agent-nats"}, &creds), admin.Get(t.Context(), key, &ca)); err != nil {
+	if err := errors.Join(admin.Get(t.Context(), types.NamespacedName{Namespace: key.Namespace, Name: "cell-agent-nats"}, &creds), admin.Get(t.Context(), key, &ca)); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -146,8 +148,8 @@ func agentUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() {
-		done <- cloudoperator.RunAgent(ctx, as("system:serviceaccount:cell-shared:kaphera-cell-agent"), cloudoperator.AgentOptions{
-			Cell: "shared", Namespace: "cell-shared", NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
+		done <- cloudoperator.RunAgent(ctx, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cloudoperator.AgentOptions{
+			Cell: cell, Namespace: key.Namespace, NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
 			HealthAddress: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler),
 		})
 	}()
@@ -327,8 +329,22 @@ func gone(t *testing.T, p *cloud.Platform) {
 	for _, o := range []client.Object{&cloud.Participant{ObjectMeta: named("supplier")}, &cloud.Organization{ObjectMeta: named("supplier")}, &cloud.DataspaceProfile{ObjectMeta: named("auto")}} {
 		eventually(t, func(ctx context.Context) error { return absent(ctx, o) })
 	}
-	// There is no namespace controller here: the test finishes the deletion that the operator asked for.
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "cell-shared"}}
+	cellGone(t, "shared")
+	eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+	var secrets corev1.SecretList
+	if err := admin.List(t.Context(), &secrets, client.InNamespace(system)); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range secrets.Items {
+		t.Errorf("secret %s is left", s.Name)
+	}
+}
+
+// cellGone waits until a cell that is being deleted has gone, with its databases. There is no namespace controller here: the test finishes the
+// deletion that the operator asked for.
+func cellGone(t *testing.T, cell string) {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: snapshot.Namespace(cell)}}
 	eventually(t, func(ctx context.Context) error {
 		if err := admin.Get(ctx, client.ObjectKeyFromObject(ns), ns); err != nil {
 			return err
@@ -343,19 +359,11 @@ func gone(t *testing.T, p *cloud.Platform) {
 	if err := admin.SubResource("finalize").Update(t.Context(), ns); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func(ctx context.Context) error { return absent(ctx, &cloud.Cell{ObjectMeta: named("shared")}) })
+	eventually(t, func(ctx context.Context) error { return absent(ctx, &cloud.Cell{ObjectMeta: named(cell)}) })
 	for _, n := range names {
-		if strings.HasPrefix(n, "cell_") {
+		if strings.HasPrefix(n, "cell_"+cell) {
 			t.Errorf("%s is left in PostgreSQL", n)
 		}
-	}
-	eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
-	var secrets corev1.SecretList
-	if err := admin.List(t.Context(), &secrets, client.InNamespace(system)); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range secrets.Items {
-		t.Errorf("secret %s is left", s.Name)
 	}
 }
 

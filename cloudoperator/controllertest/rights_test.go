@@ -40,6 +40,8 @@ func rights(t *testing.T) {
 		{operatorAccount, "/secrets", "get create update patch delete deletecollection", "get list create update delete", ""},
 		{operatorAccount, "/configmaps", "get list watch create patch", "create patch", ""},
 		{operatorAccount, "/pods", "list", "", ""},
+		{operatorAccount, "/resourcequotas", "", "create patch", ""},
+		{operatorAccount, "/limitranges", "", "create patch", ""},
 		{operatorAccount, "/pods/exec", "", "", ""},
 		{operatorAccount, "/serviceaccounts", "", "create patch", ""},
 		{operatorAccount, "/serviceaccounts/token", "", "", ""},
@@ -162,6 +164,13 @@ func admission(t *testing.T) {
 	}
 	group := binding(cellNamespace, "kaphera-cell-setup", "", "")
 	group.Subjects = []rbacv1.Subject{{Kind: rbacv1.GroupKind, APIGroup: rbacv1.GroupName, Name: "system:serviceaccounts"}}
+	people := func(role, kind, name string) *rbacv1.RoleBinding {
+		b := binding(cellNamespace, role, "", "")
+		b.Subjects = []rbacv1.Subject{{Kind: kind, APIGroup: rbacv1.GroupName, Name: name}}
+		return b
+	}
+	nobody := people("kaphera-cell-viewer", rbacv1.GroupKind, "")
+	nobody.Subjects = nil
 	creating := func(o client.Object) func() error {
 		return func() error {
 			return operator.Create(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll)
@@ -207,6 +216,12 @@ func admission(t *testing.T) {
 		{"the EDC operator's rights for itself", creating(binding(cellNamespace, "kaphera-edc-operator-namespace", system, "cloud-operator")), "each its own role"},
 		{"the agent's rights for another cell's agent", creating(binding(cellNamespace, "kaphera-cell-agent", "cell-foreign", "kaphera-cell-agent")), "each its own role"},
 		{"its own rights for every account", creating(group), "each its own role"},
+		{"a tenant's group sees its cell", creating(people("kaphera-cell-viewer", rbacv1.GroupKind, "tier1-infrastructure")), ""},
+		{"a tenant's user runs its cell", creating(people("kaphera-cell-operator", rbacv1.UserKind, "otto@tier1.example")), ""},
+		{"nobody sees a cell", creating(nobody), ""},
+		{"everybody sees a cell", creating(people("kaphera-cell-viewer", rbacv1.GroupKind, "system:authenticated")), "are for people"},
+		{"an account sees a cell", creating(binding(cellNamespace, "kaphera-cell-viewer", "default", "default")), "are for people"},
+		{"a tenant's group gets the operator's rights", creating(people("kaphera-cell-setup", rbacv1.GroupKind, "tier1-infrastructure")), "each its own role"},
 		{"another role of the cluster", creating(binding(cellNamespace, "admin", system, "cloud-operator")), "each its own role"},
 	} {
 		// A policy counts from a moment after it was made.
@@ -222,8 +237,9 @@ func admission(t *testing.T) {
 	}
 }
 
-// vaultRoles logs in as a pod of the cell does.
-func vaultRoles(t *testing.T) {
+// vaultLogin logs in to the Vault as a pod with a service account does, with its token for the audience; none is for the API server.
+func vaultLogin(t *testing.T, namespace, account, role string, audience ...string) (*api.Client, error) {
+	t.Helper()
 	var ca corev1.ConfigMap
 	if err := admin.Get(t.Context(), types.NamespacedName{Namespace: system, Name: parts.ConfigCA}, &ca); err != nil {
 		t.Fatal(err)
@@ -234,46 +250,47 @@ func vaultRoles(t *testing.T) {
 	}
 	cfg := api.DefaultConfig()
 	cfg.Address, cfg.HttpClient = "https://"+node.addresses()[parts.OpenBao], &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig}, Timeout: patience}
-	resources := snapshot.ConnectorResources("shared")
-	login := func(namespace, account, role string, audience ...string) (*api.Client, error) {
-		t.Helper()
-		token, err := serviceAccountToken(t.Context(), namespace, account, audience...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := api.NewClient(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.ClearToken()
-		s, err := c.Logical().WriteWithContext(t.Context(), "auth/"+openbao.AuthMount+"/login", map[string]any{"role": role, "jwt": token})
-		if err != nil {
-			return nil, err
-		}
-		c.SetToken(s.Auth.ClientToken)
-		return c, nil
+	token, err := serviceAccountToken(t.Context(), namespace, account, audience...)
+	if err != nil {
+		t.Fatal(err)
 	}
+	c, err := api.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ClearToken()
+	s, err := c.Logical().WriteWithContext(t.Context(), "auth/"+openbao.AuthMount+"/login", map[string]any{"role": role, "jwt": token})
+	if err != nil {
+		return nil, err
+	}
+	c.SetToken(s.Auth.ClientToken)
+	return c, nil
+}
+
+// vaultRoles logs in as the pods of the cell do.
+func vaultRoles(t *testing.T) {
+	resources := snapshot.ConnectorResources("shared")
 	for _, role := range []string{snapshot.ControlPlane, snapshot.DataPlane, snapshot.Wallet} {
 		account := snapshot.ConnectorName + "-" + role
 		create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: cellNamespace, Name: account}})
 		for name, audience := range map[string][]string{"for the API server": nil, "for something else": {"elsewhere"}} {
-			if _, err := login(cellNamespace, account, resources.Grants[role], audience...); err == nil {
+			if _, err := vaultLogin(t, cellNamespace, account, resources.Grants[role], audience...); err == nil {
 				t.Errorf("%s logs in with a token %s", role, name)
 			}
 		}
 		for other, name := range resources.Grants {
-			if _, err := login(cellNamespace, account, name, openbao.Audience); (err == nil) != (other == role) {
+			if _, err := vaultLogin(t, cellNamespace, account, name, openbao.Audience); (err == nil) != (other == role) {
 				t.Errorf("%s logs in as %s: %v", role, other, err)
 			}
 		}
 	}
-	if _, err := login(system, "cloud-operator", openbao.OperatorRole); err == nil {
+	if _, err := vaultLogin(t, system, "cloud-operator", openbao.OperatorRole); err == nil {
 		t.Error("the operator logs in with a token for the API server")
 	}
 	secret := openbao.Mount + "/data/" + resources.Prefix + "/supplier/secrets/backend"
 	as := func(role string) *api.Logical {
 		t.Helper()
-		c, err := login(cellNamespace, snapshot.ConnectorName+"-"+role, resources.Grants[role], openbao.Audience)
+		c, err := vaultLogin(t, cellNamespace, snapshot.ConnectorName+"-"+role, resources.Grants[role], openbao.Audience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +304,7 @@ func vaultRoles(t *testing.T) {
 			t.Errorf("%s reads the secret of a backend: %v", role, err)
 		}
 	}
-	operator, err := login(system, "cloud-operator", openbao.OperatorRole, openbao.Audience)
+	operator, err := vaultLogin(t, system, "cloud-operator", openbao.OperatorRole, openbao.Audience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,15 +313,16 @@ func vaultRoles(t *testing.T) {
 	}
 }
 
-// databaseRoles connects as every role of the cell to every database of the server.
-func databaseRoles(t *testing.T) {
-	resources := snapshot.ConnectorResources("shared")
+// databaseRoles connects as every role of the cell to every database of the platform, and to others.
+func databaseRoles(t *testing.T, cell string, others ...string) {
+	t.Helper()
+	resources := snapshot.ConnectorResources(cell)
 	for _, role := range []string{"", snapshot.ControlPlane, snapshot.DataPlane, snapshot.Wallet} {
 		var s corev1.Secret
-		if err := admin.Get(t.Context(), types.NamespacedName{Namespace: cellNamespace, Name: snapshot.DatabaseSecret(snapshot.ConnectorName, role)}, &s); err != nil {
+		if err := admin.Get(t.Context(), types.NamespacedName{Namespace: snapshot.Namespace(cell), Name: snapshot.DatabaseSecret(snapshot.ConnectorName, role)}, &s); err != nil {
 			t.Fatal(err)
 		}
-		for _, database := range []string{resources.Database, "postgres", "template1", "template0", "cloud", "keycloak"} {
+		for _, database := range append([]string{resources.Database, "postgres", "template1", "template0", "cloud", "keycloak"}, others...) {
 			server := superuser(t)
 			cfg, err := pgx.ParseConfig("postgres://" + string(s.Data[parts.KeyUsername]) + "@" + server.Address + "/" + database)
 			if err != nil {

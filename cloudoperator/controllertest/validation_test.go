@@ -55,7 +55,12 @@ func TestSchemaRefuses(t *testing.T) {
 		change(c)
 		return c
 	}
-	for _, o := range []client.Object{goodProfile("valid"), goodParticipant(), goodCell()} {
+	dedicatedWith := func(change func(*cloud.CellSpec)) client.Object {
+		c := dedicatedCell("valid", "o")
+		change(&c.Spec)
+		return c
+	}
+	for _, o := range []client.Object{goodProfile("valid"), goodParticipant(), goodCell(), dedicatedCell("valid", "o")} {
 		if err := admin.Create(t.Context(), o, client.DryRunAll); err != nil {
 			t.Fatalf("a good %T: %v", o, err)
 		}
@@ -73,6 +78,14 @@ func TestSchemaRefuses(t *testing.T) {
 		"its profile among the further ones":       {participantWith(func(p *cloud.Participant) { p.Spec.FurtherProfiles = []string{p.Spec.Profile} }), "furtherProfiles has the default profile"},
 		"a cell type of a later release":           {cellWith(func(c *cloud.Cell) { c.Spec.Type = "on-premise" }), "spec.type"},
 		"a retention that is none":                 {cellWith(func(c *cloud.Cell) { c.Spec.Audit.KeepBodies = "P1Y" }), "keepBodies must be a duration"},
+		"a dedicated cell of nobody":               {dedicatedWith(func(c *cloud.CellSpec) { c.Organization = "" }), "names the organization"},
+		"a shared cell of an organization":         {cellWith(func(c *cloud.Cell) { c.Spec.Organization = "o" }), "a shared cell none"},
+		"a dedicated cell without bounds":          {dedicatedWith(func(c *cloud.CellSpec) { c.Quota = nil }), "has a quota"},
+		"a quota that is none":                     {dedicatedWith(func(c *cloud.CellSpec) { c.Quota.Memory = "much" }), "memory is no quantity"},
+		"a container larger than the cell":         {dedicatedWith(func(c *cloud.CellSpec) { c.Quota.ContainerMemory = "3Gi" }), "containerMemory is more than memory"},
+		"access to a shared cell":                  {cellWith(func(c *cloud.Cell) { c.Spec.Access = &cloud.CellAccess{} }), "access is for dedicated cells"},
+		"access for everybody":                     {dedicatedWith(func(c *cloud.CellSpec) { c.Access.Viewers.Groups = []string{"system:authenticated"} }), "Kubernetes' own"},
+		"access for a program":                     {dedicatedWith(func(c *cloud.CellSpec) { c.Access.Operators.Users = []string{"system:serviceaccount:x:y"} }), "Kubernetes' own"},
 		"a cell with a long name":                  {cellWith(func(c *cloud.Cell) { c.Name = strings.Repeat("c", 33) }), "at most 32"},
 		"a platform's part with an odd role": {&cloud.Platform{ObjectMeta: named("x"), Spec: cloud.PlatformSpec{
 			Domain: "x.example", People: []cloud.Person{{Username: "a", Roles: []string{"root"}}},

@@ -145,11 +145,11 @@ func Resolve(p cloud.DataspaceProfile) profile.Profile {
 
 // Compile computes the objects of a cell. An error names the object that makes it impossible; the snapshot before stays in force.
 func Compile(in Input) ([]*unstructured.Unstructured, error) {
-	c := compiler{Input: in, hosts: map[string]string{}, profiles: map[string]cloud.DataspaceProfile{}}
+	c := compiler{Input: in, cells: map[string]*cloud.CellSpec{}, profiles: map[string]cloud.DataspaceProfile{}}
 	sort.Slice(c.Participants, func(i, j int) bool { return First(&c.Participants[i].ObjectMeta, &c.Participants[j].ObjectMeta) })
 	sort.Slice(c.Profiles, func(i, j int) bool { return First(&c.Profiles[i].ObjectMeta, &c.Profiles[j].ObjectMeta) })
-	for _, cell := range in.Cells {
-		c.hosts[cell.Name] = cell.Spec.Hostname
+	for i := range in.Cells {
+		c.cells[in.Cells[i].Name] = &in.Cells[i].Spec
 	}
 	for _, p := range in.Profiles {
 		c.profiles[p.Name] = p
@@ -184,7 +184,7 @@ func First(a, b metav1.Object) bool {
 
 type compiler struct {
 	Input
-	hosts    map[string]string
+	cells    map[string]*cloud.CellSpec
 	profiles map[string]cloud.DataspaceProfile
 }
 
@@ -252,15 +252,19 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 	return out, nil
 }
 
-// Issuers returns the issuers that run in a cell, each from the oldest profile that names it. Profiles are sorted by age.
-func Issuers(cell string, profiles []cloud.DataspaceProfile) []PlacedIssuer {
+// Issuers returns the issuers that run in a cell, each from the oldest profile that names it; none in a dedicated cell, which is for its
+// organization's participants alone. Profiles are sorted by age.
+func Issuers(cell *cloud.Cell, profiles []cloud.DataspaceProfile) []PlacedIssuer {
+	if cell.Spec.Organization != "" {
+		return nil
+	}
 	sorted := append([]cloud.DataspaceProfile(nil), profiles...)
 	sort.Slice(sorted, func(i, j int) bool { return First(&sorted[i].ObjectMeta, &sorted[j].ObjectMeta) })
 	seen := map[string]bool{}
 	var out []PlacedIssuer
 	for _, p := range sorted {
 		for _, i := range p.Spec.Issuers {
-			if i.Cell == cell && !seen[i.Name] {
+			if i.Cell == cell.Name && !seen[i.Name] {
 				seen[i.Name] = true
 				out = append(out, PlacedIssuer{Issuer: i, Profile: p.Name})
 			}
@@ -279,7 +283,7 @@ type PlacedIssuer struct {
 func (c *compiler) issuers() ([]*edc.CredentialIssuer, error) {
 	var out []*edc.CredentialIssuer
 	hosts := map[string]string{c.Cell.Spec.Hostname: "the cell's connector"}
-	for _, placed := range Issuers(c.Cell.Name, c.Profiles) {
+	for _, placed := range Issuers(&c.Cell, c.Profiles) {
 		i := placed.Issuer
 		if other := hosts[i.Hostname]; other != "" {
 			return nil, fmt.Errorf("issuer %s of dataspace profile %s has the host name %s, which is that of %s", i.Name, placed.Profile, i.Hostname, other)
@@ -305,11 +309,11 @@ func (c *compiler) holders(placed PlacedIssuer) []edc.Holder {
 	}
 	byDID := map[string]edc.Holder{}
 	for _, p := range c.Participants {
-		host := c.hosts[p.Spec.Cell]
-		if !slices.Contains(p.Spec.Profiles(), placed.Profile) || host == "" || !p.DeletionTimestamp.IsZero() {
+		cell := c.cells[p.Spec.Cell]
+		if !slices.Contains(p.Spec.Profiles(), placed.Profile) || cell == nil || !cell.Hosts(p.Spec.Organization) || !p.DeletionTimestamp.IsZero() {
 			continue
 		}
-		h := edc.Holder{DID: DID(host, p.Spec.Identity.Context)}
+		h := edc.Holder{DID: DID(cell.Hostname, p.Spec.Identity.Context)}
 		for _, cr := range p.Spec.Credentials {
 			if types[cr.Type] {
 				h.Credentials = append(h.Credentials, cr)
@@ -327,15 +331,15 @@ func (c *compiler) holders(placed PlacedIssuer) []edc.Holder {
 	return out
 }
 
-// contexts are the participants of this cell whose default profile exists, in those of their profiles that do; of several with the same context
-// the oldest.
+// contexts are the participants of this cell that it hosts and whose default profile exists, in those of their profiles that do; of several with
+// the same context the oldest.
 func (c *compiler) contexts() []*edc.ParticipantContext {
 	var out []*edc.ParticipantContext
 	seen := map[string]bool{}
 	for _, p := range c.Participants {
 		prof, ok := c.profiles[p.Spec.Profile]
 		context := p.Spec.Identity.Context
-		if p.Spec.Cell != c.Cell.Name || !ok || seen[context] {
+		if p.Spec.Cell != c.Cell.Name || !c.Cell.Spec.Hosts(p.Spec.Organization) || !ok || seen[context] {
 			continue
 		}
 		seen[context] = true

@@ -162,6 +162,35 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
+// TestADedicatedCellRunsItsOrganizationOnly: no participant of another one, not even under an own one's context, and no issuer; and no issuer
+// elsewhere vouches for who is not let in.
+func TestADedicatedCellRunsItsOrganizationOnly(t *testing.T) {
+	t.Parallel()
+	in := world()
+	in.Cells[1].Spec.Type, in.Cells[1].Spec.Organization = "dedicated", "tier1"
+	foreign, own := participant("foreign", "other", "parts", 5, "MembershipCredential"), participant("own", "other", "parts", 1, "MembershipCredential")
+	own.Spec.Organization = "tier1"
+	in.Participants = append(in.Participants, foreign, own)
+	in.Profiles[0].Spec.Issuers = append(in.Profiles[0].Spec.Issuers, cloud.Issuer{
+		Name: "guest", Cell: "other", Hostname: "guest.example", CredentialTypes: []edc.CredentialType{{Type: "MembershipCredential"}},
+	})
+	if shared := string(render(t, in)); strings.Contains(shared, "did:web:other.example:oem") || !strings.Contains(shared, "did:web:other.example:parts") {
+		t.Errorf("issuers of the shared cell vouch for the wrong participants of the dedicated one:\n%s", shared)
+	}
+	in.Cell = in.Cells[1]
+	objects, err := snapshot.Compile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range objects {
+		got = append(got, o.GetKind()+" "+o.GetName()+" "+o.GetLabels()[snapshot.ParticipantLabel])
+	}
+	if want := []string{"Connector connector ", "ParticipantContext parts own"}; !slices.Equal(got, want) {
+		t.Errorf("the cell runs %q, want %q", got, want)
+	}
+}
+
 func TestResourceNamesFitPostgreSQL(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("c", 32)

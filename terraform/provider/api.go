@@ -44,54 +44,8 @@ func connect(ctx context.Context, s settings) (*api, error) {
 	return &api{c}, resp.Body.Close()
 }
 
-type (
-	getFunc    func(ctx context.Context, name string, edit ...client.RequestEditorFn) (*http.Response, error)
-	putFunc    func(ctx context.Context, name string, dryRun bool, body io.Reader) (*http.Response, error)
-	deleteFunc func(ctx context.Context, name string) (*http.Response, error)
-)
-
-const contentType = "application/json"
-
-// calls are the generated client's functions for a kind.
-func (a *api) calls(kind string) (getFunc, putFunc, deleteFunc) {
-	c := a.ClientInterface
-	switch kind {
-	case "cells":
-		return c.GetCell, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
-				return c.PutCellWithBody(ctx, name, &client.PutCellParams{DryRun: dry}, contentType, body)
-			}, func(ctx context.Context, name string) (*http.Response, error) {
-				return c.DeleteCell(ctx, name, &client.DeleteCellParams{})
-			}
-	case "dataspace-profiles":
-		return c.GetDataspaceProfile, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
-				return c.PutDataspaceProfileWithBody(ctx, name, &client.PutDataspaceProfileParams{DryRun: dry}, contentType, body)
-			}, func(ctx context.Context, name string) (*http.Response, error) {
-				return c.DeleteDataspaceProfile(ctx, name, &client.DeleteDataspaceProfileParams{})
-			}
-	case "use-cases":
-		return c.GetUseCase, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
-				return c.PutUseCaseWithBody(ctx, name, &client.PutUseCaseParams{DryRun: dry}, contentType, body)
-			}, func(ctx context.Context, name string) (*http.Response, error) {
-				return c.DeleteUseCase(ctx, name, &client.DeleteUseCaseParams{})
-			}
-	case "organizations":
-		return c.GetOrganization, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
-				return c.PutOrganizationWithBody(ctx, name, &client.PutOrganizationParams{DryRun: dry}, contentType, body)
-			}, func(ctx context.Context, name string) (*http.Response, error) {
-				return c.DeleteOrganization(ctx, name, &client.DeleteOrganizationParams{})
-			}
-	default:
-		return c.GetParticipant, func(ctx context.Context, name string, dry bool, body io.Reader) (*http.Response, error) {
-				return c.PutParticipantWithBody(ctx, name, &client.PutParticipantParams{DryRun: dry}, contentType, body)
-			}, func(ctx context.Context, name string) (*http.Response, error) {
-				return c.DeleteParticipant(ctx, name, &client.DeleteParticipantParams{})
-			}
-	}
-}
-
 func (a *api) get(ctx context.Context, kind, name string) (object, error) {
-	get, _, _ := a.calls(kind)
-	return answer(get(ctx, name)) //nolint:bodyclose // answer closes it
+	return answer(a.Objects(kind).Get(ctx, name)) //nolint:bodyclose // answer closes it
 }
 
 func (a *api) put(ctx context.Context, kind, name string, spec any) (object, error) {
@@ -109,16 +63,14 @@ func (a *api) write(ctx context.Context, kind, name string, spec any, dryRun boo
 	if err != nil {
 		return object{}, fmt.Errorf("encode %s %s: %w", kind, name, err)
 	}
-	_, put, _ := a.calls(kind)
-	return answer(put(ctx, name, dryRun, bytes.NewReader(body))) //nolint:bodyclose // answer closes it
+	return answer(a.Objects(kind).Put(ctx, name, client.Write{DryRun: dryRun}, bytes.NewReader(body))) //nolint:bodyclose // answer closes it
 }
 
 // remove deletes an object and waits until it is gone; an object that is not there is removed already.
 func (a *api) remove(ctx context.Context, kind, name string, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, _, remove := a.calls(kind)
-	if _, err := answer(remove(ctx, name)); errors.Is(err, errNotFound) { //nolint:bodyclose // answer closes it
+	if _, err := answer(a.Objects(kind).Delete(ctx, name, client.Write{})); errors.Is(err, errNotFound) { //nolint:bodyclose // answer closes it
 		return nil
 	} else if err != nil {
 		return err

@@ -9,17 +9,40 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
 type cellModel struct {
-	Name           types.String `tfsdk:"name"`
-	Type           types.String `tfsdk:"type"`
-	Hostname       types.String `tfsdk:"hostname"`
-	OperatingParty types.String `tfsdk:"operating_party"`
-	Replicas       types.Int64  `tfsdk:"replicas"`
-	Audit          *auditModel  `tfsdk:"audit"`
+	Name           types.String     `tfsdk:"name"`
+	Type           types.String     `tfsdk:"type"`
+	Hostname       types.String     `tfsdk:"hostname"`
+	OperatingParty types.String     `tfsdk:"operating_party"`
+	Replicas       types.Int64      `tfsdk:"replicas"`
+	Organization   types.String     `tfsdk:"organization"`
+	Quota          *cellQuotaModel  `tfsdk:"quota"`
+	Access         *cellAccessModel `tfsdk:"access"`
+	Audit          *auditModel      `tfsdk:"audit"`
+}
+
+type cellQuotaModel struct {
+	CPU             types.String `tfsdk:"cpu"`
+	Memory          types.String `tfsdk:"memory"`
+	ContainerMemory types.String `tfsdk:"container_memory"`
+	Pods            types.Int64  `tfsdk:"pods"`
+}
+
+type cellAccessModel struct {
+	Viewers   *cellSubjectsModel `tfsdk:"viewers"`
+	Operators *cellSubjectsModel `tfsdk:"operators"`
+}
+
+type cellSubjectsModel struct {
+	Groups []string `tfsdk:"groups"`
+	Users  []string `tfsdk:"users"`
 }
 
 type auditModel struct {
@@ -28,11 +51,31 @@ type auditModel struct {
 }
 
 type cellSpec struct {
-	Type           string `json:"type"`
-	Hostname       string `json:"hostname"`
-	OperatingParty string `json:"operatingParty"`
-	Replicas       *int64 `json:"replicas,omitempty"`
-	Audit          *audit `json:"audit,omitempty"`
+	Type           string      `json:"type"`
+	Hostname       string      `json:"hostname"`
+	OperatingParty string      `json:"operatingParty"`
+	Replicas       *int64      `json:"replicas,omitempty"`
+	Organization   string      `json:"organization,omitempty"`
+	Quota          *cellQuota  `json:"quota,omitempty"`
+	Access         *cellAccess `json:"access,omitempty"`
+	Audit          *audit      `json:"audit,omitempty"`
+}
+
+type cellQuota struct {
+	CPU             string `json:"cpu"`
+	Memory          string `json:"memory"`
+	ContainerMemory string `json:"containerMemory,omitempty"`
+	Pods            int64  `json:"pods,omitempty"`
+}
+
+type cellAccess struct {
+	Viewers   *cellSubjects `json:"viewers,omitempty"`
+	Operators *cellSubjects `json:"operators,omitempty"`
+}
+
+type cellSubjects struct {
+	Groups []string `json:"groups,omitempty"`
+	Users  []string `json:"users,omitempty"`
 }
 
 type audit struct {
@@ -55,8 +98,34 @@ func cellSchema() schema.Schema {
 			"name": nameAttribute("cell"),
 			"type": schema.StringAttribute{
 				Required:            true,
-				MarkdownDescription: "`shared`.",
-				Validators:          []validator.String{stringvalidator.OneOf("shared")},
+				MarkdownDescription: "`shared`, or `dedicated` to one organization. A change makes a new cell.",
+				Validators:          []validator.String{stringvalidator.OneOf("shared", "dedicated")},
+				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			},
+			"organization": schema.StringAttribute{
+				Optional: true, MarkdownDescription: "Organization that a dedicated cell is for; participants of others are not placed in it. A change makes a new cell.",
+				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			},
+			"quota": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: "What a dedicated cell may take, as Kubernetes quantities. A dedicated cell has one.",
+				Attributes: map[string]schema.Attribute{
+					"cpu":    schema.StringAttribute{Required: true, MarkdownDescription: "CPU that all pods together may reserve, such as `1`."},
+					"memory": schema.StringAttribute{Required: true, MarkdownDescription: "Memory that all pods together may use, such as `4Gi`."},
+					"container_memory": schema.StringAttribute{
+						Optional: true, Computed: true, Default: stringdefault.StaticString("512Mi"), MarkdownDescription: "The most that one container may use.",
+					},
+					"pods": schema.Int64Attribute{
+						Optional: true, Computed: true, Default: int64default.StaticInt64(20), MarkdownDescription: "Pods that there may be at once.",
+						Validators: []validator.Int64{int64validator.AtLeast(1)},
+					},
+				},
+			},
+			"access": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: "Who of the organization may do what in a dedicated cell through the Kubernetes API. Nobody reads Secrets.",
+				Attributes: map[string]schema.Attribute{
+					"viewers":   subjectsAttribute("They see what runs, its state, events and logs."),
+					"operators": subjectsAttribute("They also restart pods."),
+				},
 			},
 			"hostname": schema.StringAttribute{
 				Required:            true,
@@ -81,12 +150,28 @@ func cellSchema() schema.Schema {
 	}
 }
 
+func subjectsAttribute(description string) schema.Attribute {
+	names := func(of string) schema.Attribute {
+		return schema.SetAttribute{Optional: true, ElementType: types.StringType, MarkdownDescription: of + " as the cluster's authentication calls them."}
+	}
+	return schema.SingleNestedAttribute{
+		Optional: true, MarkdownDescription: description,
+		Attributes: map[string]schema.Attribute{"groups": names("Groups"), "users": names("Users")},
+	}
+}
+
 func (m *cellModel) objectName() string { return m.Name.ValueString() }
 
 func (m *cellModel) spec() any {
 	s := cellSpec{
-		Type: m.Type.ValueString(), Hostname: m.Hostname.ValueString(),
-		OperatingParty: m.OperatingParty.ValueString(), Replicas: m.Replicas.ValueInt64Pointer(),
+		Type: m.Type.ValueString(), Hostname: m.Hostname.ValueString(), OperatingParty: m.OperatingParty.ValueString(), Replicas: m.Replicas.ValueInt64Pointer(),
+		Organization: m.Organization.ValueString(),
+	}
+	if q := m.Quota; q != nil {
+		s.Quota = &cellQuota{CPU: q.CPU.ValueString(), Memory: q.Memory.ValueString(), ContainerMemory: q.ContainerMemory.ValueString(), Pods: q.Pods.ValueInt64()}
+	}
+	if a := m.Access; a != nil {
+		s.Access = &cellAccess{Viewers: (*cellSubjects)(a.Viewers), Operators: (*cellSubjects)(a.Operators)}
 	}
 	if m.Audit != nil {
 		s.Audit = &audit{m.Audit.KeepBodies.ValueString(), m.Audit.Leaving}
@@ -98,7 +183,21 @@ func (m *cellModel) read(o object) diag.Diagnostics {
 	var s cellSpec
 	diags := decode(o.Spec, &s, "cell")
 	m.Name, m.Type, m.Hostname = types.StringValue(o.Name), types.StringValue(s.Type), types.StringValue(s.Hostname)
-	m.OperatingParty, m.Replicas = types.StringValue(s.OperatingParty), types.Int64PointerValue(s.Replicas)
+	m.OperatingParty, m.Replicas, m.Organization = types.StringValue(s.OperatingParty), types.Int64PointerValue(s.Replicas), optional(s.Organization)
+	m.Quota = nil
+	if q := s.Quota; q != nil {
+		m.Quota = &cellQuotaModel{types.StringValue(q.CPU), types.StringValue(q.Memory), types.StringValue(q.ContainerMemory), types.Int64Value(q.Pods)}
+	}
+	if s.Access != nil || m.Access != nil {
+		is, was := cellAccess{}, cellAccessModel{}
+		if s.Access != nil {
+			is = *s.Access
+		}
+		if m.Access != nil {
+			was = *m.Access
+		}
+		m.Access = &cellAccessModel{Viewers: is.Viewers.model(was.Viewers), Operators: is.Operators.model(was.Operators)}
+	}
 	// The API leaves an empty object out.
 	if s.Audit != nil {
 		m.Audit = &auditModel{optional(s.Audit.KeepBodies), s.Audit.Leaving}
@@ -106,4 +205,22 @@ func (m *cellModel) read(o object) diag.Diagnostics {
 		m.Audit = nil
 	}
 	return diags
+}
+
+// model keeps what the configuration says where nothing and an empty list mean the same.
+func (s *cellSubjects) model(was *cellSubjectsModel) *cellSubjectsModel {
+	if s == nil {
+		s = &cellSubjects{}
+	}
+	if len(s.Groups)+len(s.Users) == 0 && (was == nil || len(was.Groups)+len(was.Users) == 0) {
+		return was
+	}
+	out := cellSubjectsModel(*s)
+	if was != nil && len(was.Groups)+len(s.Groups) == 0 {
+		out.Groups = was.Groups
+	}
+	if was != nil && len(was.Users)+len(s.Users) == 0 {
+		out.Users = was.Users
+	}
+	return &out
 }

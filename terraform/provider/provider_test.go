@@ -38,6 +38,19 @@ func TestModelsSurviveTheAPI(t *testing.T) {
 	roundTrip(t, &cellModel{Name: s("c"), Type: s("shared"), Hostname: s("h"), OperatingParty: s("o"), Replicas: types.Int64Value(2)}, &cellModel{})
 	roundTrip(t, &cellModel{Name: s("c"), Type: s("shared"), Hostname: s("h"), OperatingParty: s("o"), Replicas: types.Int64Value(1),
 		Audit: &auditModel{KeepBodies: s("8760h"), Leaving: []string{}}}, &cellModel{})
+	dedicated := func() *cellModel {
+		return &cellModel{
+			Name: s("c"), Type: s("dedicated"), Hostname: s("h"), OperatingParty: s("o"), Replicas: types.Int64Value(1), Organization: s("t"),
+			Quota: &cellQuotaModel{CPU: s("1"), Memory: s("2Gi"), ContainerMemory: s("512Mi"), Pods: types.Int64Value(20)},
+		}
+	}
+	roundTrip(t, dedicated(), &cellModel{})
+	people := dedicated()
+	people.Access = &cellAccessModel{Operators: &cellSubjectsModel{Groups: []string{"g"}}}
+	roundTrip(t, people, &cellModel{})
+	nobody := dedicated()
+	nobody.Access = &cellAccessModel{Viewers: &cellSubjectsModel{Groups: []string{}}}
+	roundTrip(t, nobody, &cellModel{Access: &cellAccessModel{Viewers: &cellSubjectsModel{Groups: []string{}}}})
 	roundTrip(t, &organizationModel{Name: s("o"), DisplayName: s("O"), ContactEmail: types.StringNull()}, &organizationModel{})
 	roundTrip(t, &organizationModel{Name: s("o"), DisplayName: s("O"), ContactEmail: s("a@b.example")}, &organizationModel{})
 	p := &participantModel{

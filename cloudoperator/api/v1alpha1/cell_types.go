@@ -8,11 +8,33 @@ import (
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
+// Types of cells.
+const (
+	Shared    = "shared"    // of several organizations, in the cloud's cluster
+	Dedicated = "dedicated" // of one organization, in the cloud's cluster
+)
+
 // CellSpec describes a place where connectors run.
+// +kubebuilder:validation:XValidation:rule="(self.type == 'dedicated') == has(self.organization)",message="a dedicated cell names the organization that it is for, a shared cell none"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'dedicated') == has(self.quota)",message="a dedicated cell has a quota, a shared cell none: it takes what its participants need"
+// +kubebuilder:validation:XValidation:rule="self.type == 'dedicated' || !has(self.access)",message="access is for dedicated cells: in a shared cell it would show other organizations' connectors"
 type CellSpec struct {
-	// Type of the cell. This release runs shared cells.
-	// +kubebuilder:validation:Enum=shared
+	// Type of the cell.
+	// +kubebuilder:validation:Enum=shared;dedicated
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="type cannot change: make another cell and move the participants"
 	Type string `json:"type"`
+	// Organization that a dedicated cell is for; participants of others are not placed in it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="organization cannot change: make another cell"
+	// +optional
+	Organization string `json:"organization,omitempty"`
+	// Quota bounds what runs in a dedicated cell.
+	// +optional
+	Quota *CellQuota `json:"quota,omitempty"`
+	// Access of the organization's own people to what runs in a dedicated cell, through the Kubernetes API. None of them reads Secrets.
+	// +optional
+	Access *CellAccess `json:"access,omitempty"`
 	// Hostname of the cell's gateway; DIDs contain it.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="hostname cannot change: every DID of the cell contains it"
@@ -27,6 +49,64 @@ type CellSpec struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 	// +optional
 	Audit edc.Audit `json:"audit,omitzero"`
+}
+
+// Hosts says whether participants of the organization may be placed in the cell.
+func (s *CellSpec) Hosts(organization string) bool {
+	return s.Organization == "" || s.Organization == organization
+}
+
+// CellQuota bounds what runs in a cell: the agent and, for each replica, a control plane, a wallet and a data plane; while they are replaced,
+// one more of each, and the migration of the database. Values are Kubernetes quantities.
+// +kubebuilder:validation:XValidation:rule="!isQuantity(self.memory) || !isQuantity(self.containerMemory) || quantity(self.containerMemory).compareTo(quantity(self.memory)) <= 0",message="containerMemory is more than memory, which is for all containers"
+type CellQuota struct {
+	// CPU that all pods together may reserve.
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",message="cpu is no quantity above 0, such as 500m or 2"
+	CPU string `json:"cpu"`
+	// Memory that all pods together may use.
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",message="memory is no quantity above 0, such as 2Gi"
+	Memory string `json:"memory"`
+	// ContainerMemory is the most that one container may use, and what one that names no limit gets.
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",message="containerMemory is no quantity above 0, such as 512Mi"
+	// +kubebuilder:default="512Mi"
+	// +optional
+	ContainerMemory string `json:"containerMemory,omitempty"`
+	// Pods that there may be at once.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:default=20
+	// +optional
+	Pods int32 `json:"pods,omitempty"`
+}
+
+// CellAccess says who of the organization may do what in the namespace of its cell.
+type CellAccess struct {
+	// Viewers see everything that runs, its state, events and logs.
+	// +optional
+	Viewers CellSubjects `json:"viewers,omitzero"`
+	// Operators also restart pods.
+	// +optional
+	Operators CellSubjects `json:"operators,omitzero"`
+}
+
+// CellSubjects are people as the authentication of the cluster calls them.
+type CellSubjects struct {
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.all(s, !s.startsWith('system:'))",message="a group whose name starts with system: is Kubernetes' own"
+	// +listType=set
+	// +optional
+	Groups []string `json:"groups,omitempty"`
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.all(s, !s.startsWith('system:'))",message="a user whose name starts with system: is Kubernetes' own"
+	// +listType=set
+	// +optional
+	Users []string `json:"users,omitempty"`
 }
 
 // CellStatus is what was seen.
@@ -56,6 +136,7 @@ type CellStatus struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
+// +kubebuilder:printcolumn:name="Organization",type=string,JSONPath=`.spec.organization`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Host",type=string,JSONPath=`.spec.hostname`
 // +kubebuilder:printcolumn:name="Heard",type=date,JSONPath=`.status.lastHeard`

@@ -11,6 +11,7 @@ const (
 	ReasonInvalid  = "Invalid"  // the spec contradicts itself; the message names the JSON path
 	ReasonMissing  = "Missing"  // a referenced object does not exist; the message names it
 	ReasonTaken    = "Taken"    // another object has what must be unique; the message names it
+	ReasonRefused  = "Refused"  // what it refers to is not for it; the message says whom it is for
 	ReasonInUse    = "InUse"    // deletion waits for the objects that refer to it; the message names them
 	ReasonDeleting = "Deleting" // it is being taken down
 

@@ -29,10 +29,12 @@ import (
 )
 
 // ClusterRoles of the installation that are bound in a cell's namespace besides the EDC operator's: the operator's own, to set the cell up,
-// and the agent's.
+// the agent's, and those of people.
 const (
-	SetupRole = "kaphera-cell-setup"
-	AgentRole = "kaphera-cell-agent"
+	SetupRole    = "kaphera-cell-setup"
+	AgentRole    = "kaphera-cell-agent"
+	ViewerRole   = "kaphera-cell-viewer"
+	OperatorRole = "kaphera-cell-operator"
 )
 
 // Names in a cell's namespace.
@@ -55,15 +57,19 @@ func (r *run) namespace(ctx context.Context) error {
 	if err := r.apply(ctx, ns); err != nil {
 		return err
 	}
-	return r.apply(ctx,
-		r.binding(SetupRole, r.ServiceAccount, r.Access.Namespace),
+	tenant, err := r.tenant()
+	if err != nil {
+		return err
+	}
+	return r.apply(ctx, append([]client.Object{
+		r.binding(SetupRole, account(r.Access.Namespace, r.ServiceAccount)),
 		&corev1.ServiceAccount{ObjectMeta: r.meta(agentName), AutomountServiceAccountToken: ptr.To(false)},
-		r.binding(AgentRole, agentName, r.ns),
-		r.binding(edcconfig.NamespaceRole, edcconfig.ServiceAccount, edcconfig.Namespace),
+		r.binding(AgentRole, account(r.ns, agentName)),
+		r.binding(edcconfig.NamespaceRole, account(edcconfig.Namespace, edcconfig.ServiceAccount)),
 		kube.NetworkPolicy(r.meta("default-deny"), nil),
 		kube.NetworkPolicy(r.meta("agent-to-connector"), map[string]string{workload.LabelManagedBy: workload.ManagedBy, workload.LabelComponent: string(workload.ControlPlane)},
 			kube.Ingress(workload.InternalPort, kube.Pods(kube.NameLabel, agentName))),
-	)
+	}, tenant...)...)
 }
 
 func (r *run) meta(name string) metav1.ObjectMeta {
@@ -72,11 +78,14 @@ func (r *run) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: r.ns, Labels: l}
 }
 
-func (r *run) binding(role, account, namespace string) *rbacv1.RoleBinding {
+func (r *run) binding(role string, subjects ...rbacv1.Subject) *rbacv1.RoleBinding {
 	return &rbacv1.RoleBinding{
-		ObjectMeta: r.meta(role), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
-		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: namespace}},
+		ObjectMeta: r.meta(role), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}, Subjects: subjects,
 	}
+}
+
+func account(namespace, name string) rbacv1.Subject {
+	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}
 }
 
 func (r *run) apply(ctx context.Context, objects ...client.Object) error {
@@ -168,7 +177,7 @@ type runtimeSpec struct {
 
 func (r *run) runtimes() []runtimeSpec {
 	out := []runtimeSpec{{name: snapshot.ConnectorName, resources: snapshot.ConnectorResources(r.cell.Name)}}
-	for _, i := range snapshot.Issuers(r.cell.Name, r.profiles) {
+	for _, i := range snapshot.Issuers(r.cell, r.profiles) {
 		out = append(out, runtimeSpec{name: i.Issuer.Name, issuer: true, resources: snapshot.IssuerResources(r.cell.Name, i.Issuer.Name)})
 	}
 	return out

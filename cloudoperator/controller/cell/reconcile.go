@@ -164,7 +164,7 @@ func (r *run) provision(ctx context.Context) error {
 		return err
 	}
 	runtimes := r.runtimes()
-	digest := kube.Digest(runtimeNames(runtimes), ca, r.images, r.cell.UID)
+	digest := kube.Digest(runtimeNames(runtimes), ca, r.images, r.cell.UID, r.cell.Generation)
 	if r.memo.due(r.cell.Name, digest, r.Now()) {
 		if err := r.namespace(ctx); err != nil {
 			return err

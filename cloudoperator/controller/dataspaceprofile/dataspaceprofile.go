@@ -102,16 +102,20 @@ func (r *Reconciler) issuers(ctx context.Context, p *cloud.DataspaceProfile) (ku
 	if err != nil {
 		return kube.Condition{}, fmt.Errorf("list cells and profiles: %w", err)
 	}
-	known := map[string]bool{}
-	for _, c := range cells.Items {
-		known[c.Name] = true
+	known := map[string]*cloud.Cell{}
+	for i := range cells.Items {
+		known[cells.Items[i].Name] = &cells.Items[i]
 	}
 	var waiting []string
 	for i, issuer := range p.Spec.Issuers {
-		if !known[issuer.Cell] {
+		in := known[issuer.Cell]
+		if in == nil {
 			return kube.Condition{Reason: cloud.ReasonMissing, Message: fmt.Sprintf("$.spec.issuers[%d].cell: there is no cell %q", i, issuer.Cell)}, nil
 		}
-		for _, placed := range snapshot.Issuers(issuer.Cell, profiles.Items) {
+		if o := in.Spec.Organization; o != "" {
+			return kube.Condition{Reason: cloud.ReasonRefused, Message: fmt.Sprintf("$.spec.issuers[%d].cell: cell %s is for participants of organization %s alone; issuers run in shared cells", i, in.Name, o)}, nil
+		}
+		for _, placed := range snapshot.Issuers(in, profiles.Items) {
 			if placed.Issuer.Name == issuer.Name && placed.Profile != p.Name {
 				return kube.Condition{Reason: cloud.ReasonTaken, Message: fmt.Sprintf(
 					"$.spec.issuers[%d].name: cell %s runs an issuer %q for dataspace profile %s already; choose another name", i, issuer.Cell, issuer.Name, placed.Profile)}, nil

@@ -177,6 +177,11 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 		r.cell = &c
 		r.report, r.heard = r.Reports(c.Name)
 	}
+	hosted := hasCell && c.Spec.Hosts(p.Spec.Organization)
+	if hasCell && !hosted && problem.OK {
+		problem = kube.Condition{Reason: cloud.ReasonRefused, Message: fmt.Sprintf(
+			"$.spec.cell: cell %s is for participants of organization %s alone; choose another", c.Name, c.Spec.Organization)}
+	}
 	taken, err := r.taken(ctx)
 	if err != nil {
 		return problem, err
@@ -187,7 +192,7 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 	if problem.OK {
 		problem = r.unissued()
 	}
-	if taken.OK {
+	if taken.OK && hosted {
 		r.context = r.report.Find("ParticipantContext", p.Spec.Identity.Context)
 	}
 	var platforms cloud.PlatformList
@@ -208,7 +213,7 @@ func (r *run) taken(ctx context.Context) (kube.Condition, error) {
 	}
 	for i := range list.Items {
 		o := &list.Items[i]
-		if o.Name == r.p.Name || !older(o, r.p) {
+		if o.Name == r.p.Name || !older(o, r.p) || r.cell != nil && !r.cell.Spec.Hosts(o.Spec.Organization) {
 			continue
 		}
 		if o.Spec.Cell == r.p.Spec.Cell && o.Spec.Identity.Context == r.p.Spec.Identity.Context {
@@ -267,7 +272,7 @@ func missingClaim(p cloud.DataspaceProfile, c edc.HolderCredential) string {
 // gone says whether the cell has nothing left of the participant.
 func (r *run) gone(problem kube.Condition) bool {
 	switch {
-	case r.cell == nil, problem.Reason == cloud.ReasonTaken:
+	case r.cell == nil, problem.Reason == cloud.ReasonTaken, problem.Reason == cloud.ReasonRefused:
 		return true
 	case r.cell.Status.Revision == 0:
 		return true // nothing was ever published
