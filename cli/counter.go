@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -19,12 +20,9 @@ func (a *app) counterCommand() *cobra.Command {
 			"The file (YAML or JSON) holds them as an ODRL policy. The counterparty decides.",
 		Example: "  kaphera counter 7b1c --participant oem --policy terms.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			raw, err := os.ReadFile(file) //nolint:gosec // the path is the caller's
-			if err == nil {
-				raw, err = yaml.YAMLToJSONStrict(raw)
-			}
+			raw, err := readTerms(file)
 			if err != nil {
-				return fail(ExitUsage, "see: kaphera counter --help", "policy file %s: %s", file, err)
+				return err
 			}
 			c, err := a.client()
 			if err != nil {
@@ -42,6 +40,18 @@ func (a *app) counterCommand() *cobra.Command {
 	cmd.Flags().StringVar(&offer, "offer", "", "id of an offer of the provider's catalog whose terms these are")
 	_, _ = cmd.MarkFlagRequired("participant"), cmd.MarkFlagRequired("policy") // the flags exist
 	return cmd
+}
+
+// readTerms reads a policy, in YAML or JSON, as JSON.
+func readTerms(file string) (json.RawMessage, error) {
+	raw, err := os.ReadFile(file) //nolint:gosec // the path is the caller's
+	if err == nil {
+		raw, err = yaml.YAMLToJSONStrict(raw)
+	}
+	if err != nil {
+		return nil, fail(ExitUsage, "name a file with an ODRL policy in YAML or JSON", "policy file %s: %s", file, err)
+	}
+	return raw, nil
 }
 
 func (a *app) acceptCommand() *cobra.Command {

@@ -160,10 +160,14 @@ func TestDecidingOnTerms(t *testing.T) {
 		}
 	}
 	write("'@type': Set\npermission:\n- action: use\n")
-	counter, accept := "POST /api/v1/participants/oem/negotiations/n1/counter", "POST /api/v1/participants/oem/negotiations/n1/accept"
-	for call, args := range map[string][]string{counter: {"counter", "n1", "-p", "oem", "--policy", file, "--offer", "o2"}, accept: {"accept", "n1", "-p", "oem"}} {
+	counter, accept, send := "POST /api/v1/participants/oem/negotiations/n1/counter", "POST /api/v1/participants/oem/negotiations/n1/accept", "POST /api/v1/participants/oem/offers/pcf/negotiations"
+	for call, args := range map[string][]string{counter: {"counter", "n1", "-p", "oem", "--policy", file, "--offer", "o2"}, accept: {"accept", "n1", "-p", "oem"},
+		send: {"offer", "send", "oem", "pcf", "--to", "supplier", "--policy", file}} {
 		b.on(call, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
+			if call == send {
+				w.WriteHeader(http.StatusCreated)
+			}
 			_ = json.NewEncoder(w).Encode(negotiation("OFFERED"))
 		})
 		r := b.run(args...)
@@ -172,6 +176,9 @@ func TestDecidingOnTerms(t *testing.T) {
 			t.Errorf("%s: %d %s%s %v", args[0], r.code, r.out, r.err, got)
 		}
 		if call == counter && !strings.Contains(got[0], `{"offerId":"o2","policy":{"@type":"Set","permission":[{"action":"use"}]}}`) {
+			t.Errorf("sent %s", got[0])
+		}
+		if call == send && !strings.Contains(got[0], `{"counterparty":"supplier","id":"id-1","policy":{"@type":"Set","permission":[{"action":"use"}]}}`) {
 			t.Errorf("sent %s", got[0])
 		}
 		b.on(call, func(w http.ResponseWriter, _ *http.Request) {

@@ -98,6 +98,12 @@ func (a *app) negotiationNoun() noun {
 			if n.Waiting != "" {
 				fprintf(a.out, "\nIt waits for %s\n", a.waiting(n))
 			}
+			if len(n.Terms.Sentences) > 0 {
+				fprintln(a.out, "\nTerms:")
+			}
+			for _, s := range n.Terms.Sentences {
+				fprintf(a.out, "  - %s\n", s)
+			}
 			a.printGates(n.Gates)
 			fprintln(a.out, "\nSteps:")
 			for _, e := range n.History {

@@ -602,6 +602,7 @@ type Negotiation struct {
 	Counterparty    string      `json:"counterparty"`
 	CounterpartyPid string      `json:"counterpartyPid,omitempty,omitzero"`
 	CreatedAt       time.Time   `json:"createdAt"`
+	Decides         bool        `json:"decides,omitempty,omitzero"`
 	Gates           []GateState `json:"gates,omitempty,omitzero"`
 	History         []Event     `json:"history"`
 	ID              string      `json:"id"`
@@ -613,6 +614,7 @@ type Negotiation struct {
 	Role            string      `json:"role"`
 	State           string      `json:"state"`
 	Step            string      `json:"step"`
+	Terms           Terms       `json:"terms,omitempty,omitzero"`
 	Traces          []Trace     `json:"traces,omitempty,omitzero"`
 	UpdatedAt       time.Time   `json:"updatedAt"`
 	UseCase         string      `json:"useCase,omitempty,omitzero"`
@@ -676,6 +678,24 @@ type OfferList struct {
 
 	// Next Pass as 'after' (objects) or 'before' (a connector's records) to get the next page
 	Next string `json:"next,omitempty,omitzero"`
+}
+
+// OfferSend defines model for OfferSend.
+type OfferSend struct {
+	// Asset Default the only asset of the offer
+	Asset string `json:"asset,omitempty,omitzero"`
+
+	// Counterparty The consumer: name of a participant, or a DID
+	Counterparty string `json:"counterparty"`
+
+	// ID Idempotency key: the same id again answers the existing negotiation
+	ID string `json:"id,omitempty,omitzero"`
+
+	// Policy Terms for this consumer (ODRL Set), in place of the offer's; its gates hold all the same
+	Policy json.RawMessage `json:"policy,omitempty,omitzero"`
+
+	// Profile One of the offer's dataspace profiles; default its first
+	Profile string `json:"profile,omitempty,omitzero"`
 }
 
 // OnboardingCheck defines model for OnboardingCheck.
@@ -1027,6 +1047,15 @@ type StatusReport struct {
 // TerminationReason defines model for TerminationReason.
 type TerminationReason struct {
 	Reason string `json:"reason"`
+}
+
+// Terms defines model for Terms.
+type Terms struct {
+	De []string `json:"de,omitempty,omitzero"`
+
+	// Policy Any JSON, kept as it is
+	Policy    json.RawMessage `json:"policy"`
+	Sentences []string        `json:"sentences"`
 }
 
 // Trace defines model for Trace.
@@ -1464,6 +1493,9 @@ type TerminateNegotiationJSONRequestBody = TerminationReason
 // CreateOfferJSONRequestBody defines body for CreateOffer for application/json ContentType.
 type CreateOfferJSONRequestBody = OfferCreate
 
+// SendOfferJSONRequestBody defines body for SendOffer for application/json ContentType.
+type SendOfferJSONRequestBody = OfferSend
+
 // PutSecretJSONRequestBody defines body for PutSecret for application/json ContentType.
 type PutSecretJSONRequestBody = Secret
 
@@ -1863,6 +1895,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/offers/{id} (the `GetOffer` operationId).
 	GetOffer(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendOfferWithBody Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/offers/{id}/negotiations (the `SendOffer` operationId).
+	SendOfferWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendOffer Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/offers/{id}/negotiations (the `SendOffer` operationId).
+	SendOffer(ctx context.Context, participant string, id string, body SendOfferJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPartners List the participants of the dataspace, this one included
 	//
@@ -2815,6 +2861,40 @@ func (c *Client) DeleteOffer(ctx context.Context, participant string, id string,
 // Corresponds with GET /api/v1/participants/{participant}/offers/{id} (the `GetOffer` operationId).
 func (c *Client) GetOffer(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOfferRequest(c.Server, participant, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendOfferWithBody Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/offers/{id}/negotiations (the `SendOffer` operationId).
+func (c *Client) SendOfferWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendOfferRequestWithBody(c.Server, participant, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendOffer Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/offers/{id}/negotiations (the `SendOffer` operationId).
+func (c *Client) SendOffer(ctx context.Context, participant string, id string, body SendOfferJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendOfferRequest(c.Server, participant, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5476,6 +5556,60 @@ func NewGetOfferRequest(server string, participant string, id string) (*http.Req
 	return req, nil
 }
 
+// NewSendOfferRequest calls the generic SendOffer builder with application/json body
+func NewSendOfferRequest(server string, participant string, id string, body SendOfferJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSendOfferRequestWithBody(server, participant, id, "application/json", bodyReader)
+}
+
+// NewSendOfferRequestWithBody constructs an http.Request for the SendOffer method, with any body, and a specified content type
+func NewSendOfferRequestWithBody(server string, participant string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/offers/%s/negotiations", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListPartnersRequest constructs an http.Request for the ListPartners method
 func NewListPartnersRequest(server string, participant string) (*http.Request, error) {
 	var err error
@@ -6632,6 +6766,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/offers/{id} (the `GetOffer` operationId).
 	GetOfferWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*GetOfferResponse, error)
+
+	// SendOfferWithBodyWithResponse Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/offers/{id}/negotiations (the `SendOffer` operationId).
+	SendOfferWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendOfferResponse, error)
+
+	// SendOfferWithResponse Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/offers/{id}/negotiations (the `SendOffer` operationId).
+	SendOfferWithResponse(ctx context.Context, participant string, id string, body SendOfferJSONRequestBody, reqEditors ...RequestEditorFn) (*SendOfferResponse, error)
 
 	// ListPartnersWithResponse List the participants of the dataspace, this one included
 	//
@@ -8845,6 +8993,54 @@ func (r GetOfferResponse) ContentType() string {
 	return ""
 }
 
+type SendOfferResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Negotiation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SendOfferResponse) GetJSON201() *Negotiation {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SendOfferResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SendOfferResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SendOfferResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SendOfferResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SendOfferResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListPartnersResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10224,6 +10420,32 @@ func (c *ClientWithResponses) GetOfferWithResponse(ctx context.Context, particip
 		return nil, err
 	}
 	return ParseGetOfferResponse(rsp)
+}
+
+// SendOfferWithBodyWithResponse Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/offers/{id}/negotiations (the `SendOffer` operationId).
+func (c *ClientWithResponses) SendOfferWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendOfferResponse, error) {
+	rsp, err := c.SendOfferWithBody(ctx, participant, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendOfferResponse(rsp)
+}
+
+// SendOfferWithResponse Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/offers/{id}/negotiations (the `SendOffer` operationId).
+func (c *ClientWithResponses) SendOfferWithResponse(ctx context.Context, participant string, id string, body SendOfferJSONRequestBody, reqEditors ...RequestEditorFn) (*SendOfferResponse, error) {
+	rsp, err := c.SendOffer(ctx, participant, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendOfferResponse(rsp)
 }
 
 // ListPartnersWithResponse List the participants of the dataspace, this one included
@@ -11974,6 +12196,39 @@ func ParseGetOfferResponse(rsp *http.Response) (*GetOfferResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSendOfferResponse parses an HTTP response from a SendOfferWithResponse call
+func ParseSendOfferResponse(rsp *http.Response) (*SendOfferResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SendOfferResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Negotiation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -213,6 +213,32 @@ func (s *Service) CreateOffer(ctx context.Context, participant string, o OfferCr
 	return ask[adminapi.Offer](ctx, s, participant, http.MethodPut, "/offers/"+url.PathEscape(offer.ID), offer)
 }
 
+// SendOffer makes an offer to one consumer, or answers the negotiation with the same id.
+func (s *Service) SendOffer(ctx context.Context, participant, offer string, o OfferSend) (adminapi.Negotiation, error) {
+	did, err := s.resolve(ctx, o.Counterparty)
+	if err != nil {
+		return adminapi.Negotiation{}, err
+	}
+	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/offers/"+url.PathEscape(offer)+"/negotiations",
+		adminapi.OfferRequest{ID: o.ID, Counterparty: did, Asset: o.Asset, Policy: o.Policy, Profile: o.Profile})
+}
+
+// AcceptNegotiation accepts the counterparty's terms.
+func (s *Service) AcceptNegotiation(ctx context.Context, participant, id string) (adminapi.Negotiation, error) {
+	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/accept", nil)
+}
+
+// CounterNegotiation answers the counterparty's terms with others.
+func (s *Service) CounterNegotiation(ctx context.Context, participant, id string, o adminapi.CounterOffer) (adminapi.Negotiation, error) {
+	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/counter", o)
+}
+
+// TerminateNegotiation ends one.
+func (s *Service) TerminateNegotiation(ctx context.Context, participant, id string, reason TerminationReason) error {
+	_, err := s.call(ctx, participant, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/terminate", reason)
+	return err
+}
+
 // Catalog asks the counterparty (a participant's name or a DID) for its offers in one of the participant's dataspace profiles; empty is that of the
 // use case, else the first that both take part in. useCase keeps those of one use case.
 func (s *Service) Catalog(ctx context.Context, participant, counterparty, useCase, profile string) (List[CatalogItem], error) {

@@ -298,6 +298,38 @@ func TestEndingATransferReachesTheConnector(t *testing.T) {
 	}
 }
 
+func TestAnOfferToOneConsumerReachesTheConnector(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	b.connector.On("POST brandt/offers/pcf/negotiations", func(r *http.Request) (int, any) {
+		var got adminapi.OfferRequest
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || got.ID != "n1" || got.Counterparty != "did:web:shared.example:rheintal" || string(got.Policy) != contractPolicy {
+			t.Errorf("the connector was told %+v, %v", got, err)
+		}
+		return http.StatusCreated, adminapi.Negotiation{ID: "n1", Role: "provider", Step: "OFFERING"}
+	})
+	sent, err := b.client(brandt).SendOfferWithResponse(t.Context(), "supplier", "pcf", client.OfferSend{ID: "n1", Counterparty: "oem", Policy: json.RawMessage(contractPolicy)})
+	if err != nil || sent.JSON201.Step != "OFFERING" {
+		t.Errorf("%+v, %v", sent, err)
+	}
+	rheintal := cloudtest.Claims("renate", "rheintal-motoren", "organization-admin")
+	body := `{"id":"n1","counterparty":"oem","policy":` + contractPolicy + `}`
+	for name, c := range map[string]struct {
+		who    map[string]any
+		status int
+	}{
+		"the operator": {operator, http.StatusCreated}, "its organization": {brandt, http.StatusCreated}, "a viewer of it": {viewer, http.StatusForbidden},
+		"the authority": {authority, http.StatusForbidden}, "another organization": {rheintal, http.StatusNotFound}, "nobody": {nil, http.StatusUnauthorized},
+	} {
+		if a := b.call(c.who, "POST", "/participants/supplier/offers/pcf/negotiations", body); a.status != c.status {
+			t.Errorf("%s: %d %s, want %d", name, a.status, a.body, c.status)
+		}
+	}
+	if a := b.call(brandt, "POST", "/participants/supplier/offers/pcf/negotiations", `{"counterparty":"nobody"}`); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.problem.Detail, `"nobody"`) {
+		t.Errorf("an unknown consumer: %d %s", a.status, a.body)
+	}
+}
+
 func TestDecidingOnTermsReachesTheConnector(t *testing.T) {
 	b := setup(t)
 	b.pilot()

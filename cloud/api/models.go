@@ -51,6 +51,15 @@ type OfferCreate struct {
 	UseCase string `json:"useCase" minLength:"1"`
 }
 
+// OfferSend makes an offer to one consumer, which starts a negotiation.
+type OfferSend struct {
+	ID           string          `json:"id,omitempty" doc:"Idempotency key: the same id again answers the existing negotiation" maxLength:"100"`
+	Counterparty string          `json:"counterparty" doc:"The consumer: name of a participant, or a DID" minLength:"1"`
+	Asset        string          `json:"asset,omitempty" doc:"Default the only asset of the offer"`
+	Policy       json.RawMessage `json:"policy,omitempty" doc:"Terms for this consumer (ODRL Set), in place of the offer's; its gates hold all the same"`
+	Profile      string          `json:"profile,omitempty" doc:"One of the offer's dataspace profiles; default its first"`
+}
+
 // Partner is a participant of a dataspace as the others know it.
 type Partner struct {
 	Name         string `json:"name"`

@@ -43,15 +43,6 @@ type withIDAndBody[B any] struct {
 
 const ofP = "/participants/{participant}"
 
-// terminates adds the end of a process by a person.
-func terminates(api huma.API, s *Service, op, path, summary string) {
-	huma.Register(api, operation(op, http.MethodPost, ofP+path+"/{id}/terminate", summary),
-		func(ctx context.Context, in *withIDAndBody[TerminationReason]) (*none, error) {
-			_, err := s.call(ctx, in.Participant, http.MethodPost, path+"/"+url.PathEscape(in.ID)+"/terminate", in.Body)
-			return nil, err
-		})
-}
-
 // registerConnector adds the participants' view of their connectors.
 func registerConnector(api huma.API, s *Service) {
 	registerOffering(api, s)
@@ -108,6 +99,13 @@ func registerOffering(api huma.API, s *Service) {
 	})
 	removes(api, s, authz.OpDeleteOffer, "/offers", "Withdraw an offer; agreements that came from it stay")
 
+	send := operation(authz.OpSendOffer, http.MethodPost, ofP+"/offers/{id}/negotiations", "Make an offer to one consumer, which decides on it; refused with the trace when the own obligations are not met")
+	send.DefaultStatus = http.StatusCreated
+	huma.Register(api, send, func(ctx context.Context, in *withIDAndBody[OfferSend]) (*output[adminapi.Negotiation], error) {
+		n, err := s.SendOffer(ctx, in.Participant, in.ID, in.Body)
+		return &output[adminapi.Negotiation]{n}, err
+	})
+
 	huma.Register(api, operation(authz.OpListPartners, http.MethodGet, ofP+"/partners", "List the participants of the dataspace, this one included"),
 		func(ctx context.Context, in *OfParticipant) (*output[List[Partner]], error) {
 			all, err := s.Partners(ctx, in.Participant)
@@ -152,15 +150,18 @@ func registerNegotiations(api huma.API, s *Service) {
 	})
 	huma.Register(api, operation(authz.OpCounterNegotiation, http.MethodPost, path+"/{id}/counter", "Answer an offer, or a request that is held, with other terms; the counterparty decides"),
 		func(ctx context.Context, in *withIDAndBody[adminapi.CounterOffer]) (*output[adminapi.Negotiation], error) {
-			n, err := ask[adminapi.Negotiation](ctx, s, in.Participant, http.MethodPost, "/negotiations/"+url.PathEscape(in.ID)+"/counter", in.Body)
+			n, err := s.CounterNegotiation(ctx, in.Participant, in.ID, in.Body)
 			return &output[adminapi.Negotiation]{n}, err
 		})
 	huma.Register(api, operation(authz.OpAcceptNegotiation, http.MethodPost, path+"/{id}/accept", "Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer"),
 		func(ctx context.Context, in *WithID) (*output[adminapi.Negotiation], error) {
-			n, err := ask[adminapi.Negotiation](ctx, s, in.Participant, http.MethodPost, "/negotiations/"+url.PathEscape(in.ID)+"/accept", nil)
+			n, err := s.AcceptNegotiation(ctx, in.Participant, in.ID)
 			return &output[adminapi.Negotiation]{n}, err
 		})
-	terminates(api, s, authz.OpTerminateNegotiation, "/negotiations", "End a negotiation with a reason")
+	huma.Register(api, operation(authz.OpTerminateNegotiation, http.MethodPost, path+"/{id}/terminate", "End a negotiation with a reason"),
+		func(ctx context.Context, in *withIDAndBody[TerminationReason]) (*none, error) {
+			return nil, s.TerminateNegotiation(ctx, in.Participant, in.ID, in.Body)
+		})
 	watch := operation(authz.OpWatchNegotiation, http.MethodGet, path+"/{id}/events",
 		"Follow a negotiation: an event 'negotiation' with the whole negotiation now and after every change, until it has ended")
 	watch.Responses = map[string]*huma.Response{"200": {Description: "Server-sent events", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}, "default": problemResponse(api)}
@@ -189,7 +190,11 @@ func registerTransfers(api huma.API, s *Service) {
 		t, err := s.StartTransfer(ctx, in.Participant, in.Body)
 		return &output[adminapi.Transfer]{t}, err
 	})
-	terminates(api, s, authz.OpTerminateTransfer, "/transfers", "End a transfer, and access to the data, with a reason")
+	huma.Register(api, operation(authz.OpTerminateTransfer, http.MethodPost, ofP+"/transfers/{id}/terminate", "End a transfer, and access to the data, with a reason"),
+		func(ctx context.Context, in *withIDAndBody[TerminationReason]) (*none, error) {
+			_, err := s.call(ctx, in.Participant, http.MethodPost, "/transfers/"+url.PathEscape(in.ID)+"/terminate", in.Body)
+			return nil, err
+		})
 	type dataInput struct {
 		WithID
 		Path string `query:"path" doc:"Path and query below the asset, e.g. /items?year=2026" maxLength:"2000"`

@@ -46,6 +46,7 @@ const (
 	OpGetOffer    = "get-offer"
 	OpCreateOffer = "create-offer"
 	OpDeleteOffer = "delete-offer"
+	OpSendOffer   = "send-offer"
 
 	OpListPartners = "list-partners"
 	OpGetCatalog   = "get-catalog"
@@ -134,6 +135,7 @@ var table = map[string]row{
 	OpGetOffer:    concerned,
 	OpCreateOffer: operated,
 	OpDeleteOffer: operated,
+	OpSendOffer:   operated,
 
 	OpListPartners: concerned,
 	OpGetCatalog:   operatedReads,

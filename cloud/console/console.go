@@ -77,6 +77,9 @@ func (s *console) routes() http.Handler {
 	mux.HandleFunc("GET /participants/{participant}/negotiations", s.page(authz.OpListNegotiations, s.negotiationsPage))
 	mux.HandleFunc("POST /participants/{participant}/negotiations", s.page(authz.OpStartNegotiation, s.startNegotiation))
 	mux.HandleFunc("GET /participants/{participant}/negotiations/{id}", s.page(authz.OpGetNegotiation, s.negotiationPage))
+	mux.HandleFunc("POST /participants/{participant}/negotiations/{id}/accept", s.page(authz.OpAcceptNegotiation, s.acceptTerms))
+	mux.HandleFunc("POST /participants/{participant}/negotiations/{id}/counter", s.page(authz.OpCounterNegotiation, s.counterTerms))
+	mux.HandleFunc("POST /participants/{participant}/negotiations/{id}/terminate", s.page(authz.OpTerminateNegotiation, s.endNegotiation))
 	mux.HandleFunc("GET /participants/{participant}/negotiations/{id}/events", s.page(authz.OpWatchNegotiation, s.negotiationEvents))
 	mux.HandleFunc("GET /participants/{participant}/catalog", s.page(authz.OpGetCatalog, s.catalogPage))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -705,6 +706,62 @@ func TestFailuresAreErrorPagesThatSayWhatToDo(t *testing.T) {
 				t.Errorf("%d: %s", p.status, p.Text())
 			}
 		})
+	}
+}
+
+// TestTermsAreAnsweredOnTheirPage: where it is the person's turn, the page of a negotiation says so in the person's language and has a form for each answer.
+func TestTermsAreAnsweredOnTheirPage(t *testing.T) {
+	const policy = `{"@type":"Offer","permission":[{"action":"use"}]}`
+	n := adminapi.Negotiation{ID: "n1", State: "OFFERED", Role: "consumer", AssetID: "pcf", OfferID: "o1", Counterparty: "did:web:shared.example:rheintal-motoren", Waiting: "ENGLISH", Decides: true,
+		Terms: &adminapi.Terms{Policy: json.RawMessage(policy), Sentences: []string{"younger than 12 months"}, DE: []string{"jünger als 12 Monate"}}}
+	b := setup(t).as("olga", "", "platform-operator")
+	b.connector.Answer("GET brandt-guss/negotiations/n1", http.StatusOK, n)
+	b.connector.Answer("GET brandt-guss/negotiations", http.StatusOK, []adminapi.Negotiation{n})
+	const path = "/participants/supplier/negotiations"
+	for language, want := range map[string][]string{
+		"en": {"Waits for your decision", "younger than 12 months", "Accept these terms", "End the negotiation"},
+		"de": {"Wartet auf Ihre Entscheidung", "jünger als 12 Monate", "Diese Bedingungen annehmen", "Verhandlung beenden"},
+	} {
+		p := b.get(path+"/n1", "Accept-Language", language)
+		for _, w := range want {
+			if !strings.Contains(text(p, "main"), w) {
+				t.Errorf("%s: the page lacks %q: %s", language, w, text(p, "main"))
+			}
+		}
+		if strings.Contains(text(p, "main"), "ENGLISH") || !strings.Contains(p.Find("textarea").Text(), "\n  \"permission\"") {
+			t.Errorf("%s: %s", language, text(p, "main"))
+		}
+		if got := text(b.get(path, "Accept-Language", language), "table.negotiations"); !strings.Contains(got, want[0]) {
+			t.Errorf("%s: the list says %s", language, got)
+		}
+	}
+	for verb, form := range map[string]url.Values{"accept": {}, "counter": {"policy": {policy}}, "terminate": {"reason": {"enough"}}} {
+		b.connector.Answer("POST brandt-guss/negotiations/n1/"+verb, http.StatusOK, n)
+		if p := b.post(path+"/n1/"+verb, form); p.status != http.StatusOK || p.url.Path != path+"/n1" {
+			t.Errorf("%s leads to %d %s", verb, p.status, p.url)
+		}
+		if !slices.ContainsFunc(b.connector.Requests(), func(r string) bool {
+			return strings.Contains(r, "/negotiations/n1/"+verb) && (verb == "accept" || strings.Contains(r, `"use"`) || strings.Contains(r, "enough"))
+		}) {
+			t.Errorf("%s: the connector got %s", verb, b.connector.Requests())
+		}
+		before := len(b.connector.Requests())
+		if p := b.send(b.request(http.MethodPost, path+"/n1/"+verb, form, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site")); p.status != http.StatusForbidden || len(b.connector.Requests()) != before {
+			t.Errorf("%s from another site: %d", verb, p.status)
+		}
+	}
+	if p := b.post(path+"/n1/counter", url.Values{"policy": {"{"}}); p.status != http.StatusUnprocessableEntity {
+		t.Errorf("terms that are no JSON: %d", p.status)
+	}
+	v := setup(t).as("viktor", "brandt-guss", "viewer")
+	v.connector.Answer("GET brandt-guss/negotiations/n1", http.StatusOK, n)
+	if p := v.get(path + "/n1"); !strings.Contains(text(p, "main"), "younger than 12 months") || p.Find("main form").Length() != 0 {
+		t.Errorf("a viewer's page: %s", text(p, "main"))
+	}
+	for _, verb := range []string{"accept", "counter", "terminate"} {
+		if p := v.post(path+"/n1/"+verb, url.Values{}); p.status != http.StatusForbidden {
+			t.Errorf("%s by a viewer: %d", verb, p.status)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ package console
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -78,8 +79,7 @@ func (s *console) catalogPage(w http.ResponseWriter, r *http.Request, v view) er
 }
 
 func (s *console) startNegotiation(w http.ResponseWriter, r *http.Request, _ view) error {
-	const most = 64 << 10
-	r.Body = http.MaxBytesReader(w, r.Body, most)
+	r.Body = http.MaxBytesReader(w, r.Body, maxSent)
 	participant := r.PathValue("participant")
 	n, err := s.Service.StartNegotiation(r.Context(), participant, api.NegotiationStart{Counterparty: r.FormValue("counterparty"), OfferID: r.FormValue("offer"), Profile: r.FormValue("profile")})
 	if err != nil {
@@ -87,6 +87,34 @@ func (s *console) startNegotiation(w http.ResponseWriter, r *http.Request, _ vie
 	}
 	http.Redirect(w, r, negotiationPath(participant, n.ID), http.StatusSeeOther) //nolint:gosec // a path of ours, its parts escaped
 	return nil
+}
+
+func (s *console) acceptTerms(w http.ResponseWriter, r *http.Request, _ view) error {
+	_, err := s.Service.AcceptNegotiation(r.Context(), r.PathValue("participant"), r.PathValue("id"))
+	return back(w, r, err)
+}
+
+func (s *console) counterTerms(w http.ResponseWriter, r *http.Request, v view) error {
+	r.Body = http.MaxBytesReader(w, r.Body, maxSent)
+	terms := json.RawMessage(r.FormValue("policy"))
+	if !json.Valid(terms) {
+		return &api.Problem{Status: http.StatusUnprocessableEntity, Code: api.CodeInvalid, Detail: v.t("The terms are no JSON."), Next: v.t("Go back and correct them.")}
+	}
+	_, err := s.Service.CounterNegotiation(r.Context(), r.PathValue("participant"), r.PathValue("id"), adminapi.CounterOffer{Policy: terms})
+	return back(w, r, err)
+}
+
+func (s *console) endNegotiation(w http.ResponseWriter, r *http.Request, _ view) error {
+	r.Body = http.MaxBytesReader(w, r.Body, maxSent)
+	return back(w, r, s.Service.TerminateNegotiation(r.Context(), r.PathValue("participant"), r.PathValue("id"), api.TerminationReason{Reason: r.FormValue("reason")}))
+}
+
+// back shows the negotiation that a form was about.
+func back(w http.ResponseWriter, r *http.Request, err error) error {
+	if err == nil {
+		http.Redirect(w, r, negotiationPath(r.PathValue("participant"), r.PathValue("id")), http.StatusSeeOther) //nolint:gosec // a path of ours, its parts escaped
+	}
+	return err
 }
 
 func (s *console) negotiationPage(w http.ResponseWriter, r *http.Request, v view) error {
@@ -111,7 +139,7 @@ func (s *console) negotiationEvents(w http.ResponseWriter, r *http.Request, v vi
 	w.Header().Set("Content-Type", "text/event-stream")
 	events := api.EventWriter{W: w}
 	err = s.Service.WatchNegotiation(r.Context(), r.PathValue("participant"), r.PathValue("id"), func(n adminapi.Negotiation) error {
-		fragment, err := oneLine(r.Context(), v, n)
+		fragment, err := oneLine(r.Context(), v, r.PathValue("participant"), n)
 		if err != nil {
 			return err
 		}
@@ -124,12 +152,13 @@ func (s *console) negotiationEvents(w http.ResponseWriter, r *http.Request, v vi
 	return events.Text("ended", "ended")
 }
 
-func oneLine(ctx context.Context, v view, n adminapi.Negotiation) (string, error) {
+// oneLine renders the fragment. What line breaks mean, in a policy, stays.
+func oneLine(ctx context.Context, v view, participant string, n adminapi.Negotiation) (string, error) {
 	var buf bytes.Buffer
-	if err := negotiation(v, n).Render(ctx, &buf); err != nil {
+	if err := negotiation(v, participant, n).Render(ctx, &buf); err != nil {
 		return "", err
 	}
-	return strings.NewReplacer("\n", " ", "\r", " ").Replace(buf.String()), nil
+	return strings.NewReplacer("\n", "&#10;", "\r", " ").Replace(buf.String()), nil
 }
 
 func negotiationPath(participant, id string) string {
@@ -262,6 +291,8 @@ func reasonOf(v view, n adminapi.Negotiation) telling {
 		return telling{words: v.lang.f("In the words of %s", v.party(n.Counterparty)) + ": " + n.Reason.Message}
 	case len(openGates(n)) > 0:
 		return telling{words: gateWords(v, openGates(n)[0])}
+	case n.Decides:
+		return telling{words: v.t("Waits for your decision")}
 	case n.Waiting != "":
 		return telling{words: v.lang.f("Waits for %s", v.party(n.Counterparty))}
 	}
@@ -278,11 +309,20 @@ func titleOf(i api.CatalogItem) string {
 }
 
 // sentences are what a contract demands, in the page's language.
-func sentences(v view, i api.CatalogItem) []string {
-	if v.lang == "de" && len(i.DE) > 0 {
-		return i.DE
+func sentences(v view, english, german []string) []string {
+	if v.lang == "de" && len(german) > 0 {
+		return german
 	}
-	return i.Sentences
+	return english
+}
+
+// indented makes a policy readable.
+func indented(policy json.RawMessage) string {
+	var buf bytes.Buffer
+	if json.Indent(&buf, policy, "", "  ") != nil {
+		return string(policy)
+	}
+	return buf.String()
 }
 
 // lower makes a class name of a state.

@@ -1232,7 +1232,7 @@ func catalogPage(v view, participant string, chosen string, items []api.CatalogI
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
-						for _, s := range sentences(v, i) {
+						for _, s := range sentences(v, i.Sentences, i.DE) {
 							templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 102, "<li>")
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err

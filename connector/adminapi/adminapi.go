@@ -412,7 +412,19 @@ type NegotiationRequest struct {
 	Purpose string `json:"purpose,omitempty"`
 }
 
-// Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; without traces; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason},
+// OfferRequest is POST /offers/{id}/negotiations, which answers the Negotiation: one of the own offers is made to a consumer. Refused with the trace when the
+// own obligations are not met (403). ID is an idempotency key: the same id again answers the existing negotiation.
+type OfferRequest struct {
+	ID           string `json:"id,omitempty"`
+	Counterparty string `json:"counterparty"`      // DID
+	Address      string `json:"address,omitempty"` // DSP base; default from the DID document (DataService)
+	Profile      string `json:"profile,omitempty"` // one in which the offer is made; default its first one
+	Asset        string `json:"asset,omitempty"`   // default the only one of the offer
+	// Policy (ODRL Set): terms for this consumer, in place of the offer's; its gates hold all the same.
+	Policy json.RawMessage `json:"policy,omitempty"`
+}
+
+// Negotiation is GET /negotiations/{id}; GET /negotiations lists (newest first; without terms and traces; ?state=&limit=&before=); POST /negotiations/{id}/terminate {reason},
 // /accept (terms of the counterparty's: a provider's offer, or what a consumer requests instead of an offer), /counter (CounterOffer) and /release (a
 // held decision). GET /negotiations/{id}?wait=<revision> answers when the revision is another
 // one, or after 20 s; GET /negotiations/{id}/events streams server-sent events "negotiation" until the end.
@@ -433,6 +445,9 @@ type Negotiation struct {
 	Reason          *Reason      `json:"reason,omitempty"`
 	Waiting         string       `json:"waiting,omitempty"` // what it waits for, for people
 	Retry           *Retry       `json:"retry,omitempty"`
+	Terms           *Terms       `json:"terms,omitempty"`
+	// Decides says that terms of the counterparty's wait for this side: accept, counter or terminate.
+	Decides bool `json:"decides,omitempty"`
 	// Gates is what the provider waits for before it goes on, now or later.
 	Gates     []GateState `json:"gates,omitempty"`
 	History   []Event     `json:"history"`
@@ -440,6 +455,13 @@ type Negotiation struct {
 	CreatedAt time.Time   `json:"createdAt"`
 	UpdatedAt time.Time   `json:"updatedAt"`
 	Revision  int64       `json:"revision"` // grows with every change
+}
+
+// Terms are what a negotiation is about now.
+type Terms struct {
+	Policy    json.RawMessage `json:"policy"` // the offer, verbatim
+	Sentences []string        `json:"sentences"`
+	DE        []string        `json:"de,omitempty"` // the sentences in German
 }
 
 // CounterOffer is POST /negotiations/{id}/counter: other terms about the same asset, on which the counterparty decides. A consumer answers an offer

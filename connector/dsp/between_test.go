@@ -97,7 +97,7 @@ func TestACounterRequestStaysWithItsAsset(t *testing.T) {
 	_, provider, consumer := world(t)
 	provider.offer("pcf", attestedPolicy)
 	easy := provider.offer("easy", openPolicy)
-	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "", "", buyer, "", terms("first", "BPN-"+buyer))
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "pcf", adminapi.OfferRequest{Counterparty: buyer, Policy: terms("first", "BPN-"+buyer)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestACounterRequestStaysWithItsAsset(t *testing.T) {
 	if status, body := request(`,"target":"asset-easy"`); status != http.StatusBadRequest {
 		t.Errorf("another asset's offer answers %d %v", status, body)
 	}
-	if row := provider.wait(p.ID, "OFFERED", at(state.Offered)); row.OfferID != "first" {
+	if row := provider.wait(p.ID, "OFFERED", at(state.Offered)); row.OfferID != p.OfferID {
 		t.Errorf("the offer is now %s", row.OfferID)
 	}
 	if status, body := request(""); status != http.StatusOK {

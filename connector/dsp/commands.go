@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,26 +85,144 @@ func (e *Engine) repeatedNegotiation(ctx context.Context, p *store.Participant, 
 	case err != nil:
 		return nil, err
 	case n.Counterparty != req.Counterparty || n.OfferID != req.OfferID || n.Profile != p.ProfileName:
-		return nil, refuse(http.StatusConflict, "conflict", "id %q belongs to a negotiation about another offer", req.ID)
+		return nil, otherOffer(req.ID)
 	}
 	return n, nil
 }
 
 // RequestOffer starts a negotiation with a given offer, which has its target, in one of the participant's profiles; empty is the default one.
 func (e *Engine) RequestOffer(ctx context.Context, participant, profile, id, counterparty, address string, offer json.RawMessage) (*store.Negotiation, error) {
-	return e.begin(ctx, participant, profile, id, counterparty, address, offer, state.Consumer, state.CommandRequest)
-}
-
-// OfferTo starts a negotiation as provider with an offer to a consumer (DSP 2025-1 ContractOfferMessage without consumerPid).
-func (e *Engine) OfferTo(ctx context.Context, participant, profile, id, counterparty, address string, offer json.RawMessage) (*store.Negotiation, error) {
-	return e.begin(ctx, participant, profile, id, counterparty, address, offer, state.Provider, state.CommandOffer)
-}
-
-func (e *Engine) begin(ctx context.Context, participant, profile, id, counterparty, address string, offer json.RawMessage, role state.Role, on state.Trigger) (*store.Negotiation, error) {
 	p, err := e.lookupParticipant(ctx, participant, profile)
 	if err != nil {
 		return nil, err
 	}
+	return e.begin(ctx, p, id, counterparty, address, offer, nil)
+}
+
+// OfferTo starts a negotiation as provider: an asset of one of the participant's offers is offered to a consumer (DSP 2025-1 ContractOfferMessage
+// without consumerPid), on the offer's terms or on others; its gates hold either. The same request id again returns the negotiation that it started.
+func (e *Engine) OfferTo(ctx context.Context, participant, offer string, req adminapi.OfferRequest) (*store.Negotiation, error) {
+	if req.Counterparty == "" {
+		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "$.counterparty: missing: name the DID of the consumer")
+	}
+	p, err := e.lookupParticipant(ctx, participant, req.Profile)
+	if err != nil {
+		return nil, err
+	}
+	if n, err := e.repeatedOffer(ctx, p, offer, req); n != nil || err != nil {
+		return n, err
+	}
+	d, err := e.opt.Store.Definition(ctx, participant, offer)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, refuse(http.StatusNotFound, "not-found", "there is no offer %q", offer)
+	}
+	if err == nil && req.Profile == "" && len(d.Profiles) > 0 {
+		p, err = e.lookupParticipant(ctx, participant, d.Profiles[0])
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !d.OfferedIn(p) {
+		return nil, refuse(http.StatusConflict, "conflict", "offer %q is not made in dataspace profile %q: name one of %s", offer, p.ProfileName, strings.Join(d.Profiles, ", "))
+	}
+	asset, err := e.assetOf(ctx, d, req.Asset)
+	if err != nil {
+		return nil, err
+	}
+	terms, _, err := parseDefinition(d)
+	if req.Policy != nil {
+		terms, err = e.CheckTerms(p, d.Gates, req.Policy)
+		d.Revision = nil // whose terms these are not
+	}
+	if err != nil {
+		return nil, err
+	}
+	if trace, err := e.SelfCheck(ctx, p, terms); err != nil {
+		return nil, err
+	} else if trace != nil && !trace.Allowed {
+		return nil, &RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(*trace, ""), Trace: trace}
+	}
+	return e.begin(ctx, p, req.ID, req.Counterparty, req.Address, wire.Offer(wire.OfferID(d.ID, asset, terms), terms, asset, p.DID), d)
+}
+
+// repeatedOffer returns the negotiation that a request id has started already; nil when there is none.
+func (e *Engine) repeatedOffer(ctx context.Context, p *store.Participant, offer string, req adminapi.OfferRequest) (*store.Negotiation, error) {
+	if req.ID == "" {
+		return nil, nil
+	}
+	n, err := e.opt.Store.Negotiation(ctx, p.Ctx, req.ID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	same := n.Role == state.Provider && n.Counterparty == req.Counterparty && n.Definition == offer && (req.Profile == "" || n.Profile == req.Profile) && (req.Asset == "" || n.AssetID == req.Asset)
+	if same && req.Policy != nil {
+		terms, err := odrl.Parse(req.Policy)
+		same = err == nil && odrl.Hash(terms) == n.RequestedHash
+	}
+	if !same {
+		return nil, otherOffer(req.ID)
+	}
+	return n, nil
+}
+
+func otherOffer(id string) error {
+	return refuse(http.StatusConflict, "conflict", "id %q belongs to a negotiation about another offer", id)
+}
+
+// assetOf is the asset of an offer that a request names; it need not name one where the offer has one only.
+func (e *Engine) assetOf(ctx context.Context, d *store.Definition, named string) (string, error) {
+	assets, err := e.opt.Store.Assets(ctx, d.Ctx)
+	if err != nil {
+		return "", err
+	}
+	var all []string
+	for _, a := range assets {
+		if d.Selects(a) {
+			all = append(all, a.ID)
+		}
+	}
+	switch {
+	case slices.Contains(all, named):
+		return named, nil
+	case named == "" && len(all) == 1:
+		return all[0], nil
+	}
+	return "", refuse(http.StatusUnprocessableEntity, "invalid", "$.asset: %q is not one of the assets of offer %q: %s", named, d.ID, strings.Join(all, ", "))
+}
+
+// CheckTerms reads terms that a person proposes, and refuses those that could not be evaluated or under which gates could never pass.
+func (e *Engine) CheckTerms(p *store.Participant, gates []adminapi.Gate, raw json.RawMessage) (*odrl.Policy, error) {
+	ev, err := e.Evaluator(p)
+	if err != nil {
+		return nil, err
+	}
+	terms, err := odrl.Parse(raw)
+	if err == nil {
+		err = ev.Check(terms)
+	}
+	for _, g := range gates {
+		if err == nil && g.Type == adminapi.GateAttestation {
+			var attestation *odrl.Policy
+			if attestation, err = odrl.Parse(g.Policy); err != nil {
+				return nil, fmt.Errorf("policy of gate %s: %w", g.Name, err)
+			}
+			if scope := Unasked(ev, attestation, terms); scope != "" {
+				err = &odrl.Error{Path: "$", Message: fmt.Sprintf("gate %q needs %s of the consumer, which these terms do not ask for: add a constraint that does", g.Name, scope)}
+			}
+		}
+	}
+	var oe *odrl.Error
+	if errors.As(err, &oe) {
+		return nil, &odrl.Error{Path: "$.policy" + oe.Path[1:], Message: oe.Message}
+	}
+	return terms, err
+}
+
+// begin starts a negotiation with an offer, which has its target: as provider under a definition of its own, as consumer without.
+func (e *Engine) begin(ctx context.Context, p *store.Participant, id, counterparty, address string, offer json.RawMessage, d *store.Definition) (*store.Negotiation, error) {
 	policy, err := parseOffer(offer)
 	if err != nil {
 		return nil, err
@@ -115,17 +234,11 @@ func (e *Engine) begin(ctx context.Context, participant, profile, id, counterpar
 		id = e.opt.NewID()
 	}
 	n := &store.Negotiation{OfferID: policy.ID, Offer: offer, RequestedHash: odrl.Hash(policy),
-		Process: store.Process{Ctx: participant, ID: id, Profile: p.ProfileName, Role: role, Counterparty: counterparty, Address: address, AssetID: policy.Target}}
-	if role == state.Provider {
-		n.RequestedHash = ""
-		n.Definition, _, _ = wire.SplitOfferID(policy.ID)
-		d, err := e.opt.Store.Definition(ctx, participant, n.Definition)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return nil, err
-		}
-		if d != nil {
-			n.UseCase, n.Revision, n.Gates = d.UseCase, d.Revision, gate.Holds(d.Gates)
-		}
+		Process: store.Process{Ctx: p.Ctx, ID: id, Profile: p.ProfileName, Role: state.Consumer, Counterparty: counterparty, Address: address, AssetID: policy.Target}}
+	on := state.CommandRequest
+	if d != nil {
+		on, n.Role = state.CommandOffer, state.Provider
+		n.Definition, n.UseCase, n.Revision, n.Gates = d.ID, d.UseCase, d.Revision, gate.Holds(d.Gates)
 	} else if n.UseCase, n.Revision, err = e.known(ctx, p, n.RequestedHash); err != nil {
 		return nil, err
 	}
@@ -133,9 +246,12 @@ func (e *Engine) begin(ctx context.Context, participant, profile, id, counterpar
 	if err != nil {
 		return nil, err
 	}
-	n, _, err = e.opt.Store.InsertNegotiation(ctx, n, side)
+	n, made, err := e.opt.Store.InsertNegotiation(ctx, n, side)
 	if err != nil {
 		return nil, err
+	}
+	if !made && (n.Counterparty != counterparty || n.AssetID != policy.Target || (n.Role == state.Provider) != (d != nil)) {
+		return nil, otherOffer(id)
 	}
 	e.changed(&n.Process)
 	return n, nil

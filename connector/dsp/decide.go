@@ -93,6 +93,11 @@ func ownTerms(n *store.Negotiation) bool {
 	return n.Step == state.Requested && n.Denial != nil && n.Denial.Code == codeOfferChanged
 }
 
+// Decides reports whether terms of the counterparty's wait for the own side: accept, counter, terminate.
+func Decides(n *store.Negotiation) bool {
+	return n.Role == state.Consumer && n.Step == state.Offered || n.Role == state.Provider && ownTerms(n)
+}
+
 // sameOffer reports whether the provider's offer says what this side requested.
 func sameOffer(n *store.Negotiation) bool {
 	if n.RequestedHash == "" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,8 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 )
@@ -332,8 +335,8 @@ func (d discard) WriteHeader(int)             {}
 
 func TestProviderOffersFirstAndConsumerAccepts(t *testing.T) {
 	_, provider, consumer := world(t)
-	offerID := provider.offer("pcf", openPolicy)
-	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "", "", buyer, "", json.RawMessage(`{"@id":"`+offerID+`","@type":"Offer","target":"asset-pcf","assigner":"`+supplier+`","permission":[{"action":"use"}]}`))
+	provider.offer("pcf", openPolicy)
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "pcf", adminapi.OfferRequest{Counterparty: buyer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,6 +351,92 @@ func TestProviderOffersFirstAndConsumerAccepts(t *testing.T) {
 	n = consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
 	if got := states(n.History); got != "OFFERED ACCEPTED AGREED VERIFIED FINALIZED" {
 		t.Errorf("went through %s", got)
+	}
+}
+
+// TestTermsForOneConsumer: a provider offers what is in its catalog on other terms, under the gates of what is there.
+func TestTermsForOneConsumer(t *testing.T) {
+	who, provider, consumer := world(t)
+	anna := newApprover(t, "anna", "supplier")
+	provider.offer("pcf", openPolicy, approval(state.Agreed, 1, anna))
+	req := adminapi.OfferRequest{ID: "first", Counterparty: buyer, Policy: terms("x", "BPN-"+buyer)}
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "pcf", req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider.wait(p.ID, "OFFERED", at(state.Offered))
+	n := consumer.peer(p)
+	if _, err := consumer.engine.Accept(t.Context(), consumer.ctx, n.ID); err != nil {
+		t.Fatal(err)
+	}
+	provider.decide(provider.wait(p.ID, "a hold", held), anna, "before-agreed", adminapi.Approve)
+	n = consumer.wait(n.ID, "FINALIZED", at(state.Finalized))
+	if a, err := consumer.store.Agreement(t.Context(), consumer.ctx, n.AgreementID); err != nil || !strings.Contains(string(a.Agreement), "BPN-"+buyer) {
+		t.Errorf("agreed is %+v, %v", a, err)
+	}
+	again, err := provider.engine.OfferTo(t.Context(), provider.ctx, "pcf", req)
+	if err != nil || again.ID != p.ID {
+		t.Errorf("the request again: %+v, %v", again, err)
+	}
+
+	provider.offer("attested", attestedPolicy)
+	who.give(supplier, "AttestationCredential", map[string]any{"completedAt": "2020-01-01T00:00:00Z"})
+	for name, tc := range map[string]struct {
+		offer  string
+		req    adminapi.OfferRequest
+		status int
+		says   string
+	}{
+		"nobody":                         {"pcf", adminapi.OfferRequest{}, http.StatusUnprocessableEntity, "$.counterparty"},
+		"no such offer":                  {"none", adminapi.OfferRequest{Counterparty: buyer}, http.StatusNotFound, `"none"`},
+		"another offer's asset":          {"pcf", adminapi.OfferRequest{Counterparty: buyer, Asset: "asset-attested"}, http.StatusUnprocessableEntity, "$.asset"},
+		"own obligations":                {"attested", adminapi.OfferRequest{Counterparty: buyer}, http.StatusForbidden, "2020-01-01"},
+		"the id of another offer":        {"attested", adminapi.OfferRequest{ID: "first", Counterparty: buyer}, http.StatusConflict, `"first"`},
+		"the id of other terms":          {"pcf", adminapi.OfferRequest{ID: "first", Counterparty: buyer, Policy: terms("x", "x")}, http.StatusConflict, `"first"`},
+		"the id of another counterparty": {"pcf", adminapi.OfferRequest{ID: "first", Counterparty: "did:web:else.example"}, http.StatusConflict, `"first"`},
+	} {
+		var refusal *dsp.RefusalError
+		if _, err := provider.engine.OfferTo(t.Context(), provider.ctx, tc.offer, tc.req); !errors.As(err, &refusal) || refusal.Status != tc.status || !strings.Contains(refusal.Message, tc.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var oe *odrl.Error
+	unknown := json.RawMessage(`{"@type":"Set","permission":[{"action":"use","constraint":[{"leftOperand":"https://example.org/policy/unknown","operator":"eq","rightOperand":"x"}]}]}`)
+	if _, err := provider.engine.OfferTo(t.Context(), provider.ctx, "pcf", adminapi.OfferRequest{Counterparty: buyer, Policy: unknown}); !errors.As(err, &oe) || !strings.HasPrefix(oe.Path, "$.policy.permission[0]") {
+		t.Errorf("terms with an operand that is not declared: %v", err)
+	}
+	vocabulary := testProfile
+	vocabulary.Operands = append(slices.Clone(testProfile.Operands), profile.Operand{Name: "https://example.org/policy/audited", Subject: profile.SubjectConsumer, Credential: "AttestationCredential",
+		Expression: "credential.subject.audited", ValueType: profile.ValueString, Operators: []string{"eq"}, Phases: []profile.Phase{profile.PhaseNegotiation}, Sentence: profile.Translation{EN: "audited by {right}"}})
+	if err := provider.store.PutProfile(t.Context(), vocabulary); err != nil {
+		t.Fatal(err)
+	}
+	const audited = `{"@type":"Set","permission":[{"action":"use","constraint":[{"leftOperand":"https://example.org/policy/audited","operator":"eq","rightOperand":"us"}]}]}`
+	provider.offer("gated", audited, adminapi.Gate{Name: "numbered", Type: adminapi.GateAttestation, Before: state.Agreed, Deadline: "P7D", Policy: json.RawMessage(audited)})
+	if _, err := provider.engine.OfferTo(t.Context(), provider.ctx, "gated", adminapi.OfferRequest{Counterparty: buyer, Policy: json.RawMessage(openPolicy)}); !errors.As(err, &oe) || !strings.Contains(oe.Message, "numbered") {
+		t.Errorf("terms under which a gate can't pass: %v", err)
+	}
+}
+
+// TestWhoMayNotHaveAnOfferCannotAcceptIt: a provider may offer to whom it wants; whether its access policy lets that consumer have it is seen when it accepts.
+func TestWhoMayNotHaveAnOfferCannotAcceptIt(t *testing.T) {
+	_, provider, consumer := world(t)
+	provider.offer("pcf", openPolicy)
+	access := "others"
+	if err := provider.store.PutDefinition(t.Context(), store.Definition{Ctx: provider.ctx, ID: "pcf", ContractPolicyID: "pcf", ContractPolicy: json.RawMessage(openPolicy),
+		AccessPolicyID: &access, AccessPolicy: terms("x", "BPN-other"), Selector: store.SelectAssets([]string{"asset-pcf"})}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "pcf", adminapi.OfferRequest{Counterparty: buyer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider.wait(p.ID, "OFFERED", at(state.Offered))
+	if _, err := consumer.engine.Accept(t.Context(), consumer.ctx, consumer.peer(p).ID); err != nil {
+		t.Fatal(err)
+	}
+	if p = provider.wait(p.ID, "TERMINATED", at(state.Terminated)); p.Reason == nil || p.Reason.Code != "policy-denied" || p.AgreementID != "" {
+		t.Errorf("ended with %+v, agreement %q", p.Reason, p.AgreementID)
 	}
 }
 

@@ -52,6 +52,17 @@ func present(n *store.Negotiation, consumer *identity.Agent) {
 	}
 }
 
+// Unasked returns a scope that an attestation needs of the consumer and a contract policy does not ask for; empty when there is none.
+func Unasked(ev *odrl.Evaluator, attestation, contract *odrl.Policy) string {
+	asked := ev.Scopes(contract, profile.SubjectConsumer)
+	for _, scope := range ev.Scopes(attestation, profile.SubjectConsumer) {
+		if !slices.Contains(asked, scope) {
+			return scope
+		}
+	}
+	return ""
+}
+
 // gatesBefore are the gates that stand before what a provider does next.
 func gatesBefore(n *store.Negotiation) []*gate.Hold {
 	switch {

@@ -225,8 +225,8 @@ func TestAnAttestationThatIsGoneHoldsAgain(t *testing.T) {
 func TestAGateHoldsAnOfferThatTheProviderMadeFirst(t *testing.T) {
 	_, provider, consumer := world(t)
 	anna := newApprover(t, "anna", "supplier")
-	offerID := provider.offer("pcf", openPolicy, approval(state.Agreed, 1, anna))
-	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "", "", buyer, "", json.RawMessage(`{"@id":"`+offerID+`","@type":"Offer","target":"asset-pcf","assigner":"`+supplier+`","permission":[{"action":"use"}]}`))
+	provider.offer("pcf", openPolicy, approval(state.Agreed, 1, anna))
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "pcf", adminapi.OfferRequest{Counterparty: buyer})
 	if err != nil {
 		t.Fatal(err)
 	}

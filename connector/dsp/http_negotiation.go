@@ -151,7 +151,11 @@ func (e *Engine) receive(ctx context.Context, p *store.Participant, r *http.Requ
 		switch {
 		case m.EventType == wire.EventAccepted:
 			policy, err := odrl.Parse(n.Offer)
-			return []*odrl.Policy{policy}, err
+			if err != nil {
+				return nil, err
+			}
+			access, err := e.accessOf(ctx, n)
+			return []*odrl.Policy{policy, access}, err
 		case messageType == wire.ContractRequest:
 			current, err := e.offer(ctx, p, m.Policy.ID)
 			if errors.Is(err, store.ErrNotFound) {
@@ -324,7 +328,24 @@ func (e *Engine) negotiationMessageOf(messageType string) protocolHandler {
 	}
 }
 
-// accepted takes the consumer's acceptance of an offer, which is evaluated as a request would be.
+// accessOf is the access policy of a provider's negotiation; nil when everybody may have what it is about.
+func (e *Engine) accessOf(ctx context.Context, n *store.Negotiation) (*odrl.Policy, error) {
+	if n.Definition == "" {
+		return nil, nil
+	}
+	d, err := e.opt.Store.Definition(ctx, n.Ctx, n.Definition)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, access, err := parseDefinition(d)
+	return access, err
+}
+
+// accepted takes the consumer's acceptance of an offer, which is evaluated as a request would be. What the provider offered unasked may be accepted
+// only by whom it would be shown to.
 func (e *Engine) accepted(ctx context.Context, p *store.Participant, in *received[store.Negotiation]) (answer, error) {
 	judged := *in.row
 	policy, err := odrl.Parse(in.row.Offer)
@@ -335,6 +356,17 @@ func (e *Engine) accepted(ctx context.Context, p *store.Participant, in *receive
 		present(&judged, &in.agent)
 		if err := e.judgeOffer(ctx, p, &judged, policy, &in.agent); err != nil {
 			return answer{}, err
+		}
+		access, err := e.accessOf(ctx, in.row)
+		if err != nil {
+			return answer{}, err
+		}
+		ok, err := e.mayAccess(ctx, p, access, &in.agent)
+		if err != nil {
+			return answer{}, err
+		}
+		if !ok && judged.Denial == nil {
+			judged.Denial = denied("the access policy of the offer does not let you have it: read the catalog for what is offered to you")
 		}
 	}
 	return e.negotiations.take(ctx, p, in, state.ReceivedAccepted, input{}, func(n *store.Negotiation) error {

@@ -200,17 +200,22 @@ func (e *Engine) mayAccess(ctx context.Context, p *store.Participant, access *od
 	return err == nil && j.denial == nil, err
 }
 
-// SelfCheck evaluates the constraints that a contract policy puts on its provider, as the catalog does before it offers.
-func (e *Engine) SelfCheck(ctx context.Context, p *store.Participant, contract *odrl.Policy) (adminapi.Trace, error) {
+// SelfCheck evaluates the constraints that a contract policy puts on its provider, as the catalog does before it offers; nil when that is switched off.
+func (e *Engine) SelfCheck(ctx context.Context, p *store.Participant, contract *odrl.Policy) (*adminapi.Trace, error) {
+	if p.SelfCheck == adminapi.SelfCheckOff {
+		return nil, nil
+	}
 	ev, err := e.Evaluator(p)
 	if err != nil {
-		return adminapi.Trace{}, err
+		return nil, err
 	}
 	self, err := e.opt.Identity.Self(ctx, p.Local(), ev.Scopes(contract, profile.SubjectProvider))
 	if err != nil {
-		return adminapi.Trace{}, fmt.Errorf("own credentials: %w", err)
+		e.opt.Log.WarnContext(ctx, "own credentials could not be read", "participant", p.Ctx, "error", err)
+		return nil, refuse(http.StatusServiceUnavailable, "identity-unavailable", "the participant's own credentials could not be verified now, so nothing can be offered: %s", err)
 	}
-	return e.selfCheck(ctx, ev, p, contract, &self), nil
+	t := e.selfCheck(ctx, ev, p, contract, &self)
+	return &t, nil
 }
 
 func (e *Engine) selfCheck(ctx context.Context, ev *odrl.Evaluator, p *store.Participant, contract *odrl.Policy, self *identity.Agent) (t adminapi.Trace) {

@@ -166,12 +166,14 @@ func TestProfiles(t *testing.T) {
 
 // TestProfilesOfAProvider: what the provider starts goes to the counterparty's address for the profile that was chosen.
 func TestProfilesOfAProvider(t *testing.T) {
-	_, provider, consumer, offers := twoProfiles(t)
-	offer := json.RawMessage(`{"@id":"` + offers["three"] + `","@type":"Offer","target":"asset-three","assigner":"` + supplier + `","permission":[{"action":"use"}]}`)
-	if _, err := provider.engine.OfferTo(t.Context(), provider.ctx, "third", "", buyer, "", offer); err == nil || !strings.Contains(err.Error(), `"third"`) {
+	_, provider, consumer, _ := twoProfiles(t)
+	if _, err := provider.engine.OfferTo(t.Context(), provider.ctx, "three", adminapi.OfferRequest{Counterparty: buyer, Profile: "third"}); err == nil || !strings.Contains(err.Error(), `"third"`) {
 		t.Errorf("a profile that the provider has no part in: %v", err)
 	}
-	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "second", "", buyer, "", offer)
+	if _, err := provider.engine.OfferTo(t.Context(), provider.ctx, "three", adminapi.OfferRequest{Counterparty: buyer, Profile: "pilot"}); err == nil || !strings.Contains(err.Error(), `"pilot"`) {
+		t.Errorf("a profile in which it is not offered: %v", err)
+	}
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "three", adminapi.OfferRequest{Counterparty: buyer})
 	if err != nil {
 		t.Fatal(err)
 	}

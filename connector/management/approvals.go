@@ -64,5 +64,5 @@ func (s *server) decide(r *http.Request, p *store.Participant) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return negotiationView(n), nil
+	return s.negotiationView(p, n)
 }

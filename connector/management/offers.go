@@ -15,7 +15,6 @@ import (
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/odrl"
-	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -30,6 +29,7 @@ func (s *server) offerRoutes(mux *http.ServeMux) {
 	mux.Handle("GET"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.getOffer))
 	mux.Handle("PUT"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.putOffer))
 	mux.Handle("DELETE"+base+"/offers/{id}", s.inParticipant(http.StatusOK, s.deleteOffer))
+	mux.Handle("POST"+base+"/offers/{id}/negotiations", s.inParticipant(http.StatusCreated, s.offerTo))
 	mux.Handle("GET"+base+"/use-cases", s.inParticipant(http.StatusOK, s.listUseCases))
 	mux.Handle("PUT"+base+"/use-cases/{name}", s.inParticipant(http.StatusOK, s.putUseCase))
 	mux.Handle("GET"+base+"/catalog", s.inParticipant(http.StatusOK, s.catalog))
@@ -168,7 +168,7 @@ func (s *server) offerView(ctx context.Context, p *store.Participant, d *store.D
 		return out, nil //nolint:nilerr // the participant has left a profile, where the offer is made no more
 	}
 	for _, in := range all {
-		if out.Trace, err = s.selfCheck(ctx, in, policy); err != nil {
+		if out.Trace, err = s.Engine.SelfCheck(ctx, in, policy); err != nil {
 			return adminapi.Offer{}, err
 		}
 		if out.Trace != nil && !out.Trace.Allowed {
@@ -177,20 +177,6 @@ func (s *server) offerView(ctx context.Context, p *store.Participant, d *store.D
 		}
 	}
 	return out, nil
-}
-
-// selfCheck evaluates what a policy asks of the participant itself; nil when that is switched off.
-func (s *server) selfCheck(ctx context.Context, p *store.Participant, policy *odrl.Policy) (*adminapi.Trace, error) {
-	if p.SelfCheck == adminapi.SelfCheckOff {
-		return nil, nil
-	}
-	trace, err := s.Engine.SelfCheck(ctx, p, policy)
-	if err != nil {
-		s.Log.WarnContext(ctx, "own credentials could not be read", "participant", p.Ctx, "error", err)
-		return nil, &dsp.RefusalError{Status: http.StatusServiceUnavailable, Code: "identity-unavailable",
-			Message: "the participant's own credentials could not be verified now, so nothing can be offered: " + err.Error()}
-	}
-	return &trace, nil
 }
 
 func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
@@ -240,7 +226,7 @@ func (s *server) putOffer(r *http.Request, p *store.Participant) (any, error) {
 		if err := s.checkGates(in, o.Gates, contract); err != nil {
 			return nil, err
 		}
-		if o.Trace, err = s.selfCheck(r.Context(), in, contract); err != nil {
+		if o.Trace, err = s.Engine.SelfCheck(r.Context(), in, contract); err != nil {
 			return nil, err
 		}
 		if o.Trace != nil && !o.Trace.Allowed {
@@ -281,11 +267,8 @@ func (s *server) checkGates(p *store.Participant, gates []adminapi.Gate, contrac
 		if err != nil {
 			return err
 		}
-		asked := ev.Scopes(contract, profile.SubjectConsumer)
-		for _, scope := range ev.Scopes(policy, profile.SubjectConsumer) {
-			if !slices.Contains(asked, scope) {
-				return &odrl.Error{Path: path, Message: fmt.Sprintf("the consumer is not asked for what it needs (%s): name it in the contract policy too", scope)}
-			}
+		if scope := dsp.Unasked(ev, policy, contract); scope != "" {
+			return &odrl.Error{Path: path, Message: fmt.Sprintf("the consumer is not asked for what it needs (%s): name it in the contract policy too", scope)}
 		}
 	}
 	return nil
@@ -314,6 +297,19 @@ func (s *server) checkPolicy(p *store.Participant, path string, raw json.RawMess
 func (s *server) deleteOffer(r *http.Request, p *store.Participant) (any, error) {
 	id := r.PathValue("id")
 	return nil, describe(s.Store.DeleteDefinition(r.Context(), p.Ctx, id, store.AccessPolicyID(id), contractID(id)), "offer", id)
+}
+
+// offerTo makes an offer to one consumer.
+func (s *server) offerTo(r *http.Request, p *store.Participant) (any, error) {
+	req, err := decode[adminapi.OfferRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.Engine.OfferTo(r.Context(), p.Ctx, r.PathValue("id"), req)
+	if err != nil {
+		return nil, err
+	}
+	return s.negotiationView(p, n)
 }
 
 // catalog asks a counterparty for what it offers to the participant now.

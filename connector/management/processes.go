@@ -54,9 +54,27 @@ func (s *server) processRoutes(mux *http.ServeMux) {
 	mux.Handle("GET"+base+"/summary", s.inParticipant(http.StatusOK, s.summary))
 }
 
-func negotiationView(n *store.Negotiation) adminapi.Negotiation {
+// negotiationView shows a negotiation with its terms.
+func (s *server) negotiationView(p *store.Participant, n *store.Negotiation) (adminapi.Negotiation, error) {
+	out := negotiationSummary(n)
+	policy, err := odrl.Parse(n.Offer)
+	if err != nil {
+		return out, fmt.Errorf("offer of negotiation %s: %w", n.ID, err)
+	}
+	out.Terms = &adminapi.Terms{Policy: n.Offer, Sentences: []string{}}
+	if in, ok := p.In(n.Profile); ok { // which may have been left
+		ev, err := s.Engine.Evaluator(in)
+		if err != nil {
+			return out, err
+		}
+		out.Terms.Sentences, out.Terms.DE = append(out.Terms.Sentences, ev.Sentences(policy, "en")...), ev.Sentences(policy, "de")
+	}
+	return out, nil
+}
+
+func negotiationSummary(n *store.Negotiation) adminapi.Negotiation {
 	out := adminapi.Negotiation{ID: n.ID, Profile: n.Profile, Role: string(n.Role), State: n.State, Step: n.Step, Counterparty: n.Counterparty, CounterpartyPID: n.CounterpartyPID,
-		AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase, UseCaseRevision: n.Revision, AgreementID: n.AgreementID, Reason: n.Reason, Waiting: n.Waiting, Retry: retryView(&n.Process),
+		AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase, UseCaseRevision: n.Revision, AgreementID: n.AgreementID, Reason: n.Reason, Waiting: n.Waiting, Decides: dsp.Decides(n), Retry: retryView(&n.Process),
 		History: append([]adminapi.Event{}, n.History...), Traces: n.Traces, CreatedAt: n.CreatedAt.UTC(), UpdatedAt: n.UpdatedAt.UTC(), Revision: n.Version}
 	if n.Step == state.Terminating || n.Step == state.Terminated { // what was proposed is no agreement
 		out.AgreementID = ""
@@ -117,7 +135,7 @@ func (s *server) startNegotiation(r *http.Request, p *store.Participant) (any, e
 	if err != nil {
 		return nil, err
 	}
-	return negotiationView(n), nil
+	return s.negotiationView(p, n)
 }
 
 func (s *server) listNegotiations(r *http.Request, p *store.Participant) (any, error) {
@@ -128,7 +146,7 @@ func (s *server) listNegotiations(r *http.Request, p *store.Participant) (any, e
 	all, err := s.Store.Negotiations(r.Context(), p.Ctx, pg)
 	out := make([]adminapi.Negotiation, 0, len(all))
 	for _, n := range all {
-		v := negotiationView(n)
+		v := negotiationSummary(n)
 		v.Traces = nil // whoever wants to know more reads the one; a page with all of them does not fit through an agent
 		out = append(out, v)
 	}
@@ -151,7 +169,7 @@ func (s *server) getNegotiation(r *http.Request, p *store.Participant) (any, err
 	if err != nil {
 		return nil, describe(err, "negotiation", id)
 	}
-	return negotiationView(n), nil
+	return s.negotiationView(p, n)
 }
 
 // nextNegotiation returns a negotiation once its revision is not after, or when ctx ends.
@@ -190,7 +208,11 @@ func (s *server) negotiationEvents(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	out := http.NewResponseController(w)
 	for {
-		raw, err := json.Marshal(negotiationView(n))
+		view, err := s.negotiationView(p, n)
+		if err != nil {
+			return
+		}
+		raw, err := json.Marshal(view)
 		if err != nil {
 			return
 		}
@@ -241,7 +263,7 @@ func (s *server) commandNegotiation(on state.Trigger) func(*http.Request, *store
 		if err != nil {
 			return nil, err
 		}
-		return negotiationView(n), nil
+		return s.negotiationView(p, n)
 	}
 }
 
@@ -250,7 +272,7 @@ func (s *server) acceptTerms(r *http.Request, p *store.Participant) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	return negotiationView(n), nil
+	return s.negotiationView(p, n)
 }
 
 // counter refuses terms that could not be evaluated in the negotiation's profile.
@@ -268,7 +290,14 @@ func (s *server) counter(r *http.Request, p *store.Participant) (any, error) {
 	if !ok {
 		return nil, &dsp.RefusalError{Status: http.StatusConflict, Code: "conflict", Message: fmt.Sprintf("the participant no longer takes part in dataspace profile %q", n.Profile)}
 	}
-	policy, err := s.checkPolicy(own, "$.policy", in.Policy, (*odrl.Evaluator).Check)
+	if in.Policy == nil {
+		return nil, invalid("$.policy: missing")
+	}
+	var gates []adminapi.Gate
+	for _, h := range n.Gates {
+		gates = append(gates, h.Gate)
+	}
+	policy, err := s.Engine.CheckTerms(own, gates, in.Policy)
 	if err != nil {
 		return nil, err
 	}
@@ -279,7 +308,7 @@ func (s *server) counter(r *http.Request, p *store.Participant) (any, error) {
 	if n, err = s.Engine.Counter(r.Context(), p.Ctx, id, wire.Offer(cmp.Or(in.OfferID, uuid.NewString()), policy, n.AssetID, provider)); err != nil {
 		return nil, err
 	}
-	return negotiationView(n), nil
+	return s.negotiationView(p, n)
 }
 
 func agreementView(a *store.Agreement) adminapi.Agreement {
@@ -402,7 +431,7 @@ func (s *server) summary(r *http.Request, p *store.Participant) (any, error) {
 		return nil, err
 	}
 	if last != nil {
-		v := negotiationView(last)
+		v := negotiationSummary(last)
 		out.LastFailure = &v
 	}
 	return out, nil

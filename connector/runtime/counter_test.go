@@ -130,6 +130,68 @@ func TestCounterOffers(t *testing.T) {
 	}
 }
 
+// offeredExchange: a supplier offers first, and the buyer, another runtime, accepts, answers with other terms, or ends it.
+func offeredExchange(t *testing.T, supplier, buyer *connector) {
+	const offer = "/offers/unasked"
+	supplier.call(http.MethodPut, supplier.api("supplier", offer), adminapi.Offer{Assets: []string{"pcf"}, UseCase: "unasked", ContractPolicy: json.RawMessage(policy)}, nil)
+	terms := func(age string) json.RawMessage { return json.RawMessage(strings.Replace(policy, "P12M", age, 1)) }
+	read := func(c *connector, participant, id string) (n adminapi.Negotiation) {
+		t.Helper()
+		c.call(http.MethodGet, c.api(participant, "/negotiations/"+id), nil, &n)
+		return n
+	}
+	made := func(id string, policy json.RawMessage) (p, n adminapi.Negotiation) {
+		t.Helper()
+		req := adminapi.OfferRequest{ID: id, Counterparty: buyer.did("buyer"), Policy: policy}
+		var again adminapi.Negotiation
+		supplier.call(http.MethodPost, supplier.api("supplier", offer+"/negotiations"), req, &p)
+		supplier.call(http.MethodPost, supplier.api("supplier", offer+"/negotiations"), req, &again)
+		if p.ID != id || again.ID != id || p.Role != "provider" || p.UseCase != "unasked" {
+			t.Errorf("%s made %+v and then %+v", id, p, again)
+		}
+		supplier.until(id+" at the buyer", func() bool {
+			p = read(supplier, "supplier", id)
+			return p.Step == state.Offered && p.CounterpartyPID != ""
+		})
+		n = read(buyer, "buyer", p.CounterpartyPID)
+		if n.State != state.Offered || n.Role != "consumer" || n.Terms == nil || !n.Decides || len(n.Terms.Sentences) == 0 || p.Decides {
+			t.Errorf("the buyer sees %+v, %+v", n, n.Terms)
+		}
+		return p, n
+	}
+	both := func(p, n adminapi.Negotiation, state string) (adminapi.Negotiation, adminapi.Negotiation) {
+		t.Helper()
+		p, n = supplier.follow("supplier", p.ID), buyer.follow("buyer", n.ID)
+		if p.State != state || n.State != state {
+			t.Errorf("%s and %s, want %s: %+v %+v", p.State, n.State, state, p.Reason, n.Reason)
+		}
+		return p, n
+	}
+
+	p, n := made("accepted", nil)
+	buyer.call(http.MethodPost, buyer.api("buyer", "/negotiations/"+n.ID+"/accept"), nil, nil)
+	if p, n = both(p, n, state.Finalized); p.AgreementID == "" || p.AgreementID != n.AgreementID {
+		t.Errorf("agreements %q and %q", p.AgreementID, n.AgreementID)
+	}
+
+	p, n = made("countered", terms("P24M"))
+	buyer.call(http.MethodPost, buyer.api("buyer", "/negotiations/"+n.ID+"/counter"), adminapi.CounterOffer{Policy: terms("P36M")}, nil)
+	supplier.until("the buyer's terms", func() bool {
+		got := read(supplier, "supplier", p.ID)
+		return got.State == state.Requested && got.Decides && strings.Contains(string(got.Terms.Policy), "P36M")
+	})
+	supplier.call(http.MethodPost, supplier.api("supplier", "/negotiations/"+p.ID+"/accept"), nil, nil)
+	if _, n = both(p, n, state.Finalized); !bytes.Contains(buyer.raw(buyer.api("buyer", "/negotiations/"+n.ID+"/agreement")), []byte("P36M")) {
+		t.Error("what was agreed are not the last terms")
+	}
+
+	p, n = made("ended", nil)
+	buyer.call(http.MethodPost, buyer.api("buyer", "/negotiations/"+n.ID+"/terminate"), adminapi.ReasonRequest{Reason: "not needed"}, nil)
+	if p, _ = both(p, n, state.Terminated); p.Reason == nil || !strings.Contains(p.Reason.Message, "not needed") {
+		t.Errorf("the supplier reads %+v", p.Reason)
+	}
+}
+
 // spy keeps the first agreement message that is sent.
 type spy struct {
 	http.RoundTripper

@@ -365,9 +365,10 @@ func TestExchange(t *testing.T) {
 	t.Run("refusals", func(t *testing.T) { refusals(t, authority, supplier, buyer, n) })
 	t.Run("EDC Management API", func(t *testing.T) { edcExchange(t, supplier, buyer, backend.URL, value) })
 	t.Run("gates", func(t *testing.T) { gatedExchange(t, supplier, buyer) })
+	t.Run("offers", func(t *testing.T) { offeredExchange(t, supplier, buyer) })
 	var summary adminapi.Summary
 	supplier.call(http.MethodGet, supplier.api("supplier", "/summary"), nil, &summary)
-	if summary.Agreements != 6 || summary.Negotiations["FINALIZED"] != 6 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 3 {
+	if summary.Agreements != 8 || summary.Negotiations["FINALIZED"] != 8 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 3 {
 		t.Errorf("summary %+v", summary)
 	}
 }

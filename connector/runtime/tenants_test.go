@@ -189,6 +189,7 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 		{name: "participant: asset", at: api("/assets/" + mark[:4]), open: operator[:1], shows: operator[:1]},
 		{name: "participant: offers", at: api("/offers"), open: operator, shows: operator[:1]},
 		{name: "participant: offer", at: api("/offers/" + mark[:4]), open: operator[:1], shows: operator[:1]},
+		{name: "participant: make an offer", method: http.MethodPost, at: api("/offers/" + mark[:4] + "/negotiations"), body: adminapi.OfferRequest{ID: "made", Counterparty: buyers.did("buyer")}, ok: http.StatusCreated, open: operator[:1], shows: operator[:1]},
 		{name: "participant: use cases", at: api("/use-cases"), open: operator, shows: operator[:1]},
 		{name: "participant: bring a revision into force", method: http.MethodPut, at: api("/use-cases/footprint"), body: adminapi.UseCaseRevision{UseCase: "footprint"}, ok: http.StatusConflict, open: operator},
 		{name: "participant: negotiations", at: api("/negotiations"), open: operator, shows: operator[:1]},

@@ -69,7 +69,7 @@ type Negotiation struct {
 	Process
 	OfferID       string          `db:"offer_id"`
 	Offer         json.RawMessage // the last one, as sent or received
-	RequestedHash string          // odrl.Hash of what the consumer requested last
+	RequestedHash string          // odrl.Hash of what the consumer requested last; as provider, of what it offered first
 	Definition    string          // provider: contract definition
 	UseCase       string
 	Revision      *adminapi.RevisionRef // of the use case
