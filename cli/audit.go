@@ -126,7 +126,10 @@ func what(r *audit.Record) string {
 		Through   int64  `json:"through"`
 		Event     string `json:"event"`
 		Type      string `json:"type"`
-		Reason    any    `json:"reason"` // a text, of a credential
+		Reason    any    `json:"reason"` // a text, of a credential or a head
+		Head      struct {
+			Seq int64 `json:"seq"`
+		} `json:"head"`
 	}
 	if json.Unmarshal(r.Body, &b) != nil {
 		return string(r.Body)
@@ -156,6 +159,11 @@ func what(r *audit.Record) string {
 			return "nobody knows how it went"
 		}
 		return fmt.Sprintf("%d, %d bytes", b.Status, b.Bytes)
+	case audit.CounterpartyHead:
+		if b.Head.Seq == 0 {
+			return fmt.Sprintf("none, agreement %s: %v", b.Agreement, b.Reason)
+		}
+		return fmt.Sprintf("record %d, agreement %s", b.Head.Seq, b.Agreement)
 	case audit.Pruned:
 		return fmt.Sprintf("bodies up to record %d", b.Through)
 	}
@@ -295,16 +303,20 @@ func reported(ctx context.Context, c *client.API, participant string) (out []aud
 }
 
 func (a *app) auditVerify() *cobra.Command {
-	var checkpoints []string
+	var checkpoints, witnesses []string
 	var participant string
 	cmd := &cobra.Command{
 		Use: "verify FILE", Short: "Check an exported trail: is it whole and unchanged?", Args: cobra.ExactArgs(1),
 		Long: `Check an exported trail. A record that was changed, is missing or out of order is found from the file alone.
 A trail that was cut short or rewritten as a whole is found by comparing it with heads that were kept elsewhere: a checkpoint file, another export,
-or what the cloud keeps (--participant). Exit code 1 names the first bad record and why.`,
-		Example: "  kaphera audit verify supplier.jsonl\n  kaphera audit verify supplier.jsonl --participant supplier\n  kaphera audit verify supplier.jsonl --checkpoint supplier.heads",
+what the cloud keeps (--participant), or what its counterparties have on record (--witness). Exit code 1 names the first bad record and why.`,
+		Example: "  kaphera audit verify supplier.jsonl\n  kaphera audit verify supplier.jsonl --participant supplier\n  kaphera audit verify supplier.jsonl --checkpoint supplier.heads\n  kaphera audit verify supplier.jsonl --witness oem.jsonl",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			known, err := a.knownHeads(cmd.Context(), participant, checkpoints)
+			if err != nil {
+				return err
+			}
+			told, err := a.witnessed(witnesses)
 			if err != nil {
 				return err
 			}
@@ -317,10 +329,11 @@ or what the cloud keeps (--participant). Exit code 1 names the first bad record 
 				defer func() { _ = f.Close() }()
 				in = f
 			}
-			return a.verify(in, args[0], known)
+			return a.verify(in, args[0], known, told)
 		},
 	}
 	cmd.Flags().StringSliceVar(&checkpoints, "checkpoint", nil, "file with heads that are known to be right")
+	cmd.Flags().StringSliceVar(&witnesses, "witness", nil, "exported trail of a counterparty, which has heads of this one on record with its agreements")
 	cmd.Flags().StringVarP(&participant, "participant", "p", "", "compare with the heads that the cloud keeps of this participant")
 	return cmd
 }
@@ -349,8 +362,25 @@ func (a *app) knownHeads(ctx context.Context, participant string, files []string
 	return append(known, heads...), err
 }
 
-func (a *app) verify(in io.Reader, name string, known []audit.Head) error {
-	r, err := audit.Verify(in, known)
+// witnessed are the heads that exported trails hold of others. A trail that does not verify itself is no witness.
+func (a *app) witnessed(files []string) (out []audit.Witness, err error) {
+	for _, name := range files {
+		f, err := os.Open(name) // #nosec G304 -- the caller names the file
+		if err != nil {
+			return nil, err
+		}
+		r, err := audit.Verify(f, nil)
+		_ = f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("witness %s: %w", name, err)
+		}
+		out = append(out, r.Witnessed...)
+	}
+	return out, nil
+}
+
+func (a *app) verify(in io.Reader, name string, known []audit.Head, witnesses []audit.Witness) error {
+	r, err := audit.Verify(in, known, witnesses...)
 	var bad *audit.BadError
 	switch {
 	case errors.As(err, &bad):
@@ -383,7 +413,7 @@ func (a *app) verify(in io.Reader, name string, known []audit.Head) error {
 		fprintf(a.out, "%s access %s under agreement %s (record %d): its process ended, nobody knows how much was sent\n", s.warn("unknown:"), o.ID, o.Agreement, o.Seq)
 	}
 	if r.Compared == 0 {
-		fprintf(a.out, "%s compared with no head from elsewhere, so a trail cut short or rewritten as a whole would pass: add --participant or --checkpoint\n", s.warn("note:"))
+		fprintf(a.out, "%s compared with no head from elsewhere, so a trail cut short or rewritten as a whole would pass: add --participant, --witness or --checkpoint\n", s.warn("note:"))
 	} else {
 		fprintf(a.out, "agrees with %d heads from elsewhere\n", r.Compared)
 	}

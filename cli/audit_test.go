@@ -20,7 +20,12 @@ import (
 // chainOf is the trail of a participant with these bodies by type.
 func chainOf(t *testing.T, bodies ...[2]string) (lines []string, h audit.Head) {
 	t.Helper()
-	h = audit.Head{Chain: "6b1f7e0c-9d57-4a59-8f0a-1f6f5a2c3d4e", Ctx: "supplier", Hash: strings.Repeat("0", 64), At: noon, Open: true}
+	return chainIn(t, "6b1f7e0c-9d57-4a59-8f0a-1f6f5a2c3d4e", "supplier", bodies...)
+}
+
+func chainIn(t *testing.T, chain, participant string, bodies ...[2]string) (lines []string, h audit.Head) {
+	t.Helper()
+	h = audit.Head{Chain: chain, Ctx: participant, Hash: strings.Repeat("0", 64), At: noon, Open: true}
 	var out bytes.Buffer
 	for i, b := range bodies {
 		r := audit.Record{Chain: h.Chain, Seq: int64(i + 1), At: noon.Add(time.Duration(i) * time.Minute), Ctx: h.Ctx, Type: b[0], Actor: oemDID, Body: json.RawMessage(b[1]), Prev: h.Hash}
@@ -107,6 +112,62 @@ func TestATamperedTrailDoesNotVerify(t *testing.T) {
 				t.Errorf("%d %s%s", r.code, r.out, r.err)
 			}
 			if r := b.run("audit", "verify", "-", "--checkpoint", checkpoint, "-o", "json"); r.code != ExitFailed || !strings.Contains(r.out, `"verified": false`) {
+				t.Errorf("%d %s%s", r.code, r.out, r.err)
+			}
+		})
+	}
+}
+
+// What counterparties have on record finds what the cloud's heads would, without them.
+func TestATrailIsComparedWithThatOfACounterparty(t *testing.T) {
+	b := setup(t)
+	made := [2]string{audit.ParticipantMade, `{"did":"` + supplierDID + `"}`}
+	trail := append([][2]string{made}, aTrail...)
+	lines, h := chainOf(t, trail...)
+	const other = "0c5f1f0e-2f0b-4f57-9a55-1f6f5a2c3d4e"
+	witness := func(name string, w audit.Witness) string {
+		t.Helper()
+		raw, err := json.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, _ := chainIn(t, other, "oem", [2]string{audit.CounterpartyHead, string(raw)})
+		file := filepath.Join(b.home, name)
+		if err := os.WriteFile(file, []byte(strings.Join(theirs, "")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	oem := witness("oem.jsonl", audit.Witness{Agreement: "a1", Counterparty: supplierDID, Head: &h})
+	none := witness("none.jsonl", audit.Witness{Agreement: "a1", Counterparty: supplierDID, Reason: "it does not tell"})
+	namesake := h
+	namesake.Chain = other
+	stranger := witness("stranger.jsonl", audit.Witness{Agreement: "a1", Counterparty: "did:web:elsewhere:supplier", Head: &namesake})
+	shorter, _ := chainOf(t, trail[:3]...)
+	rewritten, _ := chainOf(t, append(append([][2]string{}, trail[:5]...), [2]string{audit.DataOutcome, `{"access":"x1","bytes":1}`})...)
+	replaced, _ := chainIn(t, "11111111-9d57-4a59-8f0a-1f6f5a2c3d4e", "supplier", trail...)
+	for name, c := range map[string]struct{ file, witness, words string }{
+		"as it was":                       {strings.Join(lines, ""), oem, "agrees with 1 heads from elsewhere"},
+		"truncated":                       {strings.Join(shorter, ""), oem, "it is missing: the chain had 6 records when it was reported, and has 3"},
+		"rewritten":                       {strings.Join(rewritten, ""), oem, "record 6 (line 6): the chain was rewritten"},
+		"replaced":                        {strings.Join(replaced, ""), oem, "the chain was replaced"},
+		"no head was told":                {strings.Join(shorter, ""), none, "compared with no head"},
+		"of another of the same name":     {strings.Join(lines, ""), stranger, "compared with no head"},
+		"a witness that is tampered with": {strings.Join(lines, ""), oem + ".bad", "witness"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if strings.HasSuffix(c.witness, ".bad") {
+				raw, err := os.ReadFile(oem)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(c.witness, bytes.Replace(raw, []byte(`"agreement":"a1"`), []byte(`"agreement":"a2"`), 1), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.input = c.file
+			r := b.run("audit", "verify", "-", "--witness", c.witness)
+			if good := name == "as it was" || strings.HasPrefix(c.words, "compared"); (r.code == ExitOK) != good || !strings.Contains(r.out+r.err, c.words) {
 				t.Errorf("%d %s%s", r.code, r.out, r.err)
 			}
 		})

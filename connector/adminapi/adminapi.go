@@ -129,11 +129,19 @@ var Remedies = map[CredentialState]string{ //nolint:gosec // sentences, no secre
 }
 
 // TokenRequest is POST /internal/v1/{ctx}/token on the wallet (internal token): a self-issued ID token.
-// Exactly one of Scopes (the receiver may query these) and AccessToken (echoed as `token` when querying) may be set.
+// Exactly one of Scopes (the receiver may query these), AccessToken (echoed as `token` when querying) and Head may be set; with Head the answer is
+// no ID token but that statement, signed.
 type TokenRequest struct {
-	Audience    string   `json:"audience"`
-	Scopes      []string `json:"scopes,omitempty"`
-	AccessToken string   `json:"accessToken,omitempty"`
+	Audience    string         `json:"audience"`
+	Scopes      []string       `json:"scopes,omitempty"`
+	AccessToken string         `json:"accessToken,omitempty"`
+	Head        *HeadStatement `json:"head,omitempty"`
+}
+
+// HeadStatement is what a participant says of its audit chain to the other party of an agreement.
+type HeadStatement struct {
+	Agreement string          `json:"agreement"`
+	Head      json.RawMessage `json:"head"` // connector/audit.Head
 }
 
 // TokenResponse answers it.

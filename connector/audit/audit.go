@@ -54,12 +54,14 @@ const (
 	DataOutcome = "data.outcome" // after the last
 	DataFetched = "data.fetched" // consumer: what came
 
+	CounterpartyHead = "counterparty.head" // the head of a counterparty's chain after an agreement, or why there is none
+
 	Pruned = "audit.pruned" // bodies up to a record were removed: {"through": n}
 )
 
 // Types lists all.
 var Types = []string{ParticipantMade, ParticipantChanged, ParticipantDeleted, Management, NegotiationTransition, TransferTransition, Agreement, Policy, Gate,
-	Credential, UseCase, DataIntent, DataOutcome, DataFetched, Pruned}
+	Credential, UseCase, DataIntent, DataOutcome, DataFetched, CounterpartyHead, Pruned}
 
 // Leaving are the types whose bodies leave a cell unless something else is configured: those that hold nothing of others' credentials.
 var Leaving = slices.DeleteFunc(slices.Clone(Types), func(t string) bool { return t == Policy })
@@ -95,6 +97,21 @@ type Head struct {
 	At    time.Time `json:"at"`
 	Hash  string    `json:"hash"`
 	Open  bool      `json:"open"` // false once the participant was deleted
+}
+
+// Valid reports whether h can be a head of any chain.
+func (h Head) Valid() bool {
+	raw, err := hex.DecodeString(h.Hash)
+	return err == nil && len(raw) == sha256.Size && h.Chain != "" && h.Ctx != "" && h.Seq > 0
+}
+
+// Witness is the body of a record of type CounterpartyHead.
+type Witness struct {
+	Agreement    string `json:"agreement"`
+	Counterparty string `json:"counterparty"` // DID
+	Head         *Head  `json:"head,omitempty"`
+	Signed       string `json:"signed,omitempty"` // by the counterparty: a compact JWS of the head (see connector/dsp)
+	Reason       string `json:"reason,omitempty"` // why there is none
 }
 
 // zeros stands where the first record has no predecessor.

@@ -42,6 +42,8 @@ type Result struct {
 	Pruned   int64          `json:"pruned"`   // bodies that were removed, as the chain says
 	Withheld int64          `json:"withheld"` // bodies that are not in this export
 	Compared int            `json:"compared"` // heads known from elsewhere that the chain was compared with
+	// Witnessed are the heads of others that the chain holds, each with who told it.
+	Witnessed []Witness `json:"-"`
 	// Open are accesses to data whose outcome is not recorded: they are under way, or their process ended. Unknown are those of which the chain says so.
 	Open    []Access `json:"open,omitempty"`
 	Unknown []Access `json:"unknown,omitempty"`
@@ -57,9 +59,16 @@ type Access struct {
 
 // Verify reads an export and says whether it is a whole chain, unchanged, that agrees with every head of it that is known from elsewhere. Anything
 // else is a *BadError, about the first record that is wrong. A known head of another chain of the same participant context must be one of a chain
-// that is closed.
-func Verify(export io.Reader, known []Head) (*Result, error) {
-	v := verifier{known: known, result: Result{ByType: map[string]int{}}, accesses: map[string]*Access{}}
+// that is closed. Witnesses are what counterparties have on record (Result.Witnessed of their chains): as far as they are about the chain, or its participant, they
+// count as known heads.
+func Verify(export io.Reader, known []Head, witnesses ...Witness) (*Result, error) {
+	v := verifier{known: slices.Clone(known), result: Result{ByType: map[string]int{}}, accesses: map[string]*Access{}}
+	for _, w := range witnesses {
+		if w.Head != nil {
+			v.known = append(v.known, *w.Head)
+			v.witnesses = append(v.witnesses, w)
+		}
+	}
 	lines := bufio.NewScanner(export)
 	lines.Buffer(nil, MaxLine)
 	for lines.Scan() {
@@ -94,16 +103,18 @@ func ReadHeads(checkpoint io.Reader) (heads []Head, err error) {
 }
 
 type verifier struct {
-	known    []Head
-	line     int
-	gap      int64 // the record that stands where another is missing
-	last     *Record
-	head     *Head
-	bare     []int64 // records without a body that no record explains yet
-	bareLine map[int64]int
-	accesses map[string]*Access
-	order    []string
-	result   Result
+	known     []Head // those of the witnesses last
+	witnesses []Witness
+	dids      []string // of the participant, as the chain says
+	line      int
+	gap       int64 // the record that stands where another is missing
+	last      *Record
+	head      *Head
+	bare      []int64 // records without a body that no record explains yet
+	bareLine  map[int64]int
+	accesses  map[string]*Access
+	order     []string
+	result    Result
 }
 
 func (v *verifier) bad(seq int64, format string, args ...any) error {
@@ -193,12 +204,15 @@ func (v *verifier) read(r *Record) error {
 		return nil
 	}
 	var body struct {
-		Through   int64  `json:"through"`
-		Access    string `json:"access"`
-		Agreement string `json:"agreement"`
-		Unknown   bool   `json:"unknown"`
+		Through int64  `json:"through"`
+		Access  string `json:"access"`
+		Unknown bool   `json:"unknown"`
+		DID     string `json:"did"`
+		Witness
 	}
-	if r.Type != Pruned && r.Type != DataIntent && r.Type != DataOutcome {
+	switch r.Type {
+	case Pruned, DataIntent, DataOutcome, ParticipantMade, ParticipantChanged, CounterpartyHead:
+	default:
 		return nil
 	}
 	if err := json.Unmarshal(r.Body, &body); err != nil {
@@ -208,13 +222,19 @@ func (v *verifier) read(r *Record) error {
 	case Pruned:
 		v.bare = slices.DeleteFunc(v.bare, func(seq int64) bool { return seq <= body.Through })
 	case DataIntent:
-		v.accesses[body.Access] = &Access{Seq: r.Seq, ID: body.Access, Agreement: body.Agreement, Actor: r.Actor}
+		v.accesses[body.Access] = &Access{Seq: r.Seq, ID: body.Access, Agreement: body.Witness.Agreement, Actor: r.Actor}
 		v.order = append(v.order, body.Access)
 	case DataOutcome:
 		if a := v.accesses[body.Access]; a != nil && body.Unknown {
 			v.result.Unknown = append(v.result.Unknown, *a)
 		}
 		delete(v.accesses, body.Access)
+	case ParticipantMade, ParticipantChanged:
+		v.dids = append(v.dids, body.DID)
+	case CounterpartyHead:
+		if body.Head != nil {
+			v.result.Witnessed = append(v.result.Witnessed, body.Witness)
+		}
 	}
 	return nil
 }
@@ -247,7 +267,11 @@ func (v *verifier) end() (*Result, error) {
 	case len(v.bare) > 0:
 		return nil, &BadError{Line: v.bareLine[v.bare[0]], Seq: v.bare[0], Why: "its body is missing, and no record says that it was pruned"}
 	}
-	for _, k := range v.known {
+	for i, k := range v.known {
+		// Names of contexts are each connector's own: another's participant of the same name is another one.
+		if w := i - len(v.known) + len(v.witnesses); w >= 0 && k.Chain != v.head.Chain && !slices.Contains(v.dids, v.witnesses[w].Counterparty) {
+			continue
+		}
 		switch {
 		case k.Chain != v.head.Chain && k.Ctx == v.head.Ctx && k.Open && !v.closed(k.Chain):
 			return nil, &BadError{Why: fmt.Sprintf("the chain was replaced: %s was reported to have chain %s with %d records, which was not closed, and this is %s", k.Ctx, k.Chain, k.Seq, v.head.Chain)}

@@ -29,6 +29,7 @@ const (
 	typAccess = "at+jwt" // keeps an access token from being taken for an ID token
 	typVC     = "vc+jwt"
 	typVP     = "vp+jwt"
+	typHead   = "kaphera-audit-head+jwt"
 )
 
 // SigningKey is a private key of a DID.

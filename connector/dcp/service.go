@@ -117,6 +117,17 @@ func (s *Service) Recheck(ctx context.Context, local identity.Local, holder stri
 	return agent, nil
 }
 
+// SignHead implements identity.Service.
+func (s *Service) SignHead(ctx context.Context, local identity.Local, audienceDID string, statement adminapi.HeadStatement) (string, error) {
+	resp, err := s.tokens.Token(ctx, local.Context, adminapi.TokenRequest{Audience: audienceDID, Head: &statement})
+	return resp.Token, err
+}
+
+// VerifyHead implements identity.Service.
+func (s *Service) VerifyHead(ctx context.Context, local identity.Local, from, signed string) (adminapi.HeadStatement, error) {
+	return s.v.HeadStatement(ctx, signed, from, local.DID)
+}
+
 // Endpoint implements identity.Service.
 func (s *Service) Endpoint(ctx context.Context, did, serviceType string) (string, error) {
 	doc, err := s.v.Resolve(ctx, did)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/identity"
 )
 
@@ -52,6 +53,35 @@ func NewAccessToken(key SigningKey, did, verifier string, scopes []string, now t
 		Issuer: did, Subject: verifier, Audience: audience{did}, ID: uuid.NewString(),
 		IssuedAt: numericDate{now}, Expires: numericDate{now.Add(TokenLifetime)}, Scope: strings.Join(scopes, " "),
 	}, typAccess)
+}
+
+// headClaims are those of what a participant says of its audit chain.
+type headClaims struct {
+	Issuer   string      `json:"iss"`
+	Audience audience    `json:"aud"`
+	IssuedAt numericDate `json:"iat"`
+	adminapi.HeadStatement
+}
+
+// NewHeadStatement signs what did says of its audit chain to audience.
+func NewHeadStatement(key SigningKey, did, audienceDID string, s adminapi.HeadStatement, now time.Time) (string, error) {
+	return key.Sign(headClaims{did, audience{audienceDID}, numericDate{now}, s}, typHead)
+}
+
+// HeadStatement verifies what issuer says of its audit chain to audienceDID. It does not expire: it is evidence, and opens nothing.
+func (v *Verifier) HeadStatement(ctx context.Context, raw, issuer, audienceDID string) (adminapi.HeadStatement, error) {
+	t, err := parseToken(raw)
+	if err != nil {
+		return adminapi.HeadStatement{}, err
+	}
+	var c headClaims
+	if err := json.Unmarshal(t.payload, &c); err != nil {
+		return adminapi.HeadStatement{}, errors.New("its claims are not those of a head")
+	}
+	if t.typ != typHead || c.Issuer != issuer || !c.Audience.only(audienceDID) {
+		return adminapi.HeadStatement{}, fmt.Errorf("it is of type %q, by %q and for %q, not a head by %q for %q", t.typ, c.Issuer, strings.Join(c.Audience, ", "), issuer, audienceDID)
+	}
+	return c.HeadStatement, v.verifyToken(ctx, t, issuer, AssertionMethod)
 }
 
 // Replay remembers the tokens that were used.

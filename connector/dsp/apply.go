@@ -80,6 +80,9 @@ func (e *Engine) stepNegotiation(n *store.Negotiation, seen bool, in input, side
 		n.Presented = nil
 	}
 	for _, f := range effects {
+		if f.Kind == state.EffectEnter && f.Value == state.Finalized {
+			side.AskForHead = true
+		}
 		if f.Kind == state.EffectKeepAgreement && n.Role == state.Provider {
 			a, err := e.makeAgreement(n, in.participant)
 			if err != nil {

@@ -57,6 +57,7 @@ func (e *Engine) Handler() http.Handler {
 		"POST transfers/{pid}/completion":                {wire.TransferError, e.transferMessageOf(wire.TransferCompletion)},
 		"POST transfers/{pid}/termination":               {wire.TransferError, e.transferMessageOf(wire.TransferTermination)},
 		"GET transfers/{pid}":                            {wire.TransferError, e.transfers.get},
+		"GET " + headPath + "/{pid}":                     {wire.NegotiationError, e.auditHead},
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		handle := e.serve(path, h.errorType, h.handle)

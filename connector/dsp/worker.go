@@ -43,6 +43,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		})
 	}
 	busy.Go(func() { e.prune(ctx) })
+	busy.Go(func() { e.askForHeads(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/kaphera/kaphera/connector/adminapi"
 )
 
 // Credential is a verified credential: signature, trusted issuer, dates, status and holder binding have been checked.
@@ -66,6 +68,9 @@ type Service interface {
 	Self(ctx context.Context, local Local, scopes []string) (Agent, error)
 	// Recheck verifies credentials that holder presented before, as Verify did then: signature, dates and status as they are now.
 	Recheck(ctx context.Context, local Local, holder string, raw []string) (Agent, error)
+	// SignHead signs what local says of its audit chain to audience (a DID); VerifyHead verifies what from said to local.
+	SignHead(ctx context.Context, local Local, audience string, s adminapi.HeadStatement) (string, error)
+	VerifyHead(ctx context.Context, local Local, from, signed string) (adminapi.HeadStatement, error)
 	// Endpoint resolves a service endpoint (such as "DataService") from a DID document.
 	Endpoint(ctx context.Context, did, serviceType string) (string, error)
 }

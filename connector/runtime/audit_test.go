@@ -100,7 +100,40 @@ func TestTheAuditTrailOfAnExchange(t *testing.T) {
 		t.Fatalf("%d", status)
 	}
 
+	// Each has the other's head on record, signed by the other's wallet, which with no other head from elsewhere finds that the end was cut off.
+	told := func(c *connector, ctx string) (r *audit.Result) {
+		c.until("the counterparty's head", func() bool {
+			_, export := c.trail(ctx, "", "")
+			var err error
+			if r, err = audit.Verify(bytes.NewReader(export), nil); err != nil {
+				t.Fatal(err)
+			}
+			return r.ByType[audit.CounterpartyHead] > 0
+		})
+		if len(r.Witnessed) != 1 || r.Witnessed[0].Agreement != tr.AgreementID || strings.Count(r.Witnessed[0].Signed, ".") != 2 {
+			t.Fatalf("%s was told %+v", ctx, r.Witnessed)
+		}
+		return r
+	}
+	told(supplier, "acme")
+	witness := told(buyer, "buyer").Witnessed
 	provider, export := supplier.trail("acme", "", "")
+	if r, err := audit.Verify(bytes.NewReader(export), nil, witness...); err != nil || r.Compared != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	shorter, _ := supplier.trail("acme", "?limit=2", "")
+	var cut bytes.Buffer
+	for _, r := range shorter {
+		if err := audit.WriteRecord(&cut, &r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := audit.WriteHead(&cut, audit.Head{Chain: shorter[1].Chain, Ctx: "acme", Seq: 2, At: shorter[1].At, Hash: shorter[1].Hash, Open: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.Verify(&cut, nil, witness...); err == nil || !strings.Contains(err.Error(), "it is missing") {
+		t.Errorf("a trail that was cut short: %v", err)
+	}
 	if r, err := audit.Verify(bytes.NewReader(export), nil); err != nil || r.Withheld != 0 || len(r.Open) != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}

@@ -110,12 +110,22 @@ type Agreement struct {
 	Revision *adminapi.RevisionRef
 }
 
+// Counterparty is the DID of the other party.
+func (a *Agreement) Counterparty() string {
+	if a.Role == state.Provider {
+		return a.Consumer
+	}
+	return a.Provider
+}
+
 // Side holds what is written together with a process.
 type Side struct {
 	MessageID   string     // received message
 	Agreement   *Agreement // made or received
 	Address     *dps.DataAddress
 	DropAddress bool
+	// AskForHead has the counterparty asked for the head of its audit chain.
+	AskForHead bool
 	// Records are audit records besides those of what the process shows: its transitions, evaluations and agreement.
 	Records []audit.Entry
 }
@@ -348,6 +358,9 @@ func writeSide(ctx context.Context, tx pgx.Tx, p *Process, side Side) error {
 		batch.Queue(`INSERT INTO control_plane.agreements (ctx, id, negotiation_id, role, provider, consumer, asset_id, agreement, signed_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 			ON CONFLICT (ctx, negotiation_id) DO UPDATE SET id = excluded.id, agreement = excluded.agreement, signed_at = excluded.signed_at`, p.Ctx, a.ID, p.ID, a.Role, a.Provider, a.Consumer, a.AssetID, a.Agreement, a.SignedAt)
+	}
+	if side.AskForHead {
+		batch.Queue("INSERT INTO control_plane.head_requests (ctx, agreement_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", p.Ctx, p.AgreementID)
 	}
 	if side.DropAddress {
 		batch.Queue("DELETE FROM control_plane.data_addresses WHERE ctx = $1 AND transfer_id = $2", p.Ctx, p.ID)

@@ -213,6 +213,7 @@ func fill(t *testing.T, s *store.Store, ctx string) {
 		n.OfferID, n.Offer, n.UseCase = ctx, raw, ctx
 		side := store.Side{MessageID: "m"}
 		if n.AgreementID != "" {
+			side.AskForHead = true
 			side.Agreement = &store.Agreement{ID: "a1", Role: state.Provider, Provider: "did:web:" + ctx, Consumer: "did:web:peer", AssetID: "asset", Agreement: raw, SignedAt: time.Now()}
 		}
 		insert(t, s, n, side)
@@ -351,6 +352,10 @@ func calls(ctx context.Context) []call {
 			return result(s.Record(ctx, acme, audit.Entry{Type: audit.Management, Body: map[string]string{"do": "x"}}))
 		}},
 
+		{"PostponeHeadRequest", writes, func(s *store.Store) (any, error) { return result(s.PostponeHeadRequest(ctx, acme, "a1", time.Hour)) }},
+		{"EndHeadRequest", writes, func(s *store.Store) (any, error) {
+			return result(s.EndHeadRequest(ctx, acme, "a1", audit.Entry{Type: audit.CounterpartyHead, Body: audit.Witness{}}))
+		}},
 		{"DropRequest", writes, func(s *store.Store) (any, error) { return result(s.DropRequest(ctx, acme, "n1")) }},
 		{"DeleteNegotiation", writes, func(s *store.Store) (any, error) { return result(s.DeleteNegotiation(ctx, acme, "n2")) }},
 		{"DeleteReference", writes, func(s *store.Store) (any, error) { return result(s.DeleteReference(ctx, acme, "t1")) }},
@@ -363,6 +368,7 @@ func calls(ctx context.Context) []call {
 		{"LeaseNegotiations", beyond, nil},
 		{"LeaseTransfers", beyond, nil},
 		{"LeaseCallbacks", beyond, nil},
+		{"LeaseHeadRequests", beyond, nil},
 		{"NextDue", beyond, nil},
 		{"Prune", beyond, nil},
 		{"AuditHeads", beyond, nil},

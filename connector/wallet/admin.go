@@ -186,6 +186,12 @@ func (w *Wallet) postToken(r *http.Request) (any, error) {
 	return w.Token(r.Context(), r.PathValue("ctx"), body)
 }
 
+// headOf reports whether a statement is one about the audit chain of a participant, so that nothing else is signed as such.
+func headOf(pctx string, s adminapi.HeadStatement) bool {
+	var h audit.Head
+	return json.Unmarshal(s.Head, &h) == nil && h.Valid() && h.Ctx == pctx && s.Agreement != ""
+}
+
 // Token implements dcp.Tokens: a self-issued ID token of a participant for req.Audience. With scopes it holds an access token that lets the
 // audience query those of the participant's credentials.
 func (w *Wallet) Token(ctx context.Context, pctx string, req adminapi.TokenRequest) (adminapi.TokenResponse, error) {
@@ -207,9 +213,16 @@ func (w *Wallet) Token(ctx context.Context, pctx string, req adminapi.TokenReque
 			return adminapi.TokenResponse{}, dcp.Failuref(http.StatusUnprocessableEntity, "invalid", "scopes[%d]: %v", i, err)
 		}
 	}
+	if req.Head != nil && (len(req.Scopes) > 0 || req.AccessToken != "" || !headOf(pctx, *req.Head)) {
+		return adminapi.TokenResponse{}, dcp.Failuref(http.StatusUnprocessableEntity, "invalid", "head: not the head of the audit chain of %q, or not alone", pctx)
+	}
 	key, err := w.ring.Signer(ctx, pctx, p.did)
 	if err != nil {
 		return adminapi.TokenResponse{}, err
+	}
+	if req.Head != nil {
+		signed, err := dcp.NewHeadStatement(key, p.did, req.Audience, *req.Head, w.now())
+		return adminapi.TokenResponse{Token: signed}, err
 	}
 	now, access := w.now(), req.AccessToken
 	if len(req.Scopes) > 0 {

@@ -3,6 +3,8 @@
 package identity_test
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -89,5 +91,46 @@ func TestTheWalletClosesTheTrailOfAParticipantThatNobodyElseKnew(t *testing.T) {
 	}
 	if want := []string{"acme credential participant.deleted", "globex participant.deleted"}; !slices.Equal(got, want) {
 		t.Errorf("%s", strings.Join(got, "; "))
+	}
+}
+
+// A wallet signs heads of the participant's own chain and nothing else as such; who gets one can check whose it is and for whom.
+func TestAHeadIsSignedByItsParticipant(t *testing.T) {
+	r := newRig(t, dcp.Settings{})
+	h, err := audit.HeadOf(t.Context(), r.db, "acme")
+	must(t, err)
+	h.Seq, h.Hash = 1, strings.Repeat("ab", 32)
+	raw, err := json.Marshal(h)
+	must(t, err)
+	said := adminapi.HeadStatement{Agreement: "a1", Head: raw}
+	signed, err := r.services["acme"].SignHead(t.Context(), r.local("acme"), r.did("globex"), said)
+	must(t, err)
+	got, err := r.services["globex"].VerifyHead(t.Context(), r.local("globex"), r.did("acme"), signed)
+	if err != nil || got.Agreement != "a1" || string(got.Head) != string(raw) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	token, err := r.services["acme"].Token(t.Context(), r.local("acme"), r.did("globex"), nil)
+	must(t, err)
+	forged := strings.Split(signed, ".")
+	forged[1] = base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"` + r.did("acme") + `","aud":"` + r.did("globex") + `","agreement":"a2"}`))
+	for name, c := range map[string]struct{ by, to, signed string }{
+		"by somebody else": {"globex", "globex", signed},
+		"to somebody else": {"acme", "acme", signed},
+		"changed":          {"acme", "globex", strings.Join(forged, ".")},
+		"an ID token":      {"acme", "globex", strings.TrimPrefix(token, "Bearer ")},
+		"something else":   {"acme", "globex", "x"},
+	} {
+		if got, err := r.services[c.to].VerifyHead(t.Context(), r.local(c.to), r.did(c.by), c.signed); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if _, err := r.services["globex"].Verify(t.Context(), r.local("globex"), "Bearer "+signed, nil); err == nil {
+		t.Error("a head is taken for an ID token")
+	}
+	for name, s := range map[string]adminapi.HeadStatement{"another's head": {Agreement: "a1", Head: json.RawMessage(strings.Replace(string(raw), "acme", "globex", 1))},
+		"something else": {Agreement: "a1", Head: json.RawMessage(`{"iss":"x"}`)}, "no agreement": {Head: raw}} {
+		if _, err := r.services["acme"].SignHead(t.Context(), r.local("acme"), r.did("globex"), s); err == nil {
+			t.Errorf("%s is signed", name)
+		}
 	}
 }

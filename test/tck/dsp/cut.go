@@ -62,6 +62,14 @@ func (anybody) Recheck(_ context.Context, _ identity.Local, holder string, _ []s
 	return identity.Agent{ID: holder}, nil
 }
 
+func (anybody) SignHead(context.Context, identity.Local, string, adminapi.HeadStatement) (string, error) {
+	return "", errors.New("there is no wallet in this test")
+}
+
+func (anybody) VerifyHead(context.Context, identity.Local, string, string) (adminapi.HeadStatement, error) {
+	return adminapi.HeadStatement{}, errors.New("the kit signs nothing")
+}
+
 func (anybody) Endpoint(_ context.Context, did, _ string) (string, error) {
 	return "", fmt.Errorf("%s has no DID document in this test", did)
 }
