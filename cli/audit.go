@@ -125,6 +125,7 @@ func what(r *audit.Record) string {
 		Unknown   bool   `json:"unknown"`
 		Through   int64  `json:"through"`
 		Event     string `json:"event"`
+		Profile   string `json:"profile"`
 		Type      string `json:"type"`
 		Reason    any    `json:"reason"` // a text, of a credential or a head
 		Head      struct {
@@ -159,6 +160,8 @@ func what(r *audit.Record) string {
 			return "nobody knows how it went"
 		}
 		return fmt.Sprintf("%d, %d bytes", b.Status, b.Bytes)
+	case audit.Profile:
+		return b.Profile
 	case audit.CounterpartyHead:
 		if b.Head.Seq == 0 {
 			return fmt.Sprintf("none, agreement %s: %v", b.Agreement, b.Reason)

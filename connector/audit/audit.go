@@ -41,6 +41,7 @@ const (
 	ParticipantChanged = "participant.changed"
 	ParticipantDeleted = "participant.deleted" // the last of its chain
 
+	Profile               = "profile"    // a dataspace profile of the participant's, as it is from now on
 	Management            = "management" // an action of a person or client that is no command to a process
 	NegotiationTransition = "negotiation.transition"
 	TransferTransition    = "transfer.transition"
@@ -60,7 +61,7 @@ const (
 )
 
 // Types lists all.
-var Types = []string{ParticipantMade, ParticipantChanged, ParticipantDeleted, Management, NegotiationTransition, TransferTransition, Agreement, Policy, Gate,
+var Types = []string{ParticipantMade, ParticipantChanged, ParticipantDeleted, Profile, Management, NegotiationTransition, TransferTransition, Agreement, Policy, Gate,
 	Credential, UseCase, DataIntent, DataOutcome, DataFetched, CounterpartyHead, Pruned}
 
 // Leaving are the types whose bodies leave a cell unless something else is configured: those that hold nothing of others' credentials.
@@ -156,7 +157,7 @@ func WithActor(ctx context.Context, actor string) context.Context {
 // Actor returns who acts; Self when nobody else does.
 func Actor(ctx context.Context) string {
 	if a, _ := ctx.Value(actorKey{}).(string); a != "" {
-		return a
+		return plain(a)
 	}
 	return Self
 }

@@ -64,6 +64,12 @@ type (
 		Satisfied    bool            `json:"satisfied"`
 		Reason       string          `json:"reason,omitempty"`
 	}
+	profileIs struct {
+		Profile             string                  `json:"profile"`
+		SHA256              string                  `json:"sha256"` // of the whole profile
+		TrustedIssuers      []profile.TrustedIssuer `json:"trustedIssuers"`
+		RequiredCredentials []string                `json:"requiredCredentials"`
+	}
 	participantIs struct {
 		DID             string             `json:"did"`
 		BPN             string             `json:"businessPartnerNumber,omitempty"`
@@ -77,6 +83,11 @@ type (
 func hexSum(raw []byte) string {
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])
+}
+
+func profileNow(p profile.Profile) (profileIs, error) {
+	raw, err := json.Marshal(p)
+	return profileIs{p.Name, hexSum(raw), list(p.TrustedIssuers), list(p.RequiredCredentials)}, err
 }
 
 // recording is an entry that waits for a transaction.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,16 +85,16 @@ func TestWhatHappensToAProcessIsRecordedWithIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines, bodies := trail(t, s, h)
-	if diff := cmp.Diff([]string{"participant.made connector", "policy did:web:b", "negotiation.transition did:web:b", "gate user:ed",
+	if diff := cmp.Diff([]string{"participant.made connector", "profile connector", "policy did:web:b", "negotiation.transition did:web:b", "gate user:ed",
 		"agreement connector", "negotiation.transition connector", "policy connector", "negotiation.transition connector"}, lines); diff != "" {
 		t.Error(diff)
 	}
-	check := bodies[1]["checks"].([]any)[0].(map[string]any)
-	if check["value"] != "silver" || check["rightOperand"] != "gold" || check["reason"] != "it is silver" || check["sentence"] != nil || bodies[1]["allowed"] != false || bodies[6]["allowed"] != true {
+	check := bodies[2]["checks"].([]any)[0].(map[string]any)
+	if check["value"] != "silver" || check["rightOperand"] != "gold" || check["reason"] != "it is silver" || check["sentence"] != nil || bodies[2]["allowed"] != false || bodies[7]["allowed"] != true {
 		t.Errorf("%v", bodies)
 	}
-	if bodies[4]["sha256"] != "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" || bodies[5]["agreement"] != "a1" || bodies[7]["reason"].(map[string]any)["message"] != "because" {
-		t.Errorf("%v", bodies[4:])
+	if bodies[5]["sha256"] != "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" || bodies[6]["agreement"] != "a1" || bodies[8]["reason"].(map[string]any)["message"] != "because" {
+		t.Errorf("%v", bodies[5:])
 	}
 }
 
@@ -130,7 +131,7 @@ func TestAParticipantsTrailBeginsAndEndsWithIt(t *testing.T) {
 	}
 	for _, h := range heads {
 		lines, _ := trail(t, s, h)
-		want := []string{"participant.made connector"}
+		want := []string{"participant.made connector", "profile connector"}
 		if h.Chain == first.Chain {
 			want = append(want, "participant.changed connector", "participant.deleted user:ann")
 		} else if h != second {
@@ -138,6 +139,69 @@ func TestAParticipantsTrailBeginsAndEndsWithIt(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, lines); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+// TestChangesOfADataspaceProfileAreOnTheTrailOfWhoeverTakesPart finds an issuer that was trusted for a while only.
+func TestChangesOfADataspaceProfileAreOnTheTrailOfWhoeverTakesPart(t *testing.T) {
+	s, _ := open(t, store.Options{})
+	ctx := audit.WithActor(t.Context(), "client:operator")
+	put := func(name string, issuers ...string) {
+		t.Helper()
+		p := profile.Profile{Name: name, TrustedIssuers: []profile.TrustedIssuer{}}
+		for _, i := range issuers {
+			p.TrustedIssuers = append(p.TrustedIssuers, profile.TrustedIssuer{DID: i, Types: []string{"M"}})
+		}
+		if err := s.PutProfile(ctx, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	join := func(name string, profiles ...string) {
+		t.Helper()
+		if err := s.PutParticipant(t.Context(), name, adminapi.Participant{DID: "did:web:" + name, Profile: profiles[0], FurtherProfiles: profiles[1:], Active: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("one", "did:web:good")
+	put("two", "did:web:two")
+	join("in", "one")
+	join("also", "two", "one")
+	join("out", "two")
+	put("one", "did:web:good", "did:web:rogue")
+	put("one", "did:web:good", "did:web:rogue") // the operator does so again and again
+	put("one", "did:web:good")
+	join("out", "two", "one")
+	join("out", "one") // what it left does not count, and what it is in is known
+	for name, want := range map[string][]string{
+		"in":   {"one: did:web:good", "one: did:web:good did:web:rogue", "one: did:web:good"},
+		"also": {"two: did:web:two", "one: did:web:good", "one: did:web:good did:web:rogue", "one: did:web:good"},
+		"out":  {"two: did:web:two", "one: did:web:good"},
+	} {
+		h, err := s.AuditHead(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, bodies := trail(t, s, h)
+		var got, sums []string
+		for i, line := range lines {
+			if !strings.HasPrefix(line, audit.Profile+" ") {
+				continue
+			}
+			text := bodies[i]["profile"].(string) + ":"
+			for _, issuer := range bodies[i]["trustedIssuers"].([]any) {
+				text += " " + issuer.(map[string]any)["did"].(string)
+			}
+			if strings.Contains(text, "rogue") && line != audit.Profile+" client:operator" {
+				t.Errorf("recorded by %s", line)
+			}
+			got, sums = append(got, text), append(sums, bodies[i]["sha256"].(string))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if name == "in" && (sums[0] != sums[2] || sums[0] == sums[1]) {
+			t.Errorf("%v", sums)
 		}
 	}
 }

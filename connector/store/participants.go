@@ -75,8 +75,13 @@ func (s *Store) PutParticipant(ctx context.Context, name string, p adminapi.Part
 				return err
 			}
 		}
+		var had []string
+		err := tx.QueryRow(ctx, "SELECT profile || further_profiles FROM control_plane.participants WHERE ctx = $1 FOR UPDATE", name).Scan(&had)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
 		made := false
-		err := tx.QueryRow(ctx, `INSERT INTO control_plane.participants AS p (ctx, did, bpn, profile, further_profiles, active, self_check)
+		err = tx.QueryRow(ctx, `INSERT INTO control_plane.participants AS p (ctx, did, bpn, profile, further_profiles, active, self_check)
 			VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (ctx) DO UPDATE SET did = $2, bpn = $3, profile = $4, further_profiles = $5, active = $6, self_check = $7, updated_at = now()
 			WHERE (p.did, p.bpn, p.profile, p.further_profiles, p.active, p.self_check) <> ($2, $3, $4, $5, $6, $7) RETURNING xmax = 0`,
@@ -94,7 +99,20 @@ func (s *Store) PutParticipant(ctx context.Context, name string, p adminapi.Part
 				return err
 			}
 		}
-		return audit.Append(ctx, tx, name, e)
+		entries := []audit.Entry{e}
+		rows, err := many[struct{ Profile profile.Profile }](ctx, tx, `SELECT f.profile FROM unnest($1::text[]) WITH ORDINALITY x (name, n)
+			JOIN control_plane.profiles f ON f.name = x.name WHERE f.name <> ALL ($2) ORDER BY n FOR SHARE OF f`, append([]string{p.Profile}, p.FurtherProfiles...), list(had))
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			is, err := profileNow(r.Profile)
+			if err != nil {
+				return err
+			}
+			entries = append(entries, audit.Entry{Type: audit.Profile, Body: is})
+		}
+		return audit.Append(ctx, tx, name, entries...)
 	})
 	if errors.Is(err, ErrConflict) {
 		err = fmt.Errorf("%w (DID %s, profile %s)", err, p.DID, p.Profile)
@@ -116,14 +134,29 @@ func (s *Store) DeleteParticipant(ctx context.Context, name string) error {
 	})
 }
 
-// PutProfile makes or changes a dataspace profile.
+// PutProfile makes or changes a dataspace profile. A change is recorded for each participant that takes part in it.
 func (s *Store) PutProfile(ctx context.Context, p profile.Profile) error {
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
-	return s.exec(ctx, s.db, `INSERT INTO control_plane.profiles (name, profile) VALUES ($1, $2)
-		ON CONFLICT (name) DO UPDATE SET profile = $2, updated_at = now()`, p.Name, raw)
+	is, err := profileNow(p)
+	if err != nil {
+		return err
+	}
+	body, err := audit.Entry{Type: audit.Profile, Body: is}.JSON()
+	if err != nil {
+		return err
+	}
+	return s.tx(ctx, s.db, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `INSERT INTO control_plane.profiles AS p (name, profile) VALUES ($1, $2)
+			ON CONFLICT (name) DO UPDATE SET profile = $2, updated_at = now() WHERE p.profile <> $2`, p.Name, raw)
+		if err != nil || tag.RowsAffected() == 0 { // it is so already
+			return err
+		}
+		_, err = tx.Exec(ctx, "SELECT control_plane.record_profile($1, $2, $3, $4::json)", p.Name, audit.Profile, audit.Actor(ctx), body)
+		return err
+	})
 }
 
 // Profile reads a dataspace profile.
