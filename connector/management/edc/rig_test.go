@@ -56,6 +56,12 @@ func (nobody) Self(context.Context, identity.Local, []string) (identity.Agent, e
 func (nobody) Recheck(context.Context, identity.Local, string, []string) (identity.Agent, error) {
 	return identity.Agent{}, errDown
 }
+func (nobody) SignHead(context.Context, identity.Local, string, adminapi.HeadStatement) (string, error) {
+	return "", errDown
+}
+func (nobody) VerifyHead(context.Context, identity.Local, string, string) (adminapi.HeadStatement, error) {
+	return adminapi.HeadStatement{}, errDown
+}
 func (nobody) Verify(context.Context, identity.Local, string, []string) (identity.Agent, error) {
 	return identity.Agent{}, errDown
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -101,6 +102,14 @@ func (mock) Self(_ context.Context, local identity.Local, _ []string) (identity.
 
 func (mock) Recheck(_ context.Context, _ identity.Local, holder string, _ []string) (identity.Agent, error) {
 	return identity.Agent{ID: holder}, nil
+}
+
+func (mock) SignHead(context.Context, identity.Local, string, adminapi.HeadStatement) (string, error) {
+	return "", errors.New("there is no wallet in this test")
+}
+
+func (mock) VerifyHead(context.Context, identity.Local, string, string) (adminapi.HeadStatement, error) {
+	return adminapi.HeadStatement{}, errors.New("a mock signs nothing")
 }
 
 func (mock) Endpoint(_ context.Context, did, _ string) (string, error) {
