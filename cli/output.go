@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,7 +62,13 @@ type table struct {
 	notes   map[int][]string
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+// add keeps a row on one line, whatever its cells hold.
+func (t *table) add(cells ...string) {
+	for i, c := range cells {
+		cells[i] = strings.ReplaceAll(c, "\n", " ")
+	}
+	t.rows = append(t.rows, cells)
+}
 
 func (t *table) note(text string) {
 	if t.notes == nil {
@@ -144,9 +152,33 @@ func (a *app) structured(v any) (bool, error) {
 }
 
 // What a closed pipe does to output is the shell's business.
-func fprintf(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-func fprintln(w io.Writer, args ...any)               { _, _ = fmt.Fprintln(w, args...) }
-func fprint(w io.Writer, args ...any)                 { _, _ = fmt.Fprint(w, args...) }
+func fprintf(w io.Writer, format string, args ...any) { fprint(w, fmt.Sprintf(format, args...)) }
+func fprintln(w io.Writer, args ...any)               { fprint(w, fmt.Sprintln(args...)) }
+func fprint(w io.Writer, args ...any)                 { _, _ = io.WriteString(w, harmless(fmt.Sprint(args...))) }
+
+// ours are the only control sequences that reach a terminal: colours.
+var ours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+
+// harmless is a text with all taken out by which what others wrote (a reason, a title) could move the cursor or change the order of what is read.
+func harmless(text string) string {
+	var out strings.Builder
+	plain := func(s string) {
+		out.WriteString(strings.Map(func(r rune) rune {
+			if r == '\n' || r == '\t' || strconv.IsPrint(r) {
+				return r
+			}
+			return '\uFFFD'
+		}, s))
+	}
+	at := 0
+	for _, colour := range ours.FindAllStringIndex(text, -1) {
+		plain(text[at:colour[0]])
+		out.WriteString(text[colour[0]:colour[1]])
+		at = colour[1]
+	}
+	plain(text[at:])
+	return out.String()
+}
 
 // when is a time in the reader's zone, which is named.
 func (a *app) when(t time.Time) string {

@@ -223,7 +223,7 @@ func (s *Service) Approvals(ctx context.Context) (Approvals, error) {
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			found, err := s.waiting(ctx, p)
+			found, err := s.waiting(ctx, p, me)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -231,27 +231,38 @@ func (s *Service) Approvals(ctx context.Context) (Approvals, error) {
 				out.Unreachable = append(out.Unreachable, p.Name)
 			}
 			for _, a := range found {
-				if slices.ContainsFunc(a.Gate.WaitsFor, func(w adminapi.Approver) bool { return w.ID == me }) {
-					out.Items = append(out.Items, Approval{a, p.Name})
-				}
+				out.Items = append(out.Items, Approval{a, p.Name})
 			}
 		})
 	}
 	asking.Wait()
 	slices.Sort(out.Unreachable)
-	slices.SortFunc(out.Items, func(a, b Approval) int {
-		return cmp.Or(a.Gate.Deadline.Compare(*b.Gate.Deadline), strings.Compare(a.Negotiation, b.Negotiation), strings.Compare(a.Gate.Name, b.Gate.Name))
-	})
+	slices.SortFunc(out.Items, soonest)
 	return out, ctx.Err()
 }
 
-// waiting asks one connector.
-func (s *Service) waiting(ctx context.Context, p *cloudv1.Participant) (out []adminapi.Approval, err error) {
+// soonest orders what waits by its deadline.
+func soonest(a, b Approval) int {
+	return cmp.Or(a.Gate.Deadline.Compare(*b.Gate.Deadline), strings.Compare(a.Negotiation, b.Negotiation), strings.Compare(a.Gate.Name, b.Gate.Name))
+}
+
+// waiting asks one connector what waits for a person (subject).
+func (s *Service) waiting(ctx context.Context, p *cloudv1.Participant, person string) ([]adminapi.Approval, error) {
 	resp, err := s.reach(ctx, p, http.MethodGet, "/approvals", nil)
 	if err != nil {
 		return nil, err
 	}
-	return out, json.Unmarshal(resp.Body, &out)
+	return waitingFor(person, resp.Body)
+}
+
+// waitingFor reads what a connector answered. A cell is not trusted: what has no deadline is no open gate, and would be in everybody's way.
+func waitingFor(person string, answer []byte) (out []adminapi.Approval, err error) {
+	if err := json.Unmarshal(answer, &out); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(out, func(a adminapi.Approval) bool {
+		return a.Gate.Deadline == nil || !slices.ContainsFunc(a.Gate.WaitsFor, func(w adminapi.Approver) bool { return w.ID == person })
+	}), nil
 }
 
 // Decide passes a signed decision on. Whoever it is of, only the connector can tell, by the keys that the gate knows.

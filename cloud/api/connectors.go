@@ -131,6 +131,8 @@ func (s *Service) connectorProblem(p *cloudv1.Participant, resp cellrpc.Response
 	status := resp.Status
 	var next string
 	switch {
+	case status < http.StatusBadRequest || status > 599: // no connector answers so
+		status, e.Code, next = http.StatusBadGateway, CodeConnector, "look at the cell's agent and the connector's log: kaphera describe participant "+p.Name
 	case status == http.StatusUnauthorized: // the agent's credentials towards the connector, not the caller's
 		status, e.Code, next = http.StatusBadGateway, CodeConnector, "the cell's agent and its connector disagree about their token: look at the agent's log"
 	case status >= http.StatusInternalServerError && e.Code == CodeConnector:

@@ -97,7 +97,14 @@ func dataRequest(r *http.Request, address *dps.DataAddress) (*http.Request, erro
 		return nil, &dsp.RefusalError{Status: http.StatusBadGateway, Code: "counterparty-refused", Message: "the provider's data address " + address.Endpoint + " is not an http(s) address"}
 	}
 	if path := r.PathValue("path"); path != "" {
-		u = u.JoinPath(strings.Split(path, "/")...)
+		segments := strings.Split(path, "/")
+		for i, s := range segments {
+			if s == "." || s == ".." {
+				return nil, invalid("the path %q must not have . or .. segments", path)
+			}
+			segments[i] = url.PathEscape(s)
+		}
+		u = u.JoinPath(segments...)
 	}
 	if r.URL.RawQuery != "" {
 		u.RawQuery = r.URL.RawQuery

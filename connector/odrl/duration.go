@@ -16,7 +16,8 @@ type Duration struct {
 	Clock               time.Duration
 }
 
-var durationForm = regexp.MustCompile(`^P(?:(\d{1,6})Y)?(?:(\d{1,6})M)?(?:(\d{1,6})W)?(?:(\d{1,6})D)?(T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?$`)
+// As many digits as a time.Duration holds.
+var durationForm = regexp.MustCompile(`^P(?:(\d{1,6})Y)?(?:(\d{1,6})M)?(?:(\d{1,6})W)?(?:(\d{1,6})D)?(T(?:(\d{1,6})H)?(?:(\d{1,7})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?$`)
 
 // ParseDuration reads an ISO 8601 duration such as P12M, P1Y6M, P2W, P30D or PT36H. Signs and fractions other than of seconds are refused.
 func ParseDuration(s string) (Duration, error) {

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -66,9 +65,9 @@ func (c Criterion) Matches(value any) bool {
 	case "!=":
 		return left != right[0]
 	case "like":
-		return pattern(right[0], "").MatchString(left)
+		return like(right[0], left)
 	case "ilike":
-		return pattern(right[0], "(?i)").MatchString(left)
+		return like(strings.ToLower(right[0]), strings.ToLower(left))
 	}
 	order, ok := compare(value, c.OperandRight)
 	if !ok {
@@ -87,26 +86,39 @@ func (c Criterion) Matches(value any) bool {
 	return false
 }
 
-// pattern is SQL's LIKE as a regular expression; a backslash escapes, as there.
-func pattern(like, flags string) *regexp.Regexp {
-	var out strings.Builder
-	out.WriteString("(?s)" + flags + "^")
-	escaped := false
-	for _, r := range like {
+// like is SQL's LIKE: % is any text, _ any character, and a backslash takes its meaning from what follows it. A pattern that is no whole one
+// selects nothing.
+func like(pattern, text string) bool {
+	p, t := []rune(pattern), []rune(text)
+	i, j, star, taken := 0, 0, -1, 0 // star: behind the last %, which has taken what is before taken
+	for i < len(p) || j < len(t) {
+		next := i + 1
 		switch {
-		case !escaped && r == '\\':
-			escaped = true
+		case i < len(p) && p[i] == '%':
+			i, star, taken = next, next, j
 			continue
-		case !escaped && r == '%':
-			out.WriteString(".*")
-		case !escaped && r == '_':
-			out.WriteString(".")
-		default:
-			out.WriteString(regexp.QuoteMeta(string(r)))
+		case i < len(p) && p[i] == '\\':
+			next++
+			if next <= len(p) && j < len(t) && p[i+1] == t[j] {
+				i, j = next, j+1
+				continue
+			}
+		case i < len(p) && j < len(t) && (p[i] == '_' || p[i] == t[j]):
+			i, j = next, j+1
+			continue
 		}
-		escaped = false
+		if star < 0 || taken >= len(t) {
+			return false
+		}
+		taken++
+		i, j = star, taken
 	}
-	return regexp.MustCompile(out.String() + "$")
+	return true
+}
+
+// whole reports whether the last backslash of a pattern has something to take the meaning from.
+func whole(pattern string) bool {
+	return (len(pattern)-len(strings.TrimRight(pattern, `\`)))%2 == 0
 }
 
 // compare orders numbers by size and anything else by its text; a number and something else have no order.
@@ -168,6 +180,9 @@ func (c Criterion) sql(expr string, arg func(any) string) (string, error) {
 	case "!=":
 		return fmt.Sprintf("%s <> %s::text", text, arg(right[0])), nil
 	case "like", "ilike":
+		if !whole(right[0]) {
+			return "", fmt.Errorf("the pattern %q ends with a backslash, which takes the meaning from nothing: double it", right[0])
+		}
 		return fmt.Sprintf("%s %s %s::text", text, c.Operator, arg(right[0])), nil
 	}
 	if n, ok := c.OperandRight.(float64); ok {
