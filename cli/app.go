@@ -44,12 +44,16 @@ type app struct {
 
 // Main runs the program and returns its exit code.
 func Main(ctx context.Context, args []string, version string) int {
-	home, err := os.UserConfigDir()
-	if err != nil {
-		home = ".config"
+	home := os.Getenv("KAPHERA_CONFIG_DIR")
+	if home == "" {
+		base, err := os.UserConfigDir()
+		if err != nil {
+			base = ".config"
+		}
+		home = base + "/kaphera"
 	}
 	a := &app{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, home: home + "/kaphera", now: time.Now, zone: time.Local, newID: newID, version: version, poll: 500 * time.Millisecond,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, home: home, now: time.Now, zone: time.Local, newID: newID, version: version, poll: 500 * time.Millisecond,
 		tty:  isatty.IsTerminal(os.Stdout.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		asks: isatty.IsTerminal(os.Stdin.Fd()) && isatty.IsTerminal(os.Stderr.Fd()),
 	}
@@ -114,7 +118,10 @@ func (a *app) client() (*client.API, error) {
 	}
 	cfg := client.Config{
 		API: first(a.api, a.env("KAPHERA_API"), stored.API), CAFile: first(a.caFile, a.env("KAPHERA_CA_FILE"), stored.CAFile),
-		ClientID: a.env("KAPHERA_CLIENT_ID"), ClientSecret: a.env("KAPHERA_CLIENT_SECRET"), Manager: "cli", Wait: a.wait,
+		Manager: "cli", Wait: a.wait,
+	}
+	if a.context == "" {
+		cfg.ClientID, cfg.ClientSecret = a.env("KAPHERA_CLIENT_ID"), a.env("KAPHERA_CLIENT_SECRET")
 	}
 	if cfg.ClientID == "" {
 		if stored.API != "" && strings.TrimSuffix(cfg.API, "/") != strings.TrimSuffix(stored.API, "/") { // a token goes nowhere but where it was obtained for

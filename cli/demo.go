@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,26 +15,45 @@ import (
 	"github.com/kaphera/kaphera/client"
 )
 
-// demoOptions of "kaphera demo run carbon-footprint".
+// demoOptions of "kaphera demo run".
 type demoOptions struct {
-	supplier, consumer, useCase string
-	pause                       bool
-	patience                    time.Duration
-	backend                     backendOptions
+	supplier, consumer, authority, people, useCase string
+	pause                                          bool
+	patience                                       time.Duration
+	backend                                        backendOptions
+}
+
+// showing is what "kaphera demo run NAME" tells.
+type showing struct {
+	name, short string
+	backend     bool // it needs the supplier's backend
+	scenes      func(*demo) []func(context.Context) error
+}
+
+func showings() []showing {
+	return []showing{{"carbon-footprint", "two companies exchange a carbon footprint, which the authority lets pass by hand; a third is refused", true,
+		func(d *demo) []func(context.Context) error {
+			return []func(context.Context) error{d.exchange, d.refusals, d.standing}
+		}}}
 }
 
 func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "demo", Short: "Run a demonstration on a platform made by make demo", Args: cobra.NoArgs}
 	var o demoOptions
+	var names, list []string
+	for _, s := range showings() {
+		names, list = append(names, s.name), append(list, fmt.Sprintf("  %-18s %s", s.name, s.short))
+	}
 	run := &cobra.Command{
-		Use: "run carbon-footprint", Short: "Two companies exchange a carbon footprint; a third is refused", Args: cobra.ExactArgs(1), ValidArgs: []string{"carbon-footprint"},
-		Long: "A supplier's footprint is put into its backend with a random value, offered, found, negotiated, transferred and fetched.\n" +
-			"Then a disposable supplier whose data-quality attestation is thirteen months old can't offer, and is refused when it offers all\n" +
-			"the same. What was disposable is removed. It can be run again at any time.\n\n" +
-			"The backend has no address outside the cluster: it is reached by a port-forward with --kubeconfig (default KUBECONFIG), or at\n--backend-url with the two key files.",
+		Use: "run NAME", Short: "Show something that a dataspace does, on real connectors", Args: cobra.ExactArgs(1), ValidArgs: names,
+		Long: "Shows one of:\n" + strings.Join(list, "\n") + "\n\n" +
+			"What was disposable is removed. Each can be run again at any time.\n\n" +
+			"The backend has no address outside the cluster: it is reached by a port-forward with --kubeconfig (default KUBECONFIG), or at\n--backend-url with the two key files.\n" +
+			"What people do is done as those people, who are logged in with the passwords in the file of people.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] != "carbon-footprint" {
-				return usage("demo %q is not known: use carbon-footprint", args[0])
+			i := slices.Index(names, args[0])
+			if i < 0 {
+				return usage("demo %q is not known: use one of %s", args[0], strings.Join(names, ", "))
 			}
 			if a.output != "table" {
 				return usage("a demo is told in words: leave --output out")
@@ -43,13 +64,16 @@ func (a *app) demoCommand() *cobra.Command {
 			}
 			o.useCase = args[0]
 			o.backend.kubeconfig = first(o.backend.kubeconfig, a.env("KUBECONFIG"))
-			return a.runDemo(cmd.Context(), c, o)
+			o.people = first(o.people, a.env(peopleVariable))
+			return a.runDemo(cmd.Context(), c, o, showings()[i])
 		},
 	}
 	f := run.Flags()
 	f.BoolVar(&o.pause, "pause", false, "wait for Enter before each scene")
 	f.StringVar(&o.supplier, "supplier", "supplier", "participant that offers")
 	f.StringVar(&o.consumer, "consumer", "oem", "participant that asks")
+	f.StringVar(&o.authority, "authority", "gabriel", "person of the governance authority")
+	f.StringVar(&o.people, "people", "", peopleHelp)
 	f.DurationVar(&o.patience, "timeout", 3*time.Minute, "how long to wait for a participant or a negotiation")
 	f.StringVar(&o.backend.kubeconfig, "kubeconfig", "", "kubeconfig for the port-forward to the backend (default: KUBECONFIG)")
 	f.StringVar(&o.backend.namespace, "backend-namespace", "supplier-backend", "namespace of the backend")
@@ -57,7 +81,7 @@ func (a *app) demoCommand() *cobra.Command {
 	f.StringVar(&o.backend.url, "backend-url", "", "address at which this program reaches the backend, instead of a port-forward")
 	f.StringVar(&o.backend.writerFile, "backend-writer-token-file", "", "file with the key that may write, with --backend-url")
 	f.StringVar(&o.backend.readerFile, "backend-reader-token-file", "", "file with the key that may read, with --backend-url")
-	cmd.AddCommand(run)
+	cmd.AddCommand(run, a.demoLoginCommand())
 	return cmd
 }
 
@@ -71,27 +95,30 @@ type demo struct {
 	scene int
 }
 
-func (a *app) runDemo(ctx context.Context, c *client.API, o demoOptions) (err error) {
+func (a *app) runDemo(ctx context.Context, c *client.API, o demoOptions, s showing) (err error) {
 	d := &demo{app: a, demoOptions: o, c: c, input: bufio.NewReader(a.in)}
-	if d.b, err = openBackend(ctx, o.backend); err != nil {
-		return err
+	if s.backend {
+		if d.b, err = openBackend(ctx, o.backend); err != nil {
+			return err
+		}
+		defer d.b.close()
 	}
-	defer d.b.close()
-	for _, scene := range []func(context.Context) error{d.exchange, d.refusals} {
+	for _, scene := range s.scenes(d) {
 		if err := scene(ctx); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// standing is the status, and where to look on.
+func (d *demo) standing(ctx context.Context) error {
 	if err := d.next(ctx, "How everything stands"); err != nil {
 		return err
 	}
-	if err := a.status(ctx, c); err != nil {
+	if err := d.status(ctx, d.c); err != nil {
 		return err
 	}
-	return d.addresses(ctx)
-}
-
-func (d *demo) addresses(ctx context.Context) error {
 	info, err := d.c.GetInfoWithResponse(ctx)
 	if err != nil {
 		return err

@@ -43,6 +43,11 @@ func (d *demo) exchange(ctx context.Context) error {
 	if err := d.putAsset(ctx, d.supplier); err != nil {
 		return err
 	}
+	authority, err := d.as(ctx, d.authority)
+	if err != nil {
+		return err
+	}
+	d.tell("The use case has a step that the governance authority triggers by hand. %s has registered a key for that; the offer pins it.", d.authority)
 	offer, err := createOffer(ctx, d.c, d.supplier, client.OfferCreate{Asset: demoAsset, UseCase: d.useCase})
 	if err != nil {
 		return err
@@ -56,7 +61,12 @@ func (d *demo) exchange(ctx context.Context) error {
 	if err := d.next(ctx, "%s finds it in the catalog and negotiates", d.consumer); err != nil {
 		return err
 	}
-	n, err := d.negotiate(ctx, d.c, negotiateOptions{participant: d.consumer, with: d.supplier, useCase: d.useCase, asset: demoAsset, timeout: d.patience})
+	n, err := d.negotiateHeld(ctx, negotiateOptions{participant: d.consumer, with: d.supplier, useCase: d.useCase, asset: demoAsset, timeout: d.patience}, func(held client.Negotiation) error {
+		if err := d.next(ctx, "It waits for the governance authority, and %s lets it pass", d.authority); err != nil {
+			return err
+		}
+		return d.decide(ctx, authority, "trigger", held, "attestation seen")
+	})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -56,11 +57,24 @@ func (a *app) negotiateCommand() *cobra.Command {
 
 // negotiate returns the concluded negotiation. One that ended otherwise is an error, told in words already.
 func (a *app) negotiate(ctx context.Context, c *client.API, o negotiateOptions) (client.Negotiation, error) {
+	w, err := a.startNegotiation(ctx, c, o)
+	if err != nil {
+		return client.Negotiation{}, err
+	}
+	n, err := w.until(ctx, ended)
+	if err != nil {
+		return n, err
+	}
+	return n, outcome(n, o.participant)
+}
+
+// startNegotiation finds the offer and asks for it.
+func (a *app) startNegotiation(ctx context.Context, c *client.API, o negotiateOptions) (*watched, error) {
 	offer, profile := o.offer, o.profile
 	if offer == "" || o.asset != "" {
 		item, err := findOffer(ctx, c, o)
 		if err != nil {
-			return client.Negotiation{}, err
+			return nil, err
 		}
 		offer, profile = item.OfferID, item.Profile
 		a.say("Found in the catalog: %s (asset %s)", title(item.Properties), item.AssetID)
@@ -70,22 +84,46 @@ func (a *app) negotiate(ctx context.Context, c *client.API, o negotiateOptions) 
 	}
 	started, err := c.StartNegotiationWithResponse(ctx, o.participant, client.NegotiationStart{Counterparty: o.with, OfferID: offer, Profile: profile, ID: a.newID(), Purpose: o.purpose})
 	if err != nil {
-		return client.Negotiation{}, err
+		return nil, err
 	}
-	watching, cancel := context.WithTimeout(ctx, o.timeout)
+	return &watched{app: a, c: c, participant: o.participant, id: started.JSON201.ID, timeout: o.timeout}, a.learnNames(ctx, c, o.participant)
+}
+
+// watched is a negotiation that is followed, and how much of it has been printed.
+type watched struct {
+	*app
+	c               *client.API
+	participant, id string
+	timeout         time.Duration
+	events, traces  int
+	attempts        int64
+}
+
+var errEnough = errors.New("seen what was waited for")
+
+func ended(n client.Negotiation) bool { return n.State == "FINALIZED" || n.State == "TERMINATED" }
+
+// until follows the negotiation until done, printing its steps, and the checks that they rested on, as they happen.
+func (w *watched) until(ctx context.Context, done func(client.Negotiation) bool) (client.Negotiation, error) {
+	watching, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	if err := a.learnNames(ctx, c, o.participant); err != nil {
-		return client.Negotiation{}, err
+	var n client.Negotiation
+	err := w.c.WatchNegotiation(watching, w.participant, w.id, func(now client.Negotiation) error {
+		n = now
+		w.print(n)
+		if done(n) {
+			return errEnough
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errEnough):
+		return n, nil
+	case watching.Err() != nil && ctx.Err() == nil:
+		return n, fail(ExitFailed, "kaphera describe negotiation "+w.id+" --participant "+w.participant,
+			"the negotiation is still under way after %s, in state %s%s", w.timeout, n.State, prefixed("; it waits for ", w.waiting(n)))
 	}
-	n, err := a.follow(watching, c, o.participant, started.JSON201.ID)
-	if watching.Err() != nil && ctx.Err() == nil {
-		return n, fail(ExitFailed, "kaphera describe negotiation "+started.JSON201.ID+" --participant "+o.participant,
-			"the negotiation is still under way after %s, in state %s%s", o.timeout, n.State, prefixed("; it waits for ", a.waiting(n)))
-	}
-	if err != nil {
-		return n, err
-	}
-	return n, outcome(n, o.participant)
+	return n, err
 }
 
 // waiting says what a negotiation waits for, and when the next attempt is made.
@@ -138,31 +176,23 @@ func findOffer(ctx context.Context, c *client.API, o negotiateOptions) (client.C
 	return client.CatalogItem{}, usage("%s has %d offers that fit; choose one with --offer or --asset:%s", o.with, len(found), ids)
 }
 
-// follow prints a negotiation's steps, and the checks that they rested on, as they happen.
-func (a *app) follow(ctx context.Context, c *client.API, participant, id string) (client.Negotiation, error) {
-	var last client.Negotiation
-	events, traces, attempts := 0, 0, int64(0)
-	err := c.WatchNegotiation(ctx, participant, id, func(n client.Negotiation) error {
-		last = n
-		if a.output == "json" || a.output == "yaml" {
-			return nil
+func (w *watched) print(n client.Negotiation) {
+	if w.output == "json" || w.output == "yaml" {
+		return
+	}
+	for ; w.events < len(n.History); w.events++ {
+		for ; w.traces < len(n.Traces) && !n.Traces[w.traces].At.After(n.History[w.events].At); w.traces++ {
+			w.printTrace(w.out, n.Traces[w.traces])
 		}
-		for ; events < len(n.History); events++ {
-			for ; traces < len(n.Traces) && !n.Traces[traces].At.After(n.History[events].At); traces++ {
-				a.printTrace(a.out, n.Traces[traces])
-			}
-			a.printEvent(n.History[events])
-		}
-		for ; traces < len(n.Traces); traces++ {
-			a.printTrace(a.out, n.Traces[traces])
-		}
-		if n.Retry.Attempts > attempts {
-			fprintln(a.out, a.style(a.out).faint("    waits for "+a.waiting(n)))
-		}
-		attempts = n.Retry.Attempts
-		return nil
-	})
-	return last, err
+		w.printEvent(n.History[w.events])
+	}
+	for ; w.traces < len(n.Traces); w.traces++ {
+		w.printTrace(w.out, n.Traces[w.traces])
+	}
+	if n.Retry.Attempts > w.attempts {
+		fprintln(w.out, w.style(w.out).faint("    waits for "+w.waiting(n)))
+	}
+	w.attempts = n.Retry.Attempts
 }
 
 // outcome turns an ended negotiation into success or an error with its reason.

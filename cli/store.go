@@ -77,24 +77,36 @@ func (a *app) loadContext() (storedContext, error) {
 	return out, nil
 }
 
-// saveLogin remembers a log-in and makes it the current one.
+// saveLogin remembers a log-in.
 func (a *app) saveLogin(ctx storedContext, t tokenFile) error {
+	err := a.changeConfig(func(c *configFile) {
+		if c.Contexts == nil {
+			c.Contexts = map[string]storedContext{}
+		}
+		c.Contexts[ctx.Name] = ctx
+	})
+	if err != nil {
+		return err
+	}
+	return a.saveToken(ctx.Name, t)
+}
+
+// use makes a log-in the current one.
+func (a *app) use(ctx storedContext) error {
+	return a.changeConfig(func(c *configFile) { c.Current = ctx.Name })
+}
+
+func (a *app) changeConfig(change func(*configFile)) error {
 	c, err := a.loadConfig()
 	if err != nil {
 		return err
 	}
-	if c.Contexts == nil {
-		c.Contexts = map[string]storedContext{}
-	}
-	c.Contexts[ctx.Name], c.Current = ctx, ctx.Name
+	change(&c)
 	raw, err := yaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	if err := writeFile(a.configPath(), raw); err != nil {
-		return err
-	}
-	return a.saveToken(ctx.Name, t)
+	return writeFile(a.configPath(), raw)
 }
 
 func (a *app) saveToken(context string, t tokenFile) error {

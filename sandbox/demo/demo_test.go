@@ -138,8 +138,8 @@ func TestPlatformCarriesAuthorityClassAndImages(t *testing.T) {
 			t.Errorf("spec.%s is %q, want %q (%v)", path, got, want, err)
 		}
 	}
-	list, err := logins(p, map[string][]byte{"olga": []byte("p1"), "gabriel": []byte("p2"), "renate": []byte("p3"), "bruno": []byte("p4")})
-	if err != nil || strings.Count(list, "\n") != 4 || !strings.Contains(list, "organization-admin of rheintal-motoren") {
+	list, err := logins(p, map[string][]byte{"olga": []byte("p1"), "gabriel": []byte("p2"), "renate": []byte("p3"), "bruno": []byte("p4"), "robert": []byte("p5"), "berta": []byte("p6")})
+	if err != nil || strings.Count(list, "\n") != 6 || !strings.Contains(list, "organization-admin of rheintal-motoren") {
 		t.Errorf("log-ins are\n%s%v", list, err)
 	}
 	if _, err := logins(p, map[string][]byte{"olga": []byte("p1")}); err == nil || !strings.Contains(err.Error(), "gabriel") {

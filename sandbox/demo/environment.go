@@ -35,7 +35,7 @@ func (d *demo) environment(clientSecret string) (environment, error) {
 	}
 	env := environment{
 		"KAPHERA_API=https://api." + d.Domain, "KAPHERA_CLIENT_ID=" + terraformClient, "KAPHERA_CLIENT_SECRET=" + clientSecret,
-		"KUBECONFIG=" + d.path("kubeconfig"), "KAPHERA_WORKSPACE=" + d.workspace(),
+		"KAPHERA_CONFIG_DIR=" + d.path("config"), "KAPHERA_PEOPLE=" + d.path("people.txt"), "KUBECONFIG=" + d.path("kubeconfig"), "KAPHERA_WORKSPACE=" + d.workspace(),
 		"TF_CLI_CONFIG_FILE=" + d.path("terraformrc"), "TF_DATA_DIR=" + d.path("terraform"),
 		"TF_VAR_domain=" + d.Domain, attestationDate + "=" + completed,
 	}

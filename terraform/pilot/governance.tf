@@ -8,6 +8,10 @@ locals {
   purpose     = "https://w3id.org/catenax/2025/9/policy/UsagePurpose"
   custody     = "https://w3id.org/kaphera/policy/recordAccess"
 
+  # Organizations whose people decide at gates.
+  oem      = "rheintal-motoren"
+  supplier = "brandt-guss"
+
   # Who sees the offers.
   members = jsonencode({
     "@type" = "Set"
@@ -136,6 +140,22 @@ resource "kaphera_use_case" "carbon_footprint" {
       }]
     }]
   })
+
+  # The agreement takes effect only when the authority lets it, by hand, and the attestation is still young enough then.
+  gates = jsonencode([{
+    name     = "release"
+    type     = "Attestation"
+    before   = "FINALIZED"
+    deadline = "P7D"
+    policy = {
+      "@type" = "Set"
+      permission = [{
+        action     = "use"
+        constraint = [{ leftOperand = local.attestation, operator = "lt", rightOperand = "P12M" }]
+      }]
+    }
+    triggeredBy = [{ role = "governance-authority" }]
+  }])
 }
 
 resource "kaphera_use_case" "quality_recall" {
@@ -159,6 +179,20 @@ resource "kaphera_use_case" "quality_recall" {
       }]
     }]
   })
+
+  # Both companies agree to a recall: one of each must approve.
+  gates = jsonencode([{
+    name          = "both-companies"
+    type          = "Approval"
+    before        = "FINALIZED"
+    deadline      = "P3D"
+    required      = 2
+    organizations = 2
+    approvers = [
+      { role = "organization-admin", organization = local.oem },
+      { role = "organization-admin", organization = local.supplier },
+    ]
+  }])
 }
 
 resource "kaphera_use_case" "digital_product_passport" {

@@ -8,7 +8,7 @@ module "oem" {
   profile = kaphera_dataspace_profile.automotive.name
 
   organization = {
-    name          = "rheintal-motoren"
+    name          = local.oem
     display_name  = "Rheintal Motoren AG"
     contact_email = "dataspace@rheintal-motoren.example"
   }
@@ -33,7 +33,7 @@ module "supplier" {
   profile = kaphera_dataspace_profile.automotive.name
 
   organization = {
-    name          = "brandt-guss"
+    name          = local.supplier
     display_name  = "Brandt Guss GmbH"
     contact_email = "dataspace@brandt-guss.example"
   }
