@@ -18,6 +18,7 @@ import (
 // demoOptions of "kaphera demo run".
 type demoOptions struct {
 	supplier, consumer, authority, people, useCase string
+	approvers                                      []string
 	pause                                          bool
 	patience                                       time.Duration
 	backend                                        backendOptions
@@ -31,10 +32,15 @@ type showing struct {
 }
 
 func showings() []showing {
-	return []showing{{"carbon-footprint", "two companies exchange a carbon footprint, which the authority lets pass by hand; a third is refused", true,
-		func(d *demo) []func(context.Context) error {
-			return []func(context.Context) error{d.exchange, d.refusals, d.standing}
-		}}}
+	type scenes = []func(context.Context) error
+	return []showing{
+		{"carbon-footprint", "two companies exchange a carbon footprint, which the authority lets pass by hand; a third is refused", true,
+			func(d *demo) []func(context.Context) error { return scenes{d.exchange, d.refusals, d.standing} }},
+		{"quality-recall", "an agreement that takes effect when both companies have approved it", true,
+			func(d *demo) []func(context.Context) error { return scenes{d.recall} }},
+		{"policy-test", "a policy is tried on two connectors made for it", false, func(d *demo) []func(context.Context) error { return scenes{d.tryLive} }},
+		{"audit", "a changed record is found in an exported audit trail", false, func(d *demo) []func(context.Context) error { return scenes{d.trail} }},
+	}
 }
 
 func (a *app) demoCommand() *cobra.Command {
@@ -73,6 +79,7 @@ func (a *app) demoCommand() *cobra.Command {
 	f.StringVar(&o.supplier, "supplier", "supplier", "participant that offers")
 	f.StringVar(&o.consumer, "consumer", "oem", "participant that asks")
 	f.StringVar(&o.authority, "authority", "gabriel", "person of the governance authority")
+	f.StringSliceVar(&o.approvers, "approvers", []string{"renate", "berta"}, "people of the two companies")
 	f.StringVar(&o.people, "people", "", peopleHelp)
 	f.DurationVar(&o.patience, "timeout", 3*time.Minute, "how long to wait for a participant or a negotiation")
 	f.StringVar(&o.backend.kubeconfig, "kubeconfig", "", "kubeconfig for the port-forward to the backend (default: KUBECONFIG)")
@@ -143,6 +150,11 @@ func (d *demo) next(ctx context.Context, format string, args ...any) error {
 
 func (d *demo) tell(format string, args ...any) {
 	fprintln(d.out, indent(d.wrap(fmt.Sprintf(format, args...), 3), "   "))
+}
+
+// tellLines prints what a command printed.
+func (d *demo) tellLines(text string) {
+	fprintln(d.out, indent(strings.TrimSpace(text), "   "))
 }
 
 func (d *demo) until(ctx context.Context, what string, done func(context.Context) (bool, string, error)) error {

@@ -107,8 +107,13 @@ func (d *demo) seed(ctx context.Context, supplier client.Participant) (pcf.Summa
 	return pcf.Read(doc)
 }
 
-// putAsset gives a participant's connector the key to read the backend, and the asset that lies there.
+// putAsset gives a participant's connector the carbon footprint as an asset.
 func (d *demo) putAsset(ctx context.Context, participant string) error {
+	return d.putDocumentAsset(ctx, participant, demoAsset, "Carbon footprint of gearbox housing GH-4711", demoDocument)
+}
+
+// putDocumentAsset gives a participant's connector the key to read the backend, and an asset that lies there.
+func (d *demo) putDocumentAsset(ctx context.Context, participant, id, name, document string) error {
 	u, err := d.c.GetUseCaseWithResponse(ctx, d.useCase)
 	if err != nil {
 		return err
@@ -116,10 +121,10 @@ func (d *demo) putAsset(ctx context.Context, participant string) error {
 	if _, err := d.c.PutSecretWithResponse(ctx, participant, demoSecret, client.Secret{Value: d.b.readerKey}); err != nil {
 		return err
 	}
-	_, err = d.c.PutAssetWithResponse(ctx, participant, demoAsset, client.Asset{
-		ID:          demoAsset,
-		Properties:  map[string]any{"name": "Carbon footprint of gearbox housing GH-4711", "dct:type": u.JSON200.Spec.AssetType, "contenttype": "application/json"},
-		DataAddress: map[string]string{"type": "HttpData", "baseUrl": d.b.inCluster(demoDocument), "authKey": backendKeyHeader, "secretName": demoSecret},
+	_, err = d.c.PutAssetWithResponse(ctx, participant, id, client.Asset{
+		ID:          id,
+		Properties:  map[string]any{"name": name, "dct:type": u.JSON200.Spec.AssetType, "contenttype": "application/json"},
+		DataAddress: map[string]string{"type": "HttpData", "baseUrl": d.b.inCluster(document), "authKey": backendKeyHeader, "secretName": demoSecret},
 	})
 	return err
 }

@@ -5,7 +5,12 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"strings"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/kaphera/kaphera/client"
 )
@@ -31,7 +36,14 @@ func (d *demo) command(ctx context.Context, p *app, code int, args ...string) (s
 	if p.context != "" {
 		args = append([]string{"--context", p.context}, args...)
 	}
-	fprintln(d.out, d.style(d.out).faint("   $ kaphera "+strings.Join(args, " ")))
+	shown := make([]string, len(args))
+	for i, arg := range args {
+		shown[i] = arg
+		if strings.Contains(arg, " ") {
+			shown[i] = "'" + arg + "'"
+		}
+	}
+	fprintln(d.out, d.style(d.out).faint("   $ kaphera "+strings.Join(shown, " ")))
 	got := run.run(ctx, args)
 	if got != code {
 		return "", fail(ExitFailed, "type it yourself", "it ended with exit code %d, not %d: %s", got, code, strings.TrimSpace(out.String()+said.String()))
@@ -81,4 +93,71 @@ func (d *demo) decide(ctx context.Context, p *app, verdict string, n client.Nego
 	}
 	_, err = d.command(ctx, p, ExitOK, "approvals", verdict, about.Negotiation, "--yes", "--offer", about.OfferHash, "--comment", comment)
 	return err
+}
+
+const (
+	recallDocument = "block-notification-gh-4711"
+	recallAsset    = "recall-" + recallDocument
+)
+
+// recall: quality data for a recall, under an agreement that takes effect when a person of each company has approved it.
+func (d *demo) recall(ctx context.Context) error {
+	if err := d.learnNames(ctx, d.c, d.supplier); err != nil {
+		return err
+	}
+	if err := d.next(ctx, "%s offers quality data for a recall; a person of each company has to approve an agreement about it", d.supplier); err != nil {
+		return err
+	}
+	var approvers []*app
+	for _, person := range d.approvers {
+		p, err := d.as(ctx, person)
+		if err != nil {
+			return err
+		}
+		approvers = append(approvers, p)
+	}
+	notification, err := json.Marshal(map[string]any{
+		"header":  map[string]string{"messageId": "urn:uuid:" + uuid.NewString(), "sentDateTime": d.now().UTC().Format(time.RFC3339), "version": "3.0.0"},
+		"content": map[string]any{"information": "Porosity at the bearing seat of lot 2026-31", "severity": "MAJOR", "listOfAffectedItems": []string{"urn:uuid:" + uuid.NewString(), "urn:uuid:" + uuid.NewString()}},
+	})
+	if err != nil {
+		return fmt.Errorf("notification: %w", err)
+	}
+	if err := d.b.put(ctx, recallDocument, notification); err != nil {
+		return err
+	}
+	if err := d.putDocumentAsset(ctx, d.supplier, recallAsset, "Block notification for gearbox housing GH-4711", recallDocument); err != nil {
+		return err
+	}
+	if _, err := createOffer(ctx, d.c, d.supplier, client.OfferCreate{Asset: recallAsset, UseCase: d.useCase}); err != nil {
+		return err
+	}
+	d.tell("%s have registered keys; the offer pins them.", strings.Join(d.approvers, " and "))
+	n, err := d.negotiateHeld(ctx, negotiateOptions{participant: d.consumer, with: d.supplier, useCase: d.useCase, asset: recallAsset, timeout: d.patience}, func(held client.Negotiation) error {
+		if err := d.next(ctx, "It waits for both companies"); err != nil {
+			return err
+		}
+		for _, p := range approvers {
+			if err := d.decide(ctx, p, "approve", held, "for the recall of lot 2026-31"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t, err := d.transfer(ctx, d.c, transferOptions{participant: d.consumer, agreement: n.AgreementID, timeout: d.patience})
+	if err != nil {
+		return err
+	}
+	got, _, err := d.c.Data(ctx, d.consumer, t.ID, "")
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, notification) {
+		return fail(ExitFailed, "look at the data address of asset "+recallAsset, "what arrived is not the notification that was put in: %s", got)
+	}
+	d.tell("Agreement %s. %s has the notification: %d bytes, as %s put them in.", n.AgreementID, d.consumer, len(got), d.supplier)
+	return nil
 }

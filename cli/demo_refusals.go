@@ -101,6 +101,15 @@ func (d *demo) join(ctx context.Context, like client.Participant, selfCheck stri
 
 // lateCredentials are those of the other supplier, with its own number and an attestation that is too old.
 func lateCredentials(like client.Participant, now time.Time) ([]client.HolderCredential, error) {
+	return credentialsLike(like, disposableBPN, func(kind string, claims map[string]any) {
+		if kind == attestation {
+			claims["completedAt"] = now.UTC().AddDate(0, -lateMonths, 0).Format(time.RFC3339)
+		}
+	})
+}
+
+// credentialsLike are those of a participant with another business partner number, and changed.
+func credentialsLike(like client.Participant, number string, change func(kind string, claims map[string]any)) ([]client.HolderCredential, error) {
 	out := make([]client.HolderCredential, 0, len(like.Spec.Credentials))
 	for _, c := range like.Spec.Credentials {
 		claims := map[string]any{}
@@ -110,11 +119,9 @@ func lateCredentials(like client.Participant, now time.Time) ([]client.HolderCre
 			}
 		}
 		if _, ok := claims["holderIdentifier"]; ok {
-			claims["holderIdentifier"] = disposableBPN
+			claims["holderIdentifier"] = number
 		}
-		if c.Type == attestation {
-			claims["completedAt"] = now.UTC().AddDate(0, -lateMonths, 0).Format(time.RFC3339)
-		}
+		change(c.Type, claims)
 		raw, err := json.Marshal(claims)
 		if err != nil {
 			return nil, fmt.Errorf("claims of %s: %w", c.Type, err)

@@ -28,6 +28,8 @@ type stage struct {
 	unchecked int                 // offers refused after the check was switched off: the cell takes a while
 	assets    map[string]client.Asset
 	secrets   map[string]string
+	decisions int // handed in at the gate of the negotiation under way
+	needed    int // decisions that it waits for
 	// faults
 	otherValue  bool // the data plane delivers another document
 	openBackend bool // the backend lets everybody in
@@ -39,12 +41,13 @@ const writerKey, readerKey = "writer-key-0123456789", "reader-key-0123456789"
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{bundle: setup(t), documents: map[string][]byte{}, assets: map[string]client.Asset{}, secrets: map[string]string{}}
+	s := &stage{bundle: setup(t), needed: 1, documents: map[string][]byte{}, assets: map[string]client.Asset{}, secrets: map[string]string{}}
 	s.backend = httptest.NewServer(http.HandlerFunc(s.serveBackend))
 	t.Cleanup(s.backend.Close)
 	s.answer("GET /api/v1/participants/supplier", supplier())
 	s.answer("GET /api/v1/organizations/brandt-guss", client.Organization{Name: "brandt-guss", Spec: client.OrganizationSpec{DisplayName: "Brandt Guss GmbH"}})
 	s.answer("GET /api/v1/use-cases/carbon-footprint", client.UseCase{Name: "carbon-footprint", Spec: client.UseCaseSpec{AssetType: "https://w3id.org/catenax/taxonomy#PcfExchange"}})
+	s.answer("GET /api/v1/use-cases/quality-recall", client.UseCase{Name: "quality-recall", Spec: client.UseCaseSpec{AssetType: "https://w3id.org/catenax/taxonomy#QualityInvestigationNotification"}})
 	s.answer("GET /api/v1/status", client.StatusReport{Participants: []client.StatusParticipant{}})
 	for _, p := range []string{"supplier", disposable} {
 		s.on("PUT /api/v1/participants/"+p+"/secrets/"+demoSecret, func(w http.ResponseWriter, r *http.Request) {
@@ -55,18 +58,20 @@ func newStage(t *testing.T) *stage {
 			s.mu.Unlock()
 			w.WriteHeader(http.StatusNoContent)
 		})
-		s.on("PUT /api/v1/participants/"+p+"/assets/"+demoAsset, func(w http.ResponseWriter, r *http.Request) {
-			var v client.Asset
-			s.decode(r, &v)
-			s.mu.Lock()
-			s.assets[p] = v
-			s.mu.Unlock()
-			s.reply(w, http.StatusOK, v)
-		})
+		for _, asset := range []string{demoAsset, recallAsset} {
+			s.on("PUT /api/v1/participants/"+p+"/assets/"+asset, func(w http.ResponseWriter, r *http.Request) {
+				var v client.Asset
+				s.decode(r, &v)
+				s.mu.Lock()
+				s.assets[p] = v
+				s.mu.Unlock()
+				s.reply(w, http.StatusOK, v)
+			})
+		}
 		s.on("POST /api/v1/participants/"+p+"/offers", func(w http.ResponseWriter, _ *http.Request) { s.offer(w, p) })
 	}
 	s.on("GET /api/v1/participants/oem/catalog", func(w http.ResponseWriter, r *http.Request) {
-		s.reply(w, http.StatusOK, client.CatalogItemList{Items: []client.CatalogItem{{OfferID: "offer-of-" + r.URL.Query().Get("counterparty"), AssetID: demoAsset, UseCase: "carbon-footprint", Formats: []string{}, Sentences: []string{}}}})
+		s.reply(w, http.StatusOK, client.CatalogItemList{Items: []client.CatalogItem{{OfferID: "offer-of-" + r.URL.Query().Get("counterparty"), AssetID: s.lastAsset(), UseCase: "carbon-footprint", Formats: []string{}, Sentences: []string{}}}})
 	})
 	s.on("POST /api/v1/participants/oem/negotiations", func(w http.ResponseWriter, r *http.Request) {
 		var start client.NegotiationStart
@@ -77,7 +82,7 @@ func newStage(t *testing.T) *stage {
 	})
 	good := negotiation("REQUESTED", "AGREED", "VERIFIED", "FINALIZED")
 	good.Traces = []client.Trace{trace("2026-06-01T00:00:00Z", true)}
-	s.on("GET /api/v1/participants/oem/negotiations/with-supplier/events", events(good))
+	s.gate(good)
 	s.on("GET /api/v1/participants/oem/negotiations/with-"+disposable+"/events", func(w http.ResponseWriter, r *http.Request) {
 		n := negotiation("REQUESTED", "AGREED", "TERMINATED")
 		n.Traces = []client.Trace{trace("2025-09-01T12:00:00Z", false)}
@@ -95,6 +100,37 @@ func newStage(t *testing.T) *stage {
 	s.on("GET /api/v1/participants/"+disposable, s.getLate)
 	s.on("DELETE /api/v1/participants/"+disposable, s.deleteLate)
 	return s
+}
+
+// gate holds the negotiation with the supplier until as many decisions as are needed have been handed in by people who logged in.
+func (s *stage) gate(good client.Negotiation) {
+	held := negotiation("REQUESTED", "AGREED", "VERIFIED")
+	held.Traces, held.CounterpartyPid = good.Traces, "provider-1"
+	s.on("GET /api/v1/participants/oem/negotiations/with-supplier/events", func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.decisions < s.needed {
+			events(held)(w, r)
+			return
+		}
+		s.decisions = 0
+		events(good)(w, r)
+	})
+	s.answer("GET /api/v1/approvals", client.Approvals{Items: []client.Approval{waiting(s.T, "of-an-earlier-run", "release"), waiting(s.T, "provider-1", "release")}})
+	s.on("POST /api/v1/participants/supplier/negotiations/provider-1/decisions", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.decisions++
+		w.WriteHeader(http.StatusNoContent)
+	})
+	s.answer("POST /api/v1/approval-keys", client.ApprovalKey{Name: "key-1", Spec: client.ApprovalKeySpec{Subject: "sub", Name: "Somebody", Thumbprint: "print"}})
+	s.loginPages()
+}
+
+func (s *stage) lastAsset() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.assets["supplier"].ID
 }
 
 func (s *stage) decode(r *http.Request, into any) {
@@ -209,13 +245,18 @@ func (s *stage) deleteLate(w http.ResponseWriter, _ *http.Request) {
 
 func (s *stage) play(args ...string) result {
 	s.Helper()
+	return s.show("carbon-footprint", args...)
+}
+
+func (s *stage) show(name string, args ...string) result {
+	s.Helper()
 	keys := s.T.TempDir()
 	for name, key := range map[string]string{"writer": writerKey, "reader": readerKey} {
 		if err := os.WriteFile(filepath.Join(keys, name), []byte(key+"\n"), 0o600); err != nil {
 			s.Fatal(err)
 		}
 	}
-	return s.run(append([]string{"demo", "run", "carbon-footprint", "--backend-url", s.backend.URL, "--backend-address", s.backend.URL,
+	return s.run(append([]string{"demo", "run", name, "--people", passwords(s.T), "--backend-url", s.backend.URL, "--backend-address", s.backend.URL,
 		"--backend-writer-token-file", filepath.Join(keys, "writer"), "--backend-reader-token-file", filepath.Join(keys, "reader"), "--timeout", "20s"}, args...)...)
 }
 
@@ -228,7 +269,7 @@ func TestTheDemoTellsTheWholeStory(t *testing.T) {
 			t.Fatalf("round %d: exit %d\n%s%s", round, r.code, r.out, r.err)
 		}
 		for _, words := range []string{
-			"1. supplier puts a carbon footprint", "2. supplier offers it", "Offer offer-of-supplier: Offered", "FINALIZED", "MembershipCredential of consumer", "Agreement      agreement-1",
+			"1. supplier puts a carbon footprint", "2. supplier offers it", "Offer offer-of-supplier: Offered", "waits for the governance authority", "gabriel sees: gate", "$ kaphera --context gabriel approvals trigger provider-1 --yes --offer", "--comment 'attestation seen'", "FINALIZED", "MembershipCredential of consumer", "Agreement      agreement-1",
 			"Match.", "refused (401 Unauthorized)", "attestation is 13 months old", "value seen: 2025-09-01T12:00:00Z of provider", "what to do: Have the data quality attested again.",
 			"switches its own check off", "Offer offer-of-" + disposable, "TERMINATED", "How everything stands", "https://console.example",
 		} {
@@ -264,8 +305,8 @@ func TestTheDemoTellsTheWholeStory(t *testing.T) {
 
 func TestTheDemoWaitsForEnter(t *testing.T) {
 	s := newStage(t)
-	s.input = strings.Repeat("\n", 7)
-	if r := s.play("--pause"); r.code != ExitOK || strings.Count(r.out, "Enter to go on") != 7 {
+	s.input = strings.Repeat("\n", 8)
+	if r := s.play("--pause"); r.code != ExitOK || strings.Count(r.out, "Enter to go on") != 8 {
 		t.Errorf("exit %d, paused %d times", r.code, strings.Count(r.out, "Enter to go on"))
 	}
 }
@@ -299,6 +340,36 @@ func TestTheDemoDoesNotClaimWhatItDidNotSee(t *testing.T) {
 	}
 }
 
+func TestBothCompaniesApprove(t *testing.T) {
+	s := newStage(t)
+	s.needed = 2
+	r := s.show("quality-recall")
+	if r.code != ExitOK || strings.Count(r.out, "approvals approve provider-1") != 2 || !strings.Contains(r.out, "--context renate") || !strings.Contains(r.out, "oem has the notification") {
+		t.Errorf("%d %s%s", r.code, r.out, r.err)
+	}
+	s.needed, s.decisions = 3, 0 // nobody else is asked
+	if r := s.show("quality-recall", "--timeout", "1s"); r.code == ExitOK || strings.Contains(r.out, "has the notification") {
+		t.Errorf("it claims an agreement that did not come about: %d %s", r.code, r.out)
+	}
+}
+
+func TestTheDemoFindsAChangedRecord(t *testing.T) {
+	s := newStage(t)
+	lines, h := chainOf(t, aTrail...)
+	s.trail(lines)
+	s.answer("GET /api/v1/participants/supplier/audit/heads", map[string]any{"items": []any{h}})
+	r := s.run("demo", "run", "audit")
+	if r.code != ExitOK || !strings.Contains(r.out, "verified:") || !strings.Contains(r.out, "changes one record of it, 3") || !strings.Contains(r.out, "record 3 (line 3)") || !strings.Contains(r.out, "Found. Exit code 1") {
+		t.Errorf("%d %s%s", r.code, r.out, r.err)
+	}
+	lines, _ = chainOf(t, aTrail[:2]...)
+	s.trail(lines)
+	s.answer("GET /api/v1/participants/supplier/audit/heads", map[string]any{"items": []any{}})
+	if r := s.run("demo", "run", "audit"); r.code != ExitFailed || !strings.Contains(r.err, "no agreement is on record") {
+		t.Errorf("nothing to change: %d %s%s", r.code, r.out, r.err)
+	}
+}
+
 func TestTheDemoNeedsAWayToTheBackend(t *testing.T) {
 	s := newStage(t)
 	if r := s.run("demo", "run", "carbon-footprint"); r.code != ExitUsage || !strings.Contains(r.err, "--kubeconfig") {
@@ -307,7 +378,7 @@ func TestTheDemoNeedsAWayToTheBackend(t *testing.T) {
 	if r := s.run("demo", "run", "carbon-footprint", "--kubeconfig", "/absent"); r.code != ExitFailed || !strings.Contains(r.err, "/absent") {
 		t.Errorf("%d %s", r.code, r.err)
 	}
-	if r := s.run("demo", "run", "recall"); r.code != ExitUsage || !strings.Contains(r.err, `"recall"`) {
+	if r := s.run("demo", "run", "recall"); r.code != ExitUsage || !strings.Contains(r.err, `"recall"`) || !strings.Contains(r.err, "quality-recall") {
 		t.Errorf("%d %s", r.code, r.err)
 	}
 }

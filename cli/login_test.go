@@ -128,8 +128,22 @@ func TestLogInsThatFail(t *testing.T) {
 func TestAPersonIsToldThatTheEnvironmentGoesFirst(t *testing.T) {
 	b := people(t)
 	b.env = map[string]string{"KAPHERA_CLIENT_ID": "ci", "KAPHERA_CLIENT_SECRET": "ci-secret"}
-	if r := b.run("login", "--api", b.server.URL); r.code != ExitOK || !strings.Contains(r.err, "still act as ci") || strings.Contains(r.err, "ci-secret") {
+	if r := b.run("login", "--api", b.server.URL); r.code != ExitOK || !strings.Contains(r.err, "act as ci unless they name a context") || strings.Contains(r.err, "ci-secret") {
 		t.Errorf("%d %s", r.code, r.err)
+	}
+}
+
+// TestAContextThatIsNamedGoesBeforeTheEnvironment: the person's token, not the program's.
+func TestAContextThatIsNamedGoesBeforeTheEnvironment(t *testing.T) {
+	b := people(t)
+	b.run("login", "--api", b.server.URL, "--context", "anna")
+	b.env = map[string]string{"KAPHERA_API": b.server.URL, "KAPHERA_CLIENT_ID": "ci", "KAPHERA_CLIENT_SECRET": "ci-secret"}
+	before := len(b.called("POST /realm/token"))
+	if r := b.run("status", "--context", "anna"); r.code != ExitOK || len(b.called("POST /realm/token")) != before {
+		t.Errorf("%d %s: a token was asked for with %v", r.code, r.err, b.called("POST /realm/token"))
+	}
+	if r := b.run("status"); r.code != ExitOK || len(b.called("POST /realm/token")) != before+1 {
+		t.Errorf("without a context: %d %s", r.code, r.err)
 	}
 }
 

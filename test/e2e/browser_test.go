@@ -265,7 +265,7 @@ const accessibility = `(() => {
 	}
 	for (const e of all("input:not([type=hidden]), select, textarea")) if (!e.labels?.length && !e.ariaLabel) bad.push("no label: " + show(e));
 	for (const e of all("img")) if (!e.hasAttribute("alt")) bad.push("no text for an image: " + show(e));
-	for (const e of all("a[href], button, summary")) if (!e.textContent.trim() && !e.ariaLabel) bad.push("no words: " + show(e));
+	for (const e of all("a[href], button, summary")) if (e.checkVisibility() && !e.textContent.trim() && !e.ariaLabel) bad.push("no words: " + show(e));
 	for (const e of all("nav")) if (!e.ariaLabel) bad.push("a nameless menu: " + show(e));
 	for (const e of all("th")) if (!e.scope) bad.push("a heading of nothing: " + show(e));
 	const ids = all("[id]").map(e => e.id);
