@@ -39,7 +39,7 @@ func (d *demo) trail(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, changed, ownerOnly); err != nil {
+	if err := os.WriteFile(file, changed, ownerOnly); err != nil { // #nosec G703 -- in the folder made above
 		return err
 	}
 	if err := d.next(ctx, "Somebody changes one record of it, %d: the asset that an agreement is about", seq); err != nil {
