@@ -231,15 +231,21 @@ func (a *app) confirm(v adminapi.Verdict, about client.Approval, policy *odrl.Po
 	case !a.asks:
 		return usage("there is no terminal to ask you on: say --yes and --offer with the hash of the offer that you mean (kaphera approvals list)")
 	}
-	fprintf(a.err, "Sign this (%s)? [y/N] ", v)
+	if yes, err := a.ask(fmt.Sprintf("Sign this (%s)?", v)); err != nil || yes {
+		return err
+	}
+	return fail(ExitFailed, "kaphera approvals list", "nothing was signed")
+}
+
+// ask asks at the terminal; anything but a yes is a no.
+func (a *app) ask(question string) (bool, error) {
+	fprintf(a.err, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(a.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("the answer could not be read: %w", err)
+		return false, fmt.Errorf("the answer could not be read: %w", err)
 	}
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return fail(ExitFailed, "kaphera approvals list", "nothing was signed")
-	}
-	return nil
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes", nil
 }
 
 // showOffer prints what a decision is about to standard error, so that structured output stays as it is. The rules are said as they are hashed, in full, not

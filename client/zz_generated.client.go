@@ -384,10 +384,35 @@ type CounterOffer struct {
 	Policy json.RawMessage `json:"policy"`
 }
 
+// Credential defines model for Credential.
+type Credential struct {
+	// Detail Why it is not valid
+	Detail    string    `json:"detail,omitempty,omitzero"`
+	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
+
+	// ID Empty as long as none is held
+	ID       string    `json:"id,omitempty,omitzero"`
+	IssuedAt time.Time `json:"issuedAt,omitempty,omitzero"`
+
+	// Issuer DID
+	Issuer string `json:"issuer"`
+
+	// IssuerState As the issuer has it now: Issued, Suspended, Revoked, Expired; empty when it has not issued it
+	IssuerState string `json:"issuerState,omitempty,omitzero"`
+
+	// Remedy What to do; empty when nothing is to be done
+	Remedy string `json:"remedy,omitempty,omitzero"`
+
+	// State As the participant's wallet last reported it: Wanted, Requested, Valid, Expiring, Expired, Revoked, Suspended, WrongIssuer, NeverDelivered, Rejected, RenewalStuck; empty when the wallet does not report it, as for one that another has replaced
+	State string `json:"state,omitempty,omitzero"`
+	Type  string `json:"type"`
+}
+
 // CredentialStatus defines model for CredentialStatus.
 type CredentialStatus struct {
 	Detail    string    `json:"detail,omitempty,omitzero"`
 	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
+	ID        string    `json:"id,omitempty,omitzero"`
 	IssuedAt  time.Time `json:"issuedAt,omitempty,omitzero"`
 	Issuer    string    `json:"issuer"`
 	Remedy    string    `json:"remedy,omitempty,omitzero"`
@@ -400,6 +425,14 @@ type CredentialType struct {
 	RequiredClaims []string `json:"requiredClaims,omitempty,omitzero"`
 	Type           string   `json:"type"`
 	Validity       string   `json:"validity,omitempty,omitzero"`
+}
+
+// Credentials defines model for Credentials.
+type Credentials struct {
+	Items []Credential `json:"items"`
+
+	// Unreachable DIDs of issuers that do not answer now
+	Unreachable []string `json:"unreachable,omitempty,omitzero"`
 }
 
 // DataspaceProfile defines model for DataspaceProfile.
@@ -567,6 +600,16 @@ type Info struct {
 	// Issuer OpenID Connect issuer
 	Issuer  string `json:"issuer"`
 	Version string `json:"version"`
+}
+
+// Issued defines model for Issued.
+type Issued struct {
+	ExpiresAt time.Time `json:"expiresAt"`
+	Holder    string    `json:"holder"`
+	ID        string    `json:"id"`
+	IssuedAt  time.Time `json:"issuedAt"`
+	State     string    `json:"state"`
+	Type      string    `json:"type"`
 }
 
 // Issuer defines model for Issuer.
@@ -1791,6 +1834,31 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/participants/{participant}/catalog (the `GetCatalog` operationId).
 	GetCatalog(ctx context.Context, participant string, params *GetCatalogParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListCredentials List a participant's credentials, as its wallet and as the profile's issuers see them
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/credentials (the `ListCredentials` operationId).
+	ListCredentials(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedeliverCredential Deliver a credential to its holder's wallet again
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/redeliver (the `RedeliverCredential` operationId).
+	RedeliverCredential(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeCredential Resume a suspended credential
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/resume (the `ResumeCredential` operationId).
+	ResumeCredential(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeCredential Revoke a credential; that is final
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/revoke (the `RevokeCredential` operationId).
+	RevokeCredential(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendCredential Suspend a credential: it does not count until it is resumed
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/suspend (the `SuspendCredential` operationId).
+	SuspendCredential(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListNegotiations List a participant's negotiations, newest first
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/negotiations (the `ListNegotiations` operationId).
@@ -2586,6 +2654,81 @@ func (c *Client) GetAuditHeads(ctx context.Context, participant string, reqEdito
 // Corresponds with GET /api/v1/participants/{participant}/catalog (the `GetCatalog` operationId).
 func (c *Client) GetCatalog(ctx context.Context, participant string, params *GetCatalogParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetCatalogRequest(c.Server, participant, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCredentials List a participant's credentials, as its wallet and as the profile's issuers see them
+//
+// Corresponds with GET /api/v1/participants/{participant}/credentials (the `ListCredentials` operationId).
+func (c *Client) ListCredentials(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCredentialsRequest(c.Server, participant)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedeliverCredential Deliver a credential to its holder's wallet again
+//
+// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/redeliver (the `RedeliverCredential` operationId).
+func (c *Client) RedeliverCredential(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedeliverCredentialRequest(c.Server, participant, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeCredential Resume a suspended credential
+//
+// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/resume (the `ResumeCredential` operationId).
+func (c *Client) ResumeCredential(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeCredentialRequest(c.Server, participant, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeCredential Revoke a credential; that is final
+//
+// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/revoke (the `RevokeCredential` operationId).
+func (c *Client) RevokeCredential(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeCredentialRequest(c.Server, participant, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendCredential Suspend a credential: it does not count until it is resumed
+//
+// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/suspend (the `SuspendCredential` operationId).
+func (c *Client) SuspendCredential(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendCredentialRequest(c.Server, participant, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4988,6 +5131,204 @@ func NewGetCatalogRequest(server string, participant string, params *GetCatalogP
 	return req, nil
 }
 
+// NewListCredentialsRequest constructs an http.Request for the ListCredentials method
+func NewListCredentialsRequest(server string, participant string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/credentials", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRedeliverCredentialRequest constructs an http.Request for the RedeliverCredential method
+func NewRedeliverCredentialRequest(server string, participant string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/credentials/%s/redeliver", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewResumeCredentialRequest constructs an http.Request for the ResumeCredential method
+func NewResumeCredentialRequest(server string, participant string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/credentials/%s/resume", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRevokeCredentialRequest constructs an http.Request for the RevokeCredential method
+func NewRevokeCredentialRequest(server string, participant string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/credentials/%s/revoke", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSuspendCredentialRequest constructs an http.Request for the SuspendCredential method
+func NewSuspendCredentialRequest(server string, participant string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/credentials/%s/suspend", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListNegotiationsRequest constructs an http.Request for the ListNegotiations method
 func NewListNegotiationsRequest(server string, participant string, params *ListNegotiationsParams) (*http.Request, error) {
 	var err error
@@ -6647,6 +6988,41 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/catalog (the `GetCatalog` operationId).
 	GetCatalogWithResponse(ctx context.Context, participant string, params *GetCatalogParams, reqEditors ...RequestEditorFn) (*GetCatalogResponse, error)
+
+	// ListCredentialsWithResponse List a participant's credentials, as its wallet and as the profile's issuers see them
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/credentials (the `ListCredentials` operationId).
+	ListCredentialsWithResponse(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*ListCredentialsResponse, error)
+
+	// RedeliverCredentialWithResponse Deliver a credential to its holder's wallet again
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/redeliver (the `RedeliverCredential` operationId).
+	RedeliverCredentialWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*RedeliverCredentialResponse, error)
+
+	// ResumeCredentialWithResponse Resume a suspended credential
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/resume (the `ResumeCredential` operationId).
+	ResumeCredentialWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*ResumeCredentialResponse, error)
+
+	// RevokeCredentialWithResponse Revoke a credential; that is final
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/revoke (the `RevokeCredential` operationId).
+	RevokeCredentialWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*RevokeCredentialResponse, error)
+
+	// SuspendCredentialWithResponse Suspend a credential: it does not count until it is resumed
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/suspend (the `SuspendCredential` operationId).
+	SuspendCredentialWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*SuspendCredentialResponse, error)
 
 	// ListNegotiationsWithResponse List a participant's negotiations, newest first
 	//
@@ -8445,6 +8821,246 @@ func (r GetCatalogResponse) ContentType() string {
 	return ""
 }
 
+type ListCredentialsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Credentials
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCredentialsResponse) GetJSON200() *Credentials {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCredentialsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCredentialsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCredentialsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCredentialsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCredentialsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RedeliverCredentialResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Issued
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RedeliverCredentialResponse) GetJSON200() *Issued {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RedeliverCredentialResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RedeliverCredentialResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RedeliverCredentialResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RedeliverCredentialResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RedeliverCredentialResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ResumeCredentialResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Issued
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResumeCredentialResponse) GetJSON200() *Issued {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ResumeCredentialResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeCredentialResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeCredentialResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeCredentialResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeCredentialResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeCredentialResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Issued
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeCredentialResponse) GetJSON200() *Issued {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeCredentialResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeCredentialResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeCredentialResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeCredentialResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeCredentialResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SuspendCredentialResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Issued
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SuspendCredentialResponse) GetJSON200() *Issued {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SuspendCredentialResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SuspendCredentialResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SuspendCredentialResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SuspendCredentialResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SuspendCredentialResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListNegotiationsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10201,6 +10817,71 @@ func (c *ClientWithResponses) GetCatalogWithResponse(ctx context.Context, partic
 	return ParseGetCatalogResponse(rsp)
 }
 
+// ListCredentialsWithResponse List a participant's credentials, as its wallet and as the profile's issuers see them
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/participants/{participant}/credentials (the `ListCredentials` operationId).
+func (c *ClientWithResponses) ListCredentialsWithResponse(ctx context.Context, participant string, reqEditors ...RequestEditorFn) (*ListCredentialsResponse, error) {
+	rsp, err := c.ListCredentials(ctx, participant, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCredentialsResponse(rsp)
+}
+
+// RedeliverCredentialWithResponse Deliver a credential to its holder's wallet again
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/redeliver (the `RedeliverCredential` operationId).
+func (c *ClientWithResponses) RedeliverCredentialWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*RedeliverCredentialResponse, error) {
+	rsp, err := c.RedeliverCredential(ctx, participant, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedeliverCredentialResponse(rsp)
+}
+
+// ResumeCredentialWithResponse Resume a suspended credential
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/resume (the `ResumeCredential` operationId).
+func (c *ClientWithResponses) ResumeCredentialWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*ResumeCredentialResponse, error) {
+	rsp, err := c.ResumeCredential(ctx, participant, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeCredentialResponse(rsp)
+}
+
+// RevokeCredentialWithResponse Revoke a credential; that is final
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/revoke (the `RevokeCredential` operationId).
+func (c *ClientWithResponses) RevokeCredentialWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*RevokeCredentialResponse, error) {
+	rsp, err := c.RevokeCredential(ctx, participant, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeCredentialResponse(rsp)
+}
+
+// SuspendCredentialWithResponse Suspend a credential: it does not count until it is resumed
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/credentials/{id}/suspend (the `SuspendCredential` operationId).
+func (c *ClientWithResponses) SuspendCredentialWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*SuspendCredentialResponse, error) {
+	rsp, err := c.SuspendCredential(ctx, participant, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendCredentialResponse(rsp)
+}
+
 // ListNegotiationsWithResponse List a participant's negotiations, newest first
 //
 // Returns a wrapper object for the known response body format(s).
@@ -11815,6 +12496,171 @@ func ParseGetCatalogResponse(rsp *http.Response) (*GetCatalogResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest CatalogItemList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCredentialsResponse parses an HTTP response from a ListCredentialsWithResponse call
+func ParseListCredentialsResponse(rsp *http.Response) (*ListCredentialsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCredentialsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Credentials
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRedeliverCredentialResponse parses an HTTP response from a RedeliverCredentialWithResponse call
+func ParseRedeliverCredentialResponse(rsp *http.Response) (*RedeliverCredentialResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RedeliverCredentialResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Issued
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseResumeCredentialResponse parses an HTTP response from a ResumeCredentialWithResponse call
+func ParseResumeCredentialResponse(rsp *http.Response) (*ResumeCredentialResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeCredentialResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Issued
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeCredentialResponse parses an HTTP response from a RevokeCredentialWithResponse call
+func ParseRevokeCredentialResponse(rsp *http.Response) (*RevokeCredentialResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeCredentialResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Issued
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSuspendCredentialResponse parses an HTTP response from a SuspendCredentialWithResponse call
+func ParseSuspendCredentialResponse(rsp *http.Response) (*SuspendCredentialResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SuspendCredentialResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Issued
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -49,8 +49,22 @@ func (s *Service) reach(ctx context.Context, p *cloudv1.Participant, method, pat
 	if err := s.holdsContext(ctx, p); err != nil {
 		return cellrpc.Response{}, err
 	}
+	return s.send(ctx, connectorOf(p), cellrpc.Request{Participant: p.Spec.Identity.Context, Method: method, Path: path}, body)
+}
+
+// callee is a connector or an issuer in a cell.
+type callee struct {
+	cell, words string // words for people, such as: connector of participant "supplier"
+	look        string // command that shows how it is
+}
+
+func connectorOf(p *cloudv1.Participant) callee {
+	return callee{p.Spec.Cell, fmt.Sprintf("connector of participant %q", p.Name), "kaphera describe participant " + p.Name}
+}
+
+// send calls a cell in the caller's name. Every answer that is no success is a *Problem.
+func (s *Service) send(ctx context.Context, to callee, r cellrpc.Request, body any) (cellrpc.Response, error) {
 	var err error
-	r := cellrpc.Request{Participant: p.Spec.Identity.Context, Method: method, Path: path}
 	if sub := authz.From(ctx).Principal.Subject; sub != "" {
 		r.Actor = "user:" + sub
 	}
@@ -59,14 +73,14 @@ func (s *Service) reach(ctx context.Context, p *cloudv1.Participant, method, pat
 			return cellrpc.Response{}, internalError(err)
 		}
 	}
-	resp, err := s.Cells.Call(ctx, p.Spec.Cell, r)
+	resp, err := s.Cells.Call(ctx, to.cell, r)
 	switch {
 	case errors.Is(err, cellrpc.ErrNotConnected), errors.Is(err, context.DeadlineExceeded):
-		return resp, s.notConnected(ctx, p, err)
+		return resp, s.notConnected(ctx, to, err)
 	case err != nil:
-		return resp, internalError(fmt.Errorf("calling cell %s for participant %s: %w", p.Spec.Cell, p.Name, err))
+		return resp, internalError(fmt.Errorf("calling the %s in cell %s: %w", to.words, to.cell, err))
 	case resp.Status < 200 || resp.Status > 299:
-		return resp, s.connectorProblem(p, resp)
+		return resp, connectorProblem(to, resp)
 	}
 	return resp, nil
 }
@@ -109,34 +123,34 @@ func ask[T any](ctx context.Context, s *Service, participant, method, path strin
 	return out, nil
 }
 
-func (s *Service) notConnected(ctx context.Context, p *cloudv1.Participant, cause error) *Problem {
+func (s *Service) notConnected(ctx context.Context, to callee, cause error) *Problem {
 	since := "it has never connected"
 	var cell cloudv1.Cell
-	if err := s.Cached.Get(context.WithoutCancel(ctx), ctrl.ObjectKey{Namespace: s.Namespace, Name: p.Spec.Cell}, &cell); err == nil && cell.Status.LastHeard != nil {
+	if err := s.Cached.Get(context.WithoutCancel(ctx), ctrl.ObjectKey{Namespace: s.Namespace, Name: to.cell}, &cell); err == nil && cell.Status.LastHeard != nil {
 		since = "it was last heard " + cell.Status.LastHeard.UTC().Format(time.RFC3339)
 	}
-	out := problem(http.StatusServiceUnavailable, CodeNotConnected, fmt.Sprintf("cell %q, where the connector of participant %q runs, does not answer; %s", p.Spec.Cell, p.Name, since),
-		"its connectors go on working; look at the cell's agent and its way out to the platform, then try again: kaphera describe cell "+p.Spec.Cell)
+	out := problem(http.StatusServiceUnavailable, CodeNotConnected, fmt.Sprintf("cell %q, where the %s runs, does not answer; %s", to.cell, to.words, since),
+		"its connectors go on working; look at the cell's agent and its way out to the platform, then try again: kaphera describe cell "+to.cell)
 	out.cause = cause
 	return out
 }
 
-// connectorProblem passes on what a connector says, with its trace.
-func (s *Service) connectorProblem(p *cloudv1.Participant, resp cellrpc.Response) *Problem {
+// connectorProblem passes on what a connector or an issuer says, with its trace.
+func connectorProblem(from callee, resp cellrpc.Response) *Problem {
 	var e adminapi.Error
 	if json.Unmarshal(resp.Body, &e) != nil || e.Message == "" {
 		e.Code, e.Message = CodeConnector, fmt.Sprintf("the connector answered %d", resp.Status)
 	}
-	detail := fmt.Sprintf("connector of participant %q: %s", p.Name, e.Message)
+	detail := from.words + ": " + e.Message
 	status := resp.Status
 	var next string
 	switch {
 	case status < http.StatusBadRequest || status > 599: // no connector answers so
-		status, e.Code, next = http.StatusBadGateway, CodeConnector, "look at the cell's agent and the connector's log: kaphera describe participant "+p.Name
+		status, e.Code, next = http.StatusBadGateway, CodeConnector, "look at the cell's agent and the connector's log: "+from.look
 	case status == http.StatusUnauthorized: // the agent's credentials towards the connector, not the caller's
 		status, e.Code, next = http.StatusBadGateway, CodeConnector, "the cell's agent and its connector disagree about their token: look at the agent's log"
 	case status >= http.StatusInternalServerError && e.Code == CodeConnector:
-		status, next = http.StatusBadGateway, "try again; when it stays, look at the connector's log: kaphera describe participant "+p.Name
+		status, next = http.StatusBadGateway, "try again; when it stays, look at the connector's log: "+from.look
 	case e.Code == CodePolicyDenied:
 		next = "read the trace: it names the constraint, the value seen and the remedy"
 	}
@@ -419,7 +433,7 @@ func (s *Service) AuditHeads(ctx context.Context, participant string) (List[audi
 	heads, err := s.Cells.Heads(ctx, p.Spec.Cell, p.Spec.Identity.Context)
 	switch {
 	case errors.Is(err, cellrpc.ErrNotConnected), errors.Is(err, context.DeadlineExceeded):
-		return List[audit.Head]{}, s.notConnected(ctx, p, err)
+		return List[audit.Head]{}, s.notConnected(ctx, connectorOf(p), err)
 	case err != nil:
 		return List[audit.Head]{}, internalError(err)
 	}

@@ -27,7 +27,7 @@ func FuzzAnswer(f *testing.F) {
 	p.Name = "supplier"
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		if status < 200 || status > 299 {
-			got := new(Service).connectorProblem(p, cellrpc.Response{Status: status, Body: body})
+			got := connectorProblem(connectorOf(p), cellrpc.Response{Status: status, Body: body})
 			if got.Status < 400 || got.Status > 599 || got.Status == http.StatusUnauthorized || got.Code == "" || got.Detail == "" {
 				t.Fatalf("%d %s gives %+v", status, body, got)
 			}

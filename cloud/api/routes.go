@@ -51,6 +51,7 @@ func register(api huma.API, s *Service) {
 	registerKind(api, s, useCases)
 	registerKind(api, s, organizations)
 	registerKind(api, s, participants)
+	registerCredentials(api, s)
 	registerConnector(api, s)
 	registerApprovals(api, s)
 }

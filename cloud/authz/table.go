@@ -48,6 +48,12 @@ const (
 	OpDeleteOffer = "delete-offer"
 	OpSendOffer   = "send-offer"
 
+	OpListCredentials     = "list-credentials"
+	OpRevokeCredential    = "revoke-credential"    // #nosec G101 -- a name
+	OpSuspendCredential   = "suspend-credential"   // #nosec G101 -- a name
+	OpResumeCredential    = "resume-credential"    // #nosec G101 -- a name
+	OpRedeliverCredential = "redeliver-credential" // #nosec G101 -- a name
+
 	OpListPartners = "list-partners"
 	OpGetCatalog   = "get-catalog"
 
@@ -122,6 +128,13 @@ var table = map[string]row{
 	OpGetParticipant:    concerned,
 	OpPutParticipant:    {PlatformOperator: All, GovernanceAuthority: All, OrganizationAdmin: Own},
 	OpDeleteParticipant: operated,
+
+	// What was vouched for is for who vouched for it to take back.
+	OpListCredentials:     concerned,
+	OpRevokeCredential:    authorityOnly,
+	OpSuspendCredential:   authorityOnly,
+	OpResumeCredential:    authorityOnly,
+	OpRedeliverCredential: authorityOnly,
 
 	// A connector's own data: its organization, and the operating party on its behalf. The authority sees what was offered, agreed and
 	// refused, never where data lies nor the data.

@@ -59,7 +59,7 @@ type Agent struct {
 type state struct {
 	appliedRevision, seenRevision int64
 	appliedHash, err              string
-	participants                  map[string]bool // contexts of the snapshot
+	served                        map[string]bool // kind/name of what the snapshot runs
 }
 
 // New makes an agent.
@@ -141,11 +141,11 @@ func newest(msg *nats.Msg, more <-chan *nats.Msg) *nats.Msg {
 func (a *Agent) take(ctx context.Context, data []byte) bool {
 	s, objects, err := celllink.DecodeSnapshot(data, a.Cell)
 	again := false
-	var participants map[string]bool
+	var runs map[string]bool
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, applyLimit)
 		defer cancel()
-		participants = contexts(objects)
+		runs = served(objects)
 		again, err = a.applier.apply(ctx, objects)
 	}
 	a.mu.Lock()
@@ -162,7 +162,7 @@ func (a *Agent) take(ctx context.Context, data []byte) bool {
 	if st.appliedRevision != s.Revision || st.err != "" {
 		a.Log.Info("applied the snapshot", "revision", s.Revision, "objects", len(objects))
 	}
-	st.appliedRevision, st.appliedHash, st.err, st.participants = s.Revision, s.Hash, "", participants
+	st.appliedRevision, st.appliedHash, st.err, st.served = s.Revision, s.Hash, "", runs
 	return again
 }
 

@@ -146,34 +146,36 @@ func (a applier) observe(ctx context.Context) ([]celllink.Object, error) {
 	return out, nil
 }
 
-func contexts(objects []*unstructured.Unstructured) map[string]bool {
+func served(objects []*unstructured.Unstructured) map[string]bool {
 	out := map[string]bool{}
 	for _, o := range objects {
-		if o.GetKind() == "ParticipantContext" {
-			out[o.GetName()] = true
-		}
+		out[o.GetKind()+"/"+o.GetName()] = true
 	}
 	return out
 }
 
-// resolve finds the connector of a participant of the snapshot, for calls from the cloud.
-func (a *Agent) resolve(ctx context.Context, participant string) (cellrpc.Target, bool, error) {
+// resolve finds the connector of a participant of the snapshot, or one of its issuers, for calls from the cloud.
+func (a *Agent) resolve(ctx context.Context, r cellrpc.Request) (cellrpc.Target, bool, error) {
+	kind, name, of := "Connector", snapshot.ConnectorName, "ParticipantContext/"+r.Participant
+	if r.Issuer != "" {
+		kind, name, of = "CredentialIssuer", r.Issuer, "CredentialIssuer/"+r.Issuer
+	}
 	a.mu.Lock()
-	known := a.state.participants[participant]
+	known := a.state.served[of]
 	a.mu.Unlock()
 	if !known {
 		return cellrpc.Target{}, false, nil
 	}
-	t, err := a.connector(ctx)
+	t, err := a.internal(ctx, kind, name)
 	return t, true, err
 }
 
-// connector is the internal API of the cell's connector.
-func (a *Agent) connector(ctx context.Context) (cellrpc.Target, error) {
+// internal is the internal API of the cell's connector, or of an issuer.
+func (a *Agent) internal(ctx context.Context, kind, name string) (cellrpc.Target, error) {
 	c := &unstructured.Unstructured{}
-	c.SetGroupVersionKind(gvk("Connector"))
-	if err := a.Cache.Get(ctx, types.NamespacedName{Namespace: a.Namespace, Name: snapshot.ConnectorName}, c); err != nil {
-		return cellrpc.Target{}, fmt.Errorf("read the connector: %w", err)
+	c.SetGroupVersionKind(gvk(kind))
+	if err := a.Cache.Get(ctx, types.NamespacedName{Namespace: a.Namespace, Name: name}, c); err != nil {
+		return cellrpc.Target{}, fmt.Errorf("read the %s: %w", kind, err)
 	}
 	url, _, _ := unstructured.NestedString(c.Object, "status", "internalURL")
 	secret, _, _ := unstructured.NestedString(c.Object, "status", "internalSecret")
@@ -193,7 +195,7 @@ func (a *Agent) connector(ctx context.Context) (cellrpc.Target, error) {
 
 // heads asks the connector for the heads of its audit chains.
 func (a *Agent) heads(ctx context.Context) ([]audit.Head, error) {
-	t, err := a.connector(ctx)
+	t, err := a.internal(ctx, "Connector", snapshot.ConnectorName)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,7 @@
 
 // Package cellrpc carries calls from the cloud to a connector in a cell over the connection that the cell's agent opened itself
 // (NATS request-reply in the cell's account), so that no cell needs an open port. The agent forwards to the connector's
-// internal /api/{ctx}/v1 and to nothing else.
+// internal /api/{ctx}/v1, to what an issuer of the cell has issued, and to nothing else.
 package cellrpc
 
 import (
@@ -13,11 +13,12 @@ import (
 	"github.com/kaphera/kaphera/connector/audit"
 )
 
-// Request is a call to a participant's view of its connector.
+// Request is a call to a participant's view of its connector, or about what an issuer has issued.
 type Request struct {
-	Participant string          `json:"participant"` // participant context id
+	Participant string          `json:"participant,omitempty"` // participant context id
+	Issuer      string          `json:"issuer,omitempty"`      // name of the CredentialIssuer, in place of Participant
 	Method      string          `json:"method"`
-	Path        string          `json:"path"` // relative to /api/{ctx}/v1, with query, e.g. "/negotiations?limit=20"
+	Path        string          `json:"path"` // relative to /api/{ctx}/v1, with query, e.g. "/negotiations?limit=20"; of an issuer /credentials and what is below it
 	Body        json.RawMessage `json:"body,omitempty"`
 	// Actor is for whom the call is made, "user:<subject>"; the connector's audit trail names it.
 	Actor string `json:"actor,omitempty"`

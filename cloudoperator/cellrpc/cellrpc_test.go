@@ -41,9 +41,9 @@ func connector(t *testing.T) *httptest.Server {
 }
 
 func forwarder(url string) *cellrpc.Forwarder {
-	return cellrpc.NewForwarder(func(_ context.Context, participant string) (cellrpc.Target, bool, error) {
-		switch participant {
-		case "supplier":
+	return cellrpc.NewForwarder(func(_ context.Context, r cellrpc.Request) (cellrpc.Target, bool, error) {
+		switch r.Participant + r.Issuer {
+		case "supplier", "auditor":
 			return cellrpc.Target{URL: url, Token: "internal"}, true, nil
 		case "starting":
 			return cellrpc.Target{}, true, errors.New("it is not up yet")
@@ -67,6 +67,13 @@ func TestForward(t *testing.T) {
 		"a body":                   {cellrpc.Request{Participant: "supplier", Method: "POST", Path: "/transfers", Body: json.RawMessage(`{"a":1}`)}, 201, `{\"a\":1}`},
 		"an escaped slash stays":   {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets/urn%3Aa%2Fb"}, 201, `"uri":"/api/supplier/v1/assets/urn%3Aa%2Fb"`},
 		"a large answer":           {cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/large"}, 413, "512 KiB"},
+		"what an issuer issued":    {cellrpc.Request{Issuer: "auditor", Method: "GET", Path: "/credentials?holder=did:web:a"}, 201, `"uri":"/admin/v1/issuers/issuer/credentials?holder=did:web:a"`},
+		"a credential":             {cellrpc.Request{Issuer: "auditor", Method: "POST", Path: "/credentials/urn:uuid:1/revoke"}, 201, `"uri":"/admin/v1/issuers/issuer/credentials/urn:uuid:1/revoke"`},
+		"an unknown issuer":        {cellrpc.Request{Issuer: "other", Method: "GET", Path: "/credentials"}, 404, `no issuer \"other\"`},
+		"an issuer's holders":      {cellrpc.Request{Issuer: "auditor", Method: "GET", Path: "/holders"}, 400, "/credentials only"},
+		"beside its credentials":   {cellrpc.Request{Issuer: "auditor", Method: "GET", Path: "/credentials/../holders"}, 400, "path"},
+		"an issuer of a path":      {cellrpc.Request{Issuer: "auditor/..", Method: "GET", Path: "/credentials"}, 400, "issuer"},
+		"both":                     {cellrpc.Request{Issuer: "auditor", Participant: "supplier", Method: "GET", Path: "/credentials"}, 400, "issuer"},
 		"an unknown participant":   {cellrpc.Request{Participant: "other", Method: "GET", Path: "/assets"}, 404, "no participant"},
 		"a connector not up":       {cellrpc.Request{Participant: "starting", Method: "GET", Path: "/assets"}, 503, "not up yet"},
 		"another method":           {cellrpc.Request{Participant: "supplier", Method: "PATCH", Path: "/assets"}, 400, "method"},

@@ -19,19 +19,20 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/adminapi"
 )
 
-// Target is a connector's internal API.
+// Target is the internal API of a connector or an issuer.
 type Target struct {
 	URL   string // base, without path
 	Token string
 }
 
-// Resolver finds the connector of a participant; ok is false when this cell has no such participant.
-type Resolver func(ctx context.Context, participant string) (t Target, ok bool, err error)
+// Resolver finds the connector of the participant, or the issuer, that a request names; ok is false when this cell has none.
+type Resolver func(ctx context.Context, r Request) (t Target, ok bool, err error)
 
-// Forwarder answers calls in a cell by forwarding them to the connector's /api/{ctx}/v1.
+// Forwarder answers calls in a cell by forwarding them to the connector's /api/{ctx}/v1, or to an issuer's credentials.
 type Forwarder struct {
 	resolve Resolver
 	client  *http.Client
@@ -101,17 +102,21 @@ func (f *Forwarder) Forward(ctx context.Context, data []byte) Response {
 	}
 	ctx, cancel := context.WithTimeout(ctx, AgentTimeout)
 	defer cancel()
-	target, ok, err := f.resolve(ctx, r.Participant)
+	kind, name, who := "participant", r.Participant, fmt.Sprintf("the connector of participant %q", r.Participant)
+	if r.Issuer != "" {
+		kind, name, who = "issuer", r.Issuer, fmt.Sprintf("issuer %q", r.Issuer)
+	}
+	target, ok, err := f.resolve(ctx, r)
 	switch {
 	case err != nil:
-		return refuse(http.StatusServiceUnavailable, "connector-unavailable", "the connector of participant %q: %v", r.Participant, err)
+		return refuse(http.StatusServiceUnavailable, "connector-unavailable", "%s: %v", who, err)
 	case !ok:
-		return refuse(http.StatusNotFound, "not-found", "this cell runs no participant %q", r.Participant)
+		return refuse(http.StatusNotFound, "not-found", "this cell runs no %s %q", kind, name)
 	}
 	resp, err := f.forward(ctx, target, r, u)
 	if err != nil {
-		f.log.Warn("forward a call", "participant", r.Participant, "method", r.Method, "path", u.Path, "error", err)
-		return refuse(http.StatusBadGateway, "connector-unavailable", "the connector of participant %q does not answer: %v", r.Participant, err)
+		f.log.Warn("forward a call", kind, name, "method", r.Method, "path", u.Path, "error", err)
+		return refuse(http.StatusBadGateway, "connector-unavailable", "%s does not answer: %v", who, err)
 	}
 	return resp
 }
@@ -156,7 +161,13 @@ func checked(r Request) (*url.URL, error) {
 	default:
 		return nil, fmt.Errorf("method %q: must be GET, POST, PUT or DELETE", r.Method)
 	}
-	if !contextID(r.Participant) {
+	base := "/api/" + r.Participant + "/v1"
+	switch {
+	case r.Issuer != "" && (r.Participant != "" || !contextID(r.Issuer)):
+		return nil, fmt.Errorf("issuer %q: must be a name of lower-case letters, digits and dashes, and the only one that is asked", r.Issuer)
+	case r.Issuer != "":
+		base = "/admin/v1/issuers/" + snapshot.IssuerContext
+	case !contextID(r.Participant):
 		return nil, fmt.Errorf("participant %q: must be a context id of lower-case letters, digits and dashes", r.Participant)
 	}
 	u, err := url.Parse(r.Path)
@@ -166,11 +177,11 @@ func checked(r Request) (*url.URL, error) {
 	if u.Path != "/" && path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") || strings.Contains(u.Path, `\`) {
 		return nil, fmt.Errorf("path %q: must not contain empty, . or .. segments", r.Path)
 	}
+	if r.Issuer != "" && u.Path != "/credentials" && !strings.HasPrefix(u.Path, "/credentials/") {
+		return nil, fmt.Errorf("path %q: an issuer is asked about /credentials only", r.Path)
+	}
 	// The escaped form is kept: an id may contain an escaped slash, and that must not become a separator.
-	out := &url.URL{RawQuery: u.RawQuery}
-	out.Path = "/api/" + r.Participant + "/v1" + u.Path
-	out.RawPath = "/api/" + r.Participant + "/v1" + u.EscapedPath()
-	return out, nil
+	return &url.URL{Path: base + u.Path, RawPath: base + u.EscapedPath(), RawQuery: u.RawQuery}, nil
 }
 
 func contextID(s string) bool {

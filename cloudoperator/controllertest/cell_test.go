@@ -190,6 +190,8 @@ func connectorUp(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "cell-shared", Name: "connector-internal"}, StringData: map[string]string{"token": "internal"}})
+	create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "cell-shared", Name: "authority-internal"}, StringData: map[string]string{"token": "of the issuer"}})
+	report(t, "CredentialIssuer", "authority", fmt.Sprintf(`{"internalURL":%q,"internalSecret":"authority-internal"}`, s.URL))
 	report(t, "Connector", "connector", fmt.Sprintf(`{"internalURL":%q,"internalSecret":"connector-internal"}`, s.URL))
 }
 
@@ -216,7 +218,18 @@ func callsConnector(t *testing.T) {
 		}
 		return err
 	})
-	resp, err := caller.Call(t.Context(), "shared", cellrpc.Request{Participant: "stranger", Method: "GET", Path: "/assets"})
+	eventually(t, func(ctx context.Context) error {
+		resp, err := caller.Call(ctx, "shared", cellrpc.Request{Issuer: "authority", Method: "GET", Path: "/credentials"})
+		if err == nil && string(resp.Body) != "GET /admin/v1/issuers/issuer/credentials Bearer of the issuer" {
+			err = fmt.Errorf("%d %s", resp.Status, resp.Body)
+		}
+		return err
+	})
+	resp, err := caller.Call(t.Context(), "shared", cellrpc.Request{Issuer: "stranger", Method: "GET", Path: "/credentials"})
+	if err != nil || resp.Status != http.StatusNotFound {
+		t.Errorf("an issuer of no snapshot: %d %s, %v", resp.Status, resp.Body, err)
+	}
+	resp, err = caller.Call(t.Context(), "shared", cellrpc.Request{Participant: "stranger", Method: "GET", Path: "/assets"})
 	if err != nil || resp.Status != http.StatusNotFound {
 		t.Errorf("a participant of no snapshot: %d %s, %v", resp.Status, resp.Body, err)
 	}

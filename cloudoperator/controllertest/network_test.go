@@ -77,6 +77,7 @@ func closed(t *testing.T) {
 		{"something else", 80, nil},
 		{"agent", 8082, nil},
 		{"control plane", 8081, []string{"agent"}}, // and whom the EDC operator lets in
+		{"issuer", 8081, []string{"agent"}},
 		{"wallet", 8081, nil},
 	} {
 		for from, pod := range pods {

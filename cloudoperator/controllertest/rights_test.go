@@ -50,7 +50,7 @@ func rights(t *testing.T) {
 		{operatorAccount, "apps/daemonsets", "", "", ""},
 		{operatorAccount, "batch/jobs", "", "", ""},
 		{operatorAccount, "edc.kaphera.io/connectors", "", "", ""},
-		{operatorAccount, "rbac.authorization.k8s.io/roles", "", "", ""},
+		{operatorAccount, "rbac.authorization.k8s.io/roles", "", "create patch", ""},
 		{operatorAccount, "rbac.authorization.k8s.io/clusterroles", "", "", ""},
 		{operatorAccount, "rbac.authorization.k8s.io/clusterrolebindings", "", "", ""},
 		{operatorAccount, "admissionregistration.k8s.io/validatingadmissionpolicies", "", "", ""},
@@ -133,6 +133,11 @@ func realRequests(t *testing.T) {
 			return c.List(t.Context(), &edc.ConnectorList{}, client.InNamespace(cellNamespace))
 		}, false},
 		{"the agent reads the connector's token", agent, secret(cellNamespace, "connector-internal"), true},
+		{"the agent reads an issuer's token", agent, secret(cellNamespace, "authority-internal"), true},
+		{"the operator gives the agent a right that it has not itself", operator, func(c client.Client) error {
+			return c.Create(t.Context(), &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: cellNamespace, Name: "tried"}, Rules: []rbacv1.PolicyRule{
+				{APIGroups: []string{""}, Resources: []string{"pods/exec"}, Verbs: []string{"create"}}}}, client.DryRunAll)
+		}, false},
 		{"the agent reads another Secret", agent, secret(cellNamespace, "connector-database-owner"), false},
 		{"the agent reads the cloud's objects", agent, func(c client.Client) error {
 			return c.List(t.Context(), &cloud.CellList{}, client.InNamespace(system))
@@ -171,6 +176,11 @@ func admission(t *testing.T) {
 	}
 	nobody := people("kaphera-cell-viewer", rbacv1.GroupKind, "")
 	nobody.Subjects = nil
+	tokens := func(subjectNamespace, subject string) *rbacv1.RoleBinding {
+		b := binding(cellNamespace, "kaphera-cell-agent-issuers", subjectNamespace, subject)
+		b.RoleRef.Kind = "Role"
+		return b
+	}
 	creating := func(o client.Object) func() error {
 		return func() error {
 			return operator.Create(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll)
@@ -208,6 +218,8 @@ func admission(t *testing.T) {
 		{"its own rights in a cell", creating(binding(cellNamespace, "kaphera-cell-setup", system, "cloud-operator")), ""},
 		{"the EDC operator's rights in a cell", creating(binding(cellNamespace, "kaphera-edc-operator-namespace", system, "edc-operator")), ""},
 		{"the agent's rights in a cell", creating(binding(cellNamespace, "kaphera-cell-agent", cellNamespace, "kaphera-cell-agent")), ""},
+		{"the issuers' tokens for the agent", creating(tokens(cellNamespace, "kaphera-cell-agent")), ""},
+		{"the issuers' tokens for another account", creating(tokens("default", "default")), "each its own role"},
 		{"its own rights in kube-system", creating(binding("kube-system", "kaphera-cell-setup", system, "cloud-operator")), "is not a cell's"},
 		{"its own rights in a namespace that is called like a cell's", creating(binding("cell-foreign", "kaphera-cell-setup", system, "cloud-operator")), "is not a cell's"},
 		{"the EDC operator's rights in kube-system", creating(binding("kube-system", "kaphera-edc-operator-namespace", system, "edc-operator")), "is not a cell's"},

@@ -244,7 +244,10 @@ func (i *Issuer) postAction(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.log.InfoContext(r.Context(), "credential changed", "action", action, "issuer", row.ctx, "credential", id, "holder", c.Holder)
+	if c.Revoked && action != "revoke" {
+		return nil, dcp.Failuref(http.StatusConflict, "conflict", "credential %s is revoked, which is final: let its holder be issued another one", id)
+	}
+	i.log.InfoContext(r.Context(), "credential changed", "action", action, "issuer", row.ctx, "credential", id, "holder", c.Holder, "actor", r.Header.Get(adminapi.ActorHeader))
 	dcp.Wake(i.wake)
 	return c.view(i.now()), nil
 }

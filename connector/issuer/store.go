@@ -198,13 +198,13 @@ func (s *store) issued(ctx context.Context, ictx, holder string) ([]credential, 
 	return pgx.CollectRows(rows, pgx.RowToStructByName[credential])
 }
 
-// actions are what may be done with an issued credential.
+// actions are what may be done with an issued credential. One that is revoked stays so, and as it was.
 var actions = map[string]string{
 	"revoke":  "UPDATE issuer.credentials SET revoked = true WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
-	"suspend": "UPDATE issuer.credentials SET suspended = true WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
-	"resume":  "UPDATE issuer.credentials SET suspended = false WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
+	"suspend": "UPDATE issuer.credentials SET suspended = suspended OR NOT revoked WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
+	"resume":  "UPDATE issuer.credentials SET suspended = suspended AND revoked WHERE ctx = $1 AND id = $2 RETURNING " + credentialColumns,
 	"deliver": `WITH due AS (UPDATE issuer.requests SET delivered = false, attempts = 0, leased_until = NULL, next_attempt_at = now(), created_at = now()
-			WHERE ctx = $1 AND id = (SELECT request_id FROM issuer.credentials WHERE ctx = $1 AND id = $2))
+			WHERE ctx = $1 AND id = (SELECT request_id FROM issuer.credentials WHERE ctx = $1 AND id = $2 AND NOT revoked))
 		SELECT ` + credentialColumns + " FROM issuer.credentials WHERE ctx = $1 AND id = $2",
 }
 

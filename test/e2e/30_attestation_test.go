@@ -6,9 +6,7 @@ package e2e
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -18,7 +16,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kaphera/kaphera/client"
-	"github.com/kaphera/kaphera/connector/adminapi"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
@@ -226,34 +223,68 @@ func startNegotiation(t *testing.T, api *client.API, consumer, counterparty, ass
 	return last
 }
 
-// revoke revokes the attestation of a holder at its issuer.
-func revoke(t *testing.T, _, did string) {
+// revoke revokes the attestation of a participant.
+func revoke(t *testing.T, name, _ string) {
 	t.Helper()
-	_, cs := kube(t)
-	var issuer edc.CredentialIssuer
-	getInto(t, cs, "/apis/edc.kaphera.io/v1alpha1/namespaces/"+cellNamespace+"/credentialissuers/"+issuerName(t, cs, "auditor."), &issuer)
-	base, token := internalAPI(t, cellNamespace, issuer.Status.InternalURL, issuer.Status.InternalSecret)
-	at := base + "/admin/v1/issuers/" + issuer.Spec.Context
-	status, body := call(t, http.MethodGet, at+"/credentials?holder="+did, token, nil)
-	if status != http.StatusOK {
-		t.Fatalf("issuer answered %d: %s", status, body)
-	}
-	var issued []adminapi.Issued
-	if err := json.Unmarshal(body, &issued); err != nil {
-		t.Fatalf("%v: %s", err, body)
-	}
-	if len(issued) == 0 {
-		t.Fatalf("the issuer has issued nothing to %s", did)
-	}
-	for _, c := range issued {
-		for _, id := range []string{c.ID, base64.RawURLEncoding.EncodeToString([]byte(c.ID))} {
-			if status, body = call(t, http.MethodPost, at+"/credentials/"+id+"/revoke", token, nil); status == http.StatusOK {
-				break
+	must(t, "kaphera", "credential", "revoke", name, heldAttestation(t, name), "--yes")
+}
+
+// heldAttestation is the id of the attestation that a participant's wallet holds.
+func heldAttestation(t *testing.T, name string) (id string) {
+	t.Helper()
+	eventually(t, "the attestation in the list", func(context.Context) (bool, string) {
+		out := must(t, "kaphera", "credential", "list", name, "-o", "json")
+		var list client.Credentials
+		if err := json.Unmarshal([]byte(out), &list); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for _, c := range list.Items {
+			if c.Type == attestation && c.ID != "" && c.IssuerState == "Issued" {
+				id = c.ID
 			}
 		}
-		if status != http.StatusOK {
-			t.Fatalf("revoke %s: %d %s", c.ID, status, body)
+		return id != "", out
+	})
+	return id
+}
+
+// TestCredentialsAreTakenBackAndGivenBack: the governance authority suspends, resumes and revokes an attestation; contracts that need it stop, come back and stop.
+func TestCredentialsAreTakenBackAndGivenBack(t *testing.T) {
+	api := cloud(t)
+	const name, asset = "e2e-lifecycle", "pcf-lifecycle"
+	claims := map[string]any{"attestationId": "DQA-TEST", "providerName": "Prüfhaus Nord GmbH", "standardName": "ISO 14067", "completedAt": time.Now().UTC().AddDate(0, 0, -30).Format(time.RFC3339)}
+	did := supplier(t, api, name, claims, "Off", "Active", "CredentialsHeld")
+	if _, err := api.PutAssetWithResponse(t.Context(), name, asset, client.Asset{ID: asset, Properties: map[string]any{"name": "Footprint"},
+		DataAddress: map[string]string{"type": "HttpData", "baseUrl": "http://pcf-backend.supplier-backend.svc:8080/documents/none"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.CreateOfferWithResponse(t.Context(), name, client.OfferCreate{Asset: asset, UseCase: "carbon-footprint"}); err != nil {
+		t.Fatal(err)
+	}
+	ends := func(after, state string) {
+		t.Helper()
+		eventually(t, "a negotiation that ends "+state+" after "+after, func(context.Context) (bool, string) {
+			n := negotiate(t, api, "oem", did, asset)
+			return n.State == state && (state == "FINALIZED" || n.Reason.Code == "policy-denied" && slices.ContainsFunc(n.Traces, func(tr client.Trace) bool { return denies(tr, nil) })), n.State + ": " + n.Reason.Message
+		})
+	}
+	id := heldAttestation(t, name)
+	ends("the issue", "FINALIZED")
+	for _, step := range []struct{ verb, says, then string }{
+		{"suspend", "suspended at its issuer", "TERMINATED"}, {"resume", "issued at its issuer", "FINALIZED"},
+		{"redeliver", "issued at its issuer", "FINALIZED"}, {"revoke", "revoked at its issuer", "TERMINATED"},
+	} {
+		args := []string{"credential", step.verb, name, id}
+		if step.verb == "revoke" {
+			args = append(args, "--yes")
 		}
+		if out := must(t, "kaphera", args...); !strings.Contains(out, step.says) {
+			t.Errorf("%s says %s", step.verb, out)
+		}
+		ends(step.verb, step.then)
+	}
+	if _, out, code := command(t, "kaphera", "credential", "resume", name, id); code == 0 || !strings.Contains(out, "final") {
+		t.Errorf("resuming what is revoked: exit code %d\n%s", code, out)
 	}
 }
 

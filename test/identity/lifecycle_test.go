@@ -103,6 +103,15 @@ func TestStatusIsSeenByBothSides(t *testing.T) {
 		t.Errorf("revoked, judged as %q", code)
 	}
 	r.awaitState("acme", "authority", membership, adminapi.CredentialRevoked)
+	at := r.issuerInternal.URL + "/admin/v1/issuers/authority/credentials/" + member.ID
+	for _, action := range []string{"suspend", "resume", "deliver"} {
+		if status, body := r.call("POST", at+"/"+action, nil); status != 409 || !strings.Contains(string(body), "final") {
+			t.Errorf("%s of what is revoked: %d %s", action, status, body)
+		}
+	}
+	if status, body := r.call("POST", at+"/revoke", nil); status != 200 {
+		t.Errorf("revoking again: %d %s", status, body)
+	}
 }
 
 func TestRejectionsSayWhy(t *testing.T) {

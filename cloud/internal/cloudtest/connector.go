@@ -48,7 +48,7 @@ func NewConnector(t *testing.T) *Connector {
 	return c
 }
 
-// On programs the answer to a call such as "GET supplier/offers/o1": participant context and path without query.
+// On programs the answer to a call such as "GET supplier/offers/o1": participant context, or "issuer-" and its name, and path without query.
 func (c *Connector) On(call string, answer func(r *http.Request) (int, any)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +129,11 @@ func (c *Connector) Call(ctx context.Context, cell string, r cellrpc.Request) (c
 	if err != nil {
 		return cellrpc.Response{}, fmt.Errorf("cell %s: %w", cell, err)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, c.server.URL+"/api/"+r.Participant+"/v1"+r.Path, bytes.NewReader(r.Body))
+	of := r.Participant
+	if r.Issuer != "" {
+		of = "issuer-" + r.Issuer
+	}
+	req, err := http.NewRequestWithContext(ctx, r.Method, c.server.URL+"/api/"+of+"/v1"+r.Path, bytes.NewReader(r.Body))
 	if err != nil {
 		return cellrpc.Response{}, err
 	}

@@ -39,12 +39,14 @@ const (
 
 // Names in a cell's namespace.
 const (
-	agentName   = parts.Agent
-	agentCreds  = "cell-agent-nats" // #nosec G101 -- a name
-	credsKey    = "agent.creds"
-	seedKey     = "seed"
-	issuerLabel = "cloud.kaphera.io/issuer"
-	cellLabel   = parts.CellLabel
+	agentName  = parts.Agent
+	agentCreds = "cell-agent-nats" // #nosec G101 -- a name
+	credsKey   = "agent.creds"
+	// agentIssuersRole lets the agent read the tokens of the cell's issuers, whose names a ClusterRole cannot know.
+	agentIssuersRole = "kaphera-cell-agent-issuers"
+	seedKey          = "seed"
+	issuerLabel      = "cloud.kaphera.io/issuer"
+	cellLabel        = parts.CellLabel
 )
 
 // namespace makes the cell's namespace, binds the roles in it and lets nobody in to its pods: whom a connector serves is for the EDC
@@ -57,6 +59,12 @@ func (r *run) namespace(ctx context.Context) error {
 	if err := r.apply(ctx, ns); err != nil {
 		return err
 	}
+	issuers := &rbacv1.Role{ObjectMeta: r.meta(agentIssuersRole)}
+	for _, i := range snapshot.Issuers(r.cell, r.profiles) { // a rule without names would open every Secret
+		issuers.Rules = append(issuers.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}, ResourceNames: []string{workload.Runtime{Name: i.Issuer.Name}.InternalSecret()}})
+	}
+	bound := r.binding(agentIssuersRole, account(r.ns, agentName))
+	bound.RoleRef.Kind = "Role"
 	tenant, err := r.tenant()
 	if err != nil {
 		return err
@@ -67,6 +75,9 @@ func (r *run) namespace(ctx context.Context) error {
 		r.binding(AgentRole, account(r.ns, agentName)),
 		r.binding(edcconfig.NamespaceRole, account(edcconfig.Namespace, edcconfig.ServiceAccount)),
 		kube.NetworkPolicy(r.meta("default-deny"), nil),
+		issuers, bound,
+		kube.NetworkPolicy(r.meta("agent-to-issuers"), map[string]string{workload.LabelManagedBy: workload.ManagedBy, workload.LabelComponent: string(workload.Issuer)},
+			kube.Ingress(workload.InternalPort, kube.Pods(kube.NameLabel, agentName))),
 		kube.NetworkPolicy(r.meta("agent-to-connector"), map[string]string{workload.LabelManagedBy: workload.ManagedBy, workload.LabelComponent: string(workload.ControlPlane)},
 			kube.Ingress(workload.InternalPort, kube.Pods(kube.NameLabel, agentName))),
 	}, tenant...)...)

@@ -83,6 +83,9 @@ type ParticipantContextStatus struct {
 
 // CredentialStatus is one credential, held or wanted.
 type CredentialStatus struct {
+	// ID of the credential; empty as long as none is held.
+	// +optional
+	ID     string `json:"id,omitempty"`
 	Type   string `json:"type"`
 	Issuer string `json:"issuer"`
 	State  string `json:"state"`

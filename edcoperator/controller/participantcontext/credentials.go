@@ -99,7 +99,7 @@ func best(held []adminapi.HeldCredential, want v1alpha1.RequestedCredential) adm
 }
 
 func statusOf(h adminapi.HeldCredential, want v1alpha1.RequestedCredential) v1alpha1.CredentialStatus {
-	s := v1alpha1.CredentialStatus{Type: want.Type, Issuer: want.Issuer, State: cmp.Or(string(h.State), stateWanted), Detail: h.Detail, Remedy: h.Remedy}
+	s := v1alpha1.CredentialStatus{ID: h.ID, Type: want.Type, Issuer: want.Issuer, State: cmp.Or(string(h.State), stateWanted), Detail: h.Detail, Remedy: h.Remedy}
 	if h.IssuedAt != nil {
 		s.IssuedAt = &metav1.Time{Time: *h.IssuedAt}
 	}
