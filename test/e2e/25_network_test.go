@@ -74,17 +74,8 @@ func (s socket) address(t *testing.T) string {
 
 // A pod in a namespace that has nothing to do with the platform reaches what is public, and nothing else.
 func TestAStrangersPodReachesNothingInside(t *testing.T) {
-	tools, err := apiserver.Assets()
-	if err != nil {
-		t.Fatal(err)
-	}
 	const namespace = "stranger"
 	c := crClient(t)
-	_, cs := kube(t)
-	vault, err := cs.AppsV1().StatefulSets(ownSystem).Get(t.Context(), "openbao", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
 	eventually(t, "namespace "+namespace+" made, an earlier run's gone", func(ctx context.Context) (bool, string) {
 		err := c.Create(ctx, ns)
@@ -95,30 +86,7 @@ func TestAStrangersPodReachesNothingInside(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// The Vault's program is also an HTTP client that says how a connection fails.
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: namespace},
-		Spec: corev1.PodSpec{
-			AutomountServiceAccountToken: ptr.To(false),
-			SecurityContext:              &corev1.PodSecurityContext{RunAsUser: ptr.To[int64](ownUser), RunAsGroup: ptr.To[int64](ownUser)},
-			Containers: []corev1.Container{{
-				Name: namespace, Image: vault.Spec.Template.Spec.Containers[0].Image, Command: []string{"bao", "server", "-dev", "-dev-no-store-token"},
-				Env: []corev1.EnvVar{{Name: "HOME", Value: "/tmp"}, {Name: "BAO_CLIENT_TIMEOUT", Value: "5s"}, {Name: "BAO_MAX_RETRIES", Value: "0"}},
-			}},
-		},
-	}
-	if err := c.Create(t.Context(), pod); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the pod runs", func(ctx context.Context) (bool, string) {
-		err := c.Get(ctx, crclient.ObjectKeyFromObject(pod), pod)
-		return err == nil && pod.Status.Phase == corev1.PodRunning, fmt.Sprint(pod.Status.Phase, err)
-	})
-	connects := func(t *testing.T, address string) (bool, string) {
-		t.Helper()
-		_, said, _ := command(t, filepath.Join(tools, "kubectl"), "--kubeconfig", filepath.Join(dir, "kubeconfig"), "exec", "--namespace", namespace, namespace, "--", "bao", "status", "-address=http://"+address)
-		return !strings.Contains(said, "i/o timeout") && !strings.Contains(said, "deadline exceeded"), said
-	}
+	connects := prober(t, namespace, nil)
 	for group, want := range map[bool]map[string]socket{true: open, false: inside} {
 		for name, s := range want {
 			t.Run(name, func(t *testing.T) {
@@ -128,6 +96,55 @@ func TestAStrangersPodReachesNothingInside(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// prober runs a pod until the test ends, and returns what tells whether it connects to an address, and what was said about that. The Vault's
+// program is also an HTTP client that says how a connection fails.
+func prober(t *testing.T, namespace string, labels map[string]string) func(t *testing.T, address string) (bool, string) {
+	t.Helper()
+	tools, err := apiserver.Assets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := crClient(t)
+	_, cs := kube(t)
+	vault, err := cs.AppsV1().StatefulSets(ownSystem).Get(t.Context(), "openbao", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "prober"
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
+		Spec: corev1.PodSpec{
+			AutomountServiceAccountToken: ptr.To(false),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsUser: ptr.To[int64](ownUser), RunAsGroup: ptr.To[int64](ownUser), RunAsNonRoot: ptr.To(true),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{
+				Name: name, Image: vault.Spec.Template.Spec.Containers[0].Image, Command: []string{"bao", "server", "-dev", "-dev-no-store-token"},
+				Env:             []corev1.EnvVar{{Name: "HOME", Value: "/tmp"}, {Name: "BAO_CLIENT_TIMEOUT", Value: "5s"}, {Name: "BAO_MAX_RETRIES", Value: "0"}},
+				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: ptr.To(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+			}},
+		},
+	}
+	if err := c.Create(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := crclient.IgnoreNotFound(c.Delete(context.Background(), pod)); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "the pod runs", func(ctx context.Context) (bool, string) {
+		err := c.Get(ctx, crclient.ObjectKeyFromObject(pod), pod)
+		return err == nil && pod.Status.Phase == corev1.PodRunning, fmt.Sprint(pod.Status.Phase, err)
+	})
+	return func(t *testing.T, address string) (bool, string) {
+		t.Helper()
+		_, said, _ := command(t, filepath.Join(tools, "kubectl"), "--kubeconfig", filepath.Join(dir, "kubeconfig"), "exec", "--namespace", namespace, name, "--", "bao", "status", "-address=http://"+address)
+		return !strings.Contains(said, "i/o timeout") && !strings.Contains(said, "deadline exceeded"), said
 	}
 }
 
