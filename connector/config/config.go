@@ -79,11 +79,13 @@ type Vault struct {
 
 // VaultAuth says how to log in.
 type VaultAuth struct {
-	Method                  string `json:"method"`    // kubernetes or token
-	MountPath               string `json:"mountPath"` // default "kubernetes"
+	Method                  string `json:"method"`    // kubernetes, token or approle
+	MountPath               string `json:"mountPath"` // default is the method's name
 	Role                    string `json:"role"`
 	TokenFile               string `json:"tokenFile"`
 	ServiceAccountTokenFile string `json:"serviceAccountTokenFile"`
+	RoleIDFile              string `json:"roleIDFile"` // of approle
+	SecretIDFile            string `json:"secretIDFile"`
 }
 
 // Trust says which servers are spoken to and believed.
@@ -240,7 +242,7 @@ func (c *Config) defaults() {
 	set(&c.Listen.Health, ":8082")
 	set(&c.Database.SSLMode, "verify-full")
 	set(&c.Vault.Mount, "kv")
-	set(&c.Vault.Auth.MountPath, "kubernetes")
+	set(&c.Vault.Auth.MountPath, c.Vault.Auth.Method)
 	set(&c.Vault.Auth.ServiceAccountTokenFile, "/var/run/secrets/kubernetes.io/serviceaccount/token")
 	if c.Database.Port == 0 {
 		c.Database.Port = 5432
@@ -272,8 +274,8 @@ func (c *Config) validate() error {
 	if m := c.Database.SSLMode; !slices.Contains([]string{"verify-full", "verify-ca", "require", "disable"}, m) {
 		errs = append(errs, fmt.Errorf("database.sslMode %q: must be verify-full, verify-ca, require or disable", m))
 	}
-	if m := c.Vault.Auth.Method; m != "" && m != "kubernetes" && m != "token" {
-		errs = append(errs, fmt.Errorf("vault.auth.method %q: must be kubernetes or token", m))
+	if m := c.Vault.Auth.Method; !slices.Contains([]string{"", "kubernetes", "token", "approle"}, m) {
+		errs = append(errs, fmt.Errorf("vault.auth.method %q: must be kubernetes, token or approle", m))
 	}
 	if o := c.Management.OAuth2; o != (OAuth2{}) && (o.Issuer == "" || o.Audience == "" || o.JWKSURL == "") {
 		errs = append(errs, errors.New("management.oauth2: issuer, audience and jwksURL go together"))

@@ -212,7 +212,7 @@ func (p *process) openVault(ctx context.Context) error {
 	}
 	client, err := vault.New(vault.Config{Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, Prefix: c.Prefix, CAFile: c.CAFile, Access: access,
 		Auth: vault.Auth{Method: c.Auth.Method, MountPath: c.Auth.MountPath, Role: c.Auth.Role, TokenFile: c.Auth.TokenFile,
-			ServiceAccountTokenFile: c.Auth.ServiceAccountTokenFile}})
+			ServiceAccountTokenFile: c.Auth.ServiceAccountTokenFile, RoleIDFile: c.Auth.RoleIDFile, SecretIDFile: c.Auth.SecretIDFile}})
 	if err != nil {
 		return err
 	}

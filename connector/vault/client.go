@@ -19,6 +19,7 @@ import (
 const (
 	AuthKubernetes = "kubernetes"
 	AuthToken      = "token"
+	AuthAppRole    = "approle"
 )
 
 // Config says where the vault is. Nothing is read from the environment.
@@ -34,11 +35,13 @@ type Config struct {
 
 // Auth says how to log in.
 type Auth struct {
-	Method                  string // kubernetes or token
-	MountPath               string // of the Kubernetes auth method; default "kubernetes"
+	Method                  string // kubernetes, token or approle
+	MountPath               string // of the auth method; default is the method's name
 	Role                    string
 	TokenFile               string
 	ServiceAccountTokenFile string
+	RoleIDFile              string // of the AppRole method
+	SecretIDFile            string
 }
 
 const (
@@ -69,11 +72,13 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("vault.auth.role: missing; the kubernetes method needs the role to log in as")
 	case cfg.Auth.Method == AuthToken && cfg.Auth.TokenFile == "":
 		return nil, errors.New("vault.auth.tokenFile: missing; the token method needs a file that holds the token")
-	case cfg.Auth.Method != AuthKubernetes && cfg.Auth.Method != AuthToken:
-		return nil, fmt.Errorf("vault.auth.method %q: use kubernetes or token", cfg.Auth.Method)
+	case cfg.Auth.Method == AuthAppRole && (cfg.Auth.RoleIDFile == "" || cfg.Auth.SecretIDFile == ""):
+		return nil, errors.New("vault.auth: the approle method needs roleIDFile and secretIDFile, files that hold the two")
+	case cfg.Auth.Method != AuthKubernetes && cfg.Auth.Method != AuthToken && cfg.Auth.Method != AuthAppRole:
+		return nil, fmt.Errorf("vault.auth.method %q: use kubernetes, token or approle", cfg.Auth.Method)
 	}
 	if cfg.Auth.MountPath == "" {
-		cfg.Auth.MountPath = "kubernetes"
+		cfg.Auth.MountPath = cfg.Auth.Method
 	}
 	if cfg.Auth.ServiceAccountTokenFile == "" {
 		cfg.Auth.ServiceAccountTokenFile = "/var/run/secrets/kubernetes.io/serviceaccount/token" // #nosec G101 -- a path, no secret
@@ -202,9 +207,12 @@ func (c *Client) login(ctx context.Context) error {
 	}
 	var ttl time.Duration
 	var err error
-	if c.cfg.Auth.Method == AuthKubernetes {
+	switch c.cfg.Auth.Method {
+	case AuthKubernetes:
 		ttl, err = c.loginKubernetes(ctx)
-	} else {
+	case AuthAppRole:
+		ttl, err = c.loginAppRole(ctx)
+	default:
 		ttl, err = c.loginToken(ctx)
 	}
 	if err != nil {
@@ -218,21 +226,39 @@ func (c *Client) login(ctx context.Context) error {
 }
 
 func (c *Client) loginKubernetes(ctx context.Context) (time.Duration, error) {
-	jwt, err := os.ReadFile(c.cfg.Auth.ServiceAccountTokenFile)
+	jwt, err := secretFile("vault.auth.serviceAccountTokenFile", c.cfg.Auth.ServiceAccountTokenFile)
 	if err != nil {
-		return 0, fmt.Errorf("vault.auth.serviceAccountTokenFile: %w", err)
+		return 0, err
 	}
+	return c.exchange(ctx, map[string]any{"role": c.cfg.Auth.Role, "jwt": jwt}, fmt.Sprintf("as role %q", c.cfg.Auth.Role),
+		"vault.auth.role and the service accounts the role is bound to")
+}
+
+func (c *Client) loginAppRole(ctx context.Context) (time.Duration, error) {
+	role, err := secretFile("vault.auth.roleIDFile", c.cfg.Auth.RoleIDFile)
+	if err != nil {
+		return 0, err
+	}
+	secret, err := secretFile("vault.auth.secretIDFile", c.cfg.Auth.SecretIDFile)
+	if err != nil {
+		return 0, err
+	}
+	return c.exchange(ctx, map[string]any{"role_id": role, "secret_id": secret}, "with the role id of "+c.cfg.Auth.RoleIDFile,
+		"that the secret id has not ended, and that the role allows it from here")
+}
+
+// exchange logs in with what proves who this is, and keeps the token. as and check say in an error who that was and what to look at.
+func (c *Client) exchange(ctx context.Context, proof map[string]any, as, check string) (time.Duration, error) {
 	// A clone carries no token: one that has ended would be sent along, and other calls go on with theirs meanwhile.
 	anonymous, err := c.api.Clone()
 	if err != nil {
 		return 0, fmt.Errorf("log in to vault %s: %w", c.cfg.Address, err)
 	}
 	anonymous.SetNamespace(c.cfg.Namespace)
-	secret, err := anonymous.Logical().WriteWithContext(ctx, "auth/"+strings.Trim(c.cfg.Auth.MountPath, "/")+"/login",
-		map[string]any{"role": c.cfg.Auth.Role, "jwt": strings.TrimSpace(string(jwt))})
+	secret, err := anonymous.Logical().WriteWithContext(ctx, "auth/"+strings.Trim(c.cfg.Auth.MountPath, "/")+"/login", proof)
 	if err != nil {
-		return 0, fmt.Errorf("log in to vault %s%s with the kubernetes method at auth/%s as role %q: %w; check vault.auth.mountPath, vault.auth.role and the service accounts the role is bound to",
-			c.cfg.Address, c.inNamespace(), c.cfg.Auth.MountPath, c.cfg.Auth.Role, explain(err))
+		return 0, fmt.Errorf("log in to vault %s%s with the %s method at auth/%s %s: %w; check vault.auth.mountPath, %s",
+			c.cfg.Address, c.inNamespace(), c.cfg.Auth.Method, c.cfg.Auth.MountPath, as, explain(err), check)
 	}
 	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
 		return 0, fmt.Errorf("log in to vault %s at auth/%s: the answer holds no token", c.cfg.Address, c.cfg.Auth.MountPath)
@@ -241,14 +267,23 @@ func (c *Client) loginKubernetes(ctx context.Context) (time.Duration, error) {
 	return time.Duration(secret.Auth.LeaseDuration) * time.Second, nil
 }
 
-func (c *Client) loginToken(ctx context.Context) (time.Duration, error) {
-	raw, err := os.ReadFile(c.cfg.Auth.TokenFile)
+// secretFile reads a secret of one line.
+func secretFile(setting, path string) (string, error) {
+	raw, err := os.ReadFile(path) // #nosec G304 -- the configuration names the file
 	if err != nil {
-		return 0, fmt.Errorf("vault.auth.tokenFile: %w", err)
+		return "", fmt.Errorf("%s: %w", setting, err)
 	}
-	token := strings.TrimSpace(string(raw))
-	if token == "" {
-		return 0, fmt.Errorf("vault.auth.tokenFile %s is empty", c.cfg.Auth.TokenFile)
+	text := strings.TrimSpace(string(raw))
+	if text == "" {
+		return "", fmt.Errorf("%s %s is empty", setting, path)
+	}
+	return text, nil
+}
+
+func (c *Client) loginToken(ctx context.Context) (time.Duration, error) {
+	token, err := secretFile("vault.auth.tokenFile", c.cfg.Auth.TokenFile)
+	if err != nil {
+		return 0, err
 	}
 	c.api.SetToken(token)
 	self, err := c.api.Auth().Token().LookupSelfWithContext(ctx)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -230,6 +232,48 @@ func TestVaultTokenIsMountedOnlyWhereTheMethodAsksForIt(t *testing.T) {
 		if s.ServiceAccountToken != nil {
 			t.Error("a service account token is mounted though the Vault is given a token of its own")
 		}
+	}
+}
+
+// Each role gets the AppRole of its own Secret, and no other's.
+func TestEachRoleLogsInWithItsOwnAppRole(t *testing.T) {
+	t.Parallel()
+	c := newCell(t)
+	c.play()
+	conn := c.connector()
+	conn.Spec.Vault.Auth = v1alpha1.VaultAuth{Method: v1alpha1.VaultMethodAppRole, MountPath: "industrial", AppRoleSecrets: &v1alpha1.RoleSecrets{
+		ControlPlane: "approle-cp", Wallet: "approle-w", DataPlane: "approle-dp",
+	}}
+	create(t, conn)
+	c.await(conn, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonSecretMissing, "approle-cp does not exist: create it with the keys role-id and secret-id")
+	for _, name := range []string{"approle-cp", "approle-w"} {
+		c.secret(name, map[string]string{"role-id": "r", "secret-id": "s"})
+	}
+	c.secret("approle-dp", map[string]string{"role-id": "r"})
+	c.await(conn, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonSecretMissing, "approle-dp has no key secret-id")
+	must(t, admin.Patch(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "approle-dp"}},
+		client.RawPatch(types.MergePatchType, []byte(`{"stringData":{"secret-id":"s"}}`))))
+	c.await(conn, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	for role, want := range map[string]string{"control-plane": "approle-cp", "wallet": "approle-w", "data-plane": "approle-dp"} {
+		var d appsv1.Deployment
+		must(t, admin.Get(t.Context(), client.ObjectKey{Namespace: c.namespace, Name: "shared-" + role}, &d))
+		var mounted []string
+		for _, s := range d.Spec.Template.Spec.Volumes[1].Projected.Sources {
+			if s.ServiceAccountToken != nil {
+				t.Errorf("%s gets a service account token too", role)
+			}
+			if s.Secret != nil && strings.HasPrefix(s.Secret.Name, "approle") {
+				mounted = append(mounted, s.Secret.Name)
+			}
+		}
+		if !slices.Equal(mounted, []string{want}) {
+			t.Errorf("%s gets %q, want %s", role, mounted, want)
+		}
+	}
+	var config corev1.ConfigMap
+	must(t, admin.Get(t.Context(), client.ObjectKey{Namespace: c.namespace, Name: "shared-config"}, &config))
+	if text := config.Data["wallet.yaml"]; !strings.Contains(text, "method: approle") || !strings.Contains(text, "mountPath: industrial") || !strings.Contains(text, "/vault-secret-id") {
+		t.Errorf("the wallet is told:\n%s", text)
 	}
 }
 

@@ -40,7 +40,14 @@ func TestBadObjectsAreRefused(t *testing.T) {
 		"an issuer that is no did:web": {participant(func(p *v1alpha1.ParticipantContext) {
 			p.Spec.Credentials = []v1alpha1.RequestedCredential{{Type: "MembershipCredential", Issuer: "did:key:z6Mk"}}
 		}), "spec.credentials[0].issuer"},
-		"a token method without a token":  {connector(func(o *v1alpha1.Connector) { o.Spec.Vault.Auth.Method = v1alpha1.VaultMethodToken }), "auth.tokenSecret is required when auth.method is Token"},
+		"a token method without a token":    {connector(func(o *v1alpha1.Connector) { o.Spec.Vault.Auth.Method = v1alpha1.VaultMethodToken }), "auth.tokenSecret is required when auth.method is Token"},
+		"an AppRole method without secrets": {connector(func(o *v1alpha1.Connector) { o.Spec.Vault.Auth.Method = v1alpha1.VaultMethodAppRole }), "auth.appRoleSecrets is required when auth.method is AppRole"},
+		"a role without an AppRole": {connector(func(o *v1alpha1.Connector) {
+			o.Spec.Vault.Auth = v1alpha1.VaultAuth{Method: v1alpha1.VaultMethodAppRole, AppRoleSecrets: &v1alpha1.RoleSecrets{ControlPlane: "c", DataPlane: "d"}}
+		}), "must name a Secret for controlPlane, wallet and dataPlane"},
+		"an issuer without an AppRole": {issuer(func(o *v1alpha1.CredentialIssuer) {
+			o.Spec.Vault.Auth = v1alpha1.VaultAuth{Method: v1alpha1.VaultMethodAppRole, AppRoleSecrets: &v1alpha1.RoleSecrets{ControlPlane: "c"}}
+		}), "must name a Secret for issuer"},
 		"a method that is none":           {connector(func(o *v1alpha1.Connector) { o.Spec.Vault.Auth.Method = "Password" }), "spec.vault.auth.method"},
 		"a name too long for a Service":   {connector(func(o *v1alpha1.Connector) { o.Name = strings.Repeat("a", 41) }), "at most 40 characters"},
 		"a name that no Service may have": {connector(func(o *v1alpha1.Connector) { o.Name = "1st" }), "must start with a letter"},

@@ -25,6 +25,8 @@ const (
 	fileInternalToken    = "internal-token"
 	fileManagementKey    = "management-key"
 	fileVaultToken       = "vault-token"
+	fileVaultRoleID      = "vault-role-id"
+	fileVaultSecretID    = "vault-secret-id" // #nosec G101 -- a name
 
 	keyTrustCA    = "trust-ca.pem"
 	keyDatabaseCA = "database-ca.pem"
@@ -81,10 +83,13 @@ func (r Runtime) Config(role Role) config.Config {
 		CAFile: fileOf(keyVaultCA, r.Vault.CABundle),
 		Auth:   config.VaultAuth{Method: strings.ToLower(r.Vault.Auth.Method), MountPath: r.Vault.Auth.MountPath},
 	}
-	if r.kubernetesAuth() {
-		c.Vault.Auth.Role, c.Vault.Auth.ServiceAccountTokenFile = r.vaultRole(role), secretDir+"/"+fileVaultToken
-	} else {
+	switch r.Vault.Auth.Method {
+	case v1alpha1.VaultMethodToken:
 		c.Vault.Auth.TokenFile = secretDir + "/" + fileVaultToken
+	case v1alpha1.VaultMethodAppRole:
+		c.Vault.Auth.RoleIDFile, c.Vault.Auth.SecretIDFile = secretDir+"/"+fileVaultRoleID, secretDir+"/"+fileVaultSecretID
+	default:
+		c.Vault.Auth.Role, c.Vault.Auth.ServiceAccountTokenFile = r.vaultRole(role), secretDir+"/"+fileVaultToken
 	}
 	return c
 }
@@ -106,8 +111,6 @@ func networks(cidrs []string) []netip.Prefix {
 	}
 	return out
 }
-
-func (r Runtime) kubernetesAuth() bool { return r.Vault.Auth.Method == v1alpha1.VaultMethodKubernetes }
 
 func (r Runtime) vaultRole(role Role) string {
 	named := map[Role]string{

@@ -152,8 +152,12 @@ func (r Runtime) secretSources(role Role) []corev1.VolumeProjection {
 		internal = append(internal, corev1.KeyToPath{Key: KeyManagementKey, Path: fileManagementKey})
 	}
 	sources = append(sources, secret(r.InternalSecret(), internal...))
-	if !r.kubernetesAuth() {
-		return append(sources, secret(r.Vault.Auth.TokenSecret.Name, corev1.KeyToPath{Key: KeyToken, Path: fileVaultToken}))
+	if name, keys := r.VaultSecret(role); name != "" {
+		var items []corev1.KeyToPath
+		for _, k := range keys {
+			items = append(items, corev1.KeyToPath{Key: k, Path: "vault-" + k})
+		}
+		return append(sources, secret(name, items...))
 	}
 	return append(sources, corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
 		Audience: r.Vault.Auth.Audience, ExpirationSeconds: ptr.To[int64](vaultTokenLifetime), Path: fileVaultToken,

@@ -52,6 +52,8 @@ const (
 	KeyUsername      = "username"
 	KeyPassword      = "password"
 	KeyToken         = "token"
+	KeyRoleID        = "role-id"
+	KeySecretID      = "secret-id"
 	KeyManagementKey = "management-key"
 )
 
@@ -88,8 +90,8 @@ type Runtime struct {
 
 	// Accounts are the database accounts by role; Migrate's is the owner's. Filled from Secrets before objects are built.
 	Accounts map[Role]Credentials
-	// VaultToken is the content of the Token method's Secret; empty otherwise.
-	VaultToken string
+	// VaultLogins are the contents of the Secrets that VaultSecret names, by role.
+	VaultLogins map[Role]string
 	// Internal is the content of the Secret InternalSecret.
 	Internal map[string]string
 	// OperatorNamespace is where the operator's own Pods run; empty when it runs outside the cluster.
@@ -112,16 +114,27 @@ func (r Runtime) InternalSecret() string { return r.Name + "-internal" }
 // ConfigName is the name of the ConfigMap.
 func (r Runtime) ConfigName() string { return r.Name + "-config" }
 
+// VaultSecret is the name of the Secret with which a role logs in to the Vault, and its keys; none where a service account token does.
+func (r Runtime) VaultSecret(role Role) (name string, keys []string) {
+	switch a := r.Vault.Auth; a.Method {
+	case v1alpha1.VaultMethodToken:
+		return a.TokenSecret.Name, []string{KeyToken}
+	case v1alpha1.VaultMethodAppRole:
+		return ofRole(*a.AppRoleSecrets, role), []string{KeyRoleID, KeySecretID}
+	}
+	return "", nil
+}
+
+func ofRole(s v1alpha1.RoleSecrets, role Role) string {
+	return map[Role]string{ControlPlane: s.ControlPlane, Wallet: s.Wallet, DataPlane: s.DataPlane, Issuer: s.Issuer}[role]
+}
+
 // DatabaseSecret is the name of the Secret that a role's database account comes from.
 func (r Runtime) DatabaseSecret(role Role) string {
-	own := map[Role]string{
-		ControlPlane: r.Database.RoleSecrets.ControlPlane, Wallet: r.Database.RoleSecrets.Wallet,
-		DataPlane: r.Database.RoleSecrets.DataPlane, Issuer: r.Database.RoleSecrets.Issuer,
-	}[role]
-	if own == "" {
-		return r.Database.OwnerSecret.Name
+	if own := ofRole(r.Database.RoleSecrets, role); own != "" {
+		return own
 	}
-	return own
+	return r.Database.OwnerSecret.Name
 }
 
 // InternalURL is the address of a role's internal API inside the cluster.
@@ -178,7 +191,7 @@ func (r Runtime) hash(role Role) string {
 	account := r.Accounts[role]
 	parts := []string{r.configFile(role), r.Database.CABundle, account.User, account.Password}
 	if role != Migrate {
-		parts = append(parts, r.Trust.CABundle, r.Vault.CABundle, r.VaultToken)
+		parts = append(parts, r.Trust.CABundle, r.Vault.CABundle, r.VaultLogins[role])
 		for _, k := range slices.Sorted(maps.Keys(r.Internal)) {
 			parts = append(parts, r.Internal[k])
 		}

@@ -58,8 +58,11 @@ func TestHashFollowsWhatARoleReads(t *testing.T) {
 		"the password of the control plane": {func(r *workload.Runtime) {
 			r.Accounts[workload.ControlPlane] = workload.Credentials{User: "cp", Password: "new"}
 		}, true, false},
-		"an authority":                   {func(r *workload.Runtime) { r.Trust.CABundle = "ca" }, true, true},
-		"the token of the Vault":         {func(r *workload.Runtime) { r.VaultToken = "new" }, true, true},
+		"an authority": {func(r *workload.Runtime) { r.Trust.CABundle = "ca" }, true, true},
+		"the token of the Vault": {func(r *workload.Runtime) {
+			r.VaultLogins = map[workload.Role]string{workload.ControlPlane: "new", workload.Wallet: "new"}
+		}, true, true},
+		"the wallet's secret id":         {func(r *workload.Runtime) { r.VaultLogins = map[workload.Role]string{workload.Wallet: "new"} }, false, true},
 		"the internal token":             {func(r *workload.Runtime) { r.Internal = map[string]string{workload.KeyToken: "new"} }, true, true},
 		"the role in the Vault":          {func(r *workload.Runtime) { r.Vault.Auth.Roles.Wallet = "w" }, false, true},
 		"the annotations of the Ingress": {func(r *workload.Runtime) { r.Exposure.Annotations = map[string]string{"a": "b"} }, false, false},

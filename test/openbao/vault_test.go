@@ -116,6 +116,42 @@ func TestProbeSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestAppRole logs in with a role of its own mount, again when its token has ended, and says what is wrong with an id that is no longer valid.
+func TestAppRole(t *testing.T) {
+	s := openbao.Start(t)
+	cfg := config(t, s)
+	s.Call(t, http.MethodPost, "sys/auth/industrial", map[string]any{"type": "approle"})
+	s.Call(t, http.MethodPost, "auth/industrial/role/connector", map[string]any{"token_policies": []string{"connector"}, "token_ttl": "1h"})
+	data := func(method, path string) map[string]any {
+		return s.Call(t, method, path, nil)["data"].(map[string]any)
+	}
+	role := tokenFile(t, data(http.MethodGet, "auth/industrial/role/connector/role-id")["role_id"].(string))
+	secret := tokenFile(t, data(http.MethodPost, "auth/industrial/role/connector/secret-id")["secret_id"].(string))
+	cfg.Auth = vault.Auth{Method: vault.AuthAppRole, MountPath: "industrial", RoleIDFile: role, SecretIDFile: secret}
+	store := vault.NewStore(client(t, cfg), 0)
+	for range 2 {
+		if err := store.PutSecret(t.Context(), "acme", "backend", "x"); err != nil {
+			t.Fatalf("a good configuration: %v", err)
+		}
+		s.Call(t, http.MethodPut, "sys/leases/revoke-prefix/auth/industrial/login", nil)
+	}
+	for name, tc := range map[string]struct {
+		change func(*vault.Auth)
+		want   string
+	}{
+		"another mount":     {func(a *vault.Auth) { a.MountPath = "approle" }, "approle method at auth/approle"},
+		"a wrong secret id": {func(a *vault.Auth) { a.SecretIDFile = tokenFile(t, "no-such-id") }, "that the secret id has not ended"},
+		"an empty role id":  {func(a *vault.Auth) { a.RoleIDFile = tokenFile(t, "") }, "vault.auth.roleIDFile"},
+		"no secret id":      {func(a *vault.Auth) { a.SecretIDFile = "/nowhere/id" }, "vault.auth.secretIDFile"},
+	} {
+		bad := cfg
+		tc.change(&bad.Auth)
+		if err := client(t, bad).Probe(t.Context()); err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "no-such-id") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestReplicasAgreeOnAKey(t *testing.T) {
 	s := openbao.Start(t)
 	cfg := config(t, s)

@@ -10,6 +10,7 @@ import (
 )
 
 // ConnectorSpec describes one runtime: control plane, wallet and data plane of one image, shared by any number of participant contexts.
+// +kubebuilder:validation:XValidation:rule="!has(self.vault.auth.appRoleSecrets) || has(self.vault.auth.appRoleSecrets.controlPlane) && has(self.vault.auth.appRoleSecrets.wallet) && has(self.vault.auth.appRoleSecrets.dataPlane)",message="vault.auth.appRoleSecrets must name a Secret for controlPlane, wallet and dataPlane"
 type ConnectorSpec struct {
 	// Image of the runtime; empty takes the operator's default.
 	// +optional

@@ -9,6 +9,7 @@ import (
 )
 
 // CredentialIssuerSpec describes an issuer service: the connector image in the issuer role.
+// +kubebuilder:validation:XValidation:rule="!has(self.vault.auth.appRoleSecrets) || has(self.vault.auth.appRoleSecrets.issuer)",message="vault.auth.appRoleSecrets must name a Secret for issuer"
 type CredentialIssuerSpec struct {
 	// +optional
 	Image    string   `json:"image,omitempty"`

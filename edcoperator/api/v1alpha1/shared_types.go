@@ -94,11 +94,11 @@ type Database struct {
 	OwnerSecret corev1.LocalObjectReference `json:"ownerSecret"`
 	// RoleSecrets name Secrets (keys username, password) of less privileged database roles.
 	// +optional
-	RoleSecrets DatabaseRoleSecrets `json:"roleSecrets,omitzero"`
+	RoleSecrets RoleSecrets `json:"roleSecrets,omitzero"`
 }
 
-// DatabaseRoleSecrets name one Secret for each role that runs apart.
-type DatabaseRoleSecrets struct {
+// RoleSecrets name one Secret for each role that runs apart.
+type RoleSecrets struct {
 	// +optional
 	ControlPlane string `json:"controlPlane,omitempty"`
 	// +optional
@@ -111,6 +111,7 @@ type DatabaseRoleSecrets struct {
 
 // Vault is an OpenBao or HashiCorp Vault with a KV version 2 engine, given by address.
 // +kubebuilder:validation:XValidation:rule="self.auth.method != 'Token' || has(self.auth.tokenSecret)",message="auth.tokenSecret is required when auth.method is Token"
+// +kubebuilder:validation:XValidation:rule="self.auth.method != 'AppRole' || has(self.auth.appRoleSecrets)",message="auth.appRoleSecrets is required when auth.method is AppRole"
 type Vault struct {
 	// Address is the URL of the Vault.
 	// +kubebuilder:validation:Pattern=`^https?://.+`
@@ -131,9 +132,9 @@ type Vault struct {
 
 // VaultAuth says how the runtime's roles log in.
 type VaultAuth struct {
-	// +kubebuilder:validation:Enum=Kubernetes;Token
+	// +kubebuilder:validation:Enum=Kubernetes;Token;AppRole
 	Method string `json:"method"`
-	// MountPath of the auth method.
+	// MountPath of the auth method; empty takes the default of the method: kubernetes or approle.
 	// +optional
 	MountPath string `json:"mountPath,omitempty"`
 	// Audience of the service account token that the Kubernetes method presents; the Vault role must name the same audience.
@@ -147,6 +148,9 @@ type VaultAuth struct {
 	// TokenSecret has the key token.
 	// +optional
 	TokenSecret *corev1.LocalObjectReference `json:"tokenSecret,omitempty"`
+	// AppRoleSecrets name the Secrets (keys role-id, secret-id) of the AppRole method, one for each role, so that each has rights of its own.
+	// +optional
+	AppRoleSecrets *RoleSecrets `json:"appRoleSecrets,omitempty"`
 }
 
 // VaultRoles are names of Vault roles.
@@ -165,4 +169,5 @@ type VaultRoles struct {
 const (
 	VaultMethodKubernetes = "Kubernetes"
 	VaultMethodToken      = "Token"
+	VaultMethodAppRole    = "AppRole"
 )

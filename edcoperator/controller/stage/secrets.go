@@ -33,12 +33,19 @@ func (r *Runner) Secrets(ctx context.Context, rt *workload.Runtime) error {
 		}
 		rt.Accounts[role] = workload.Credentials{User: data[workload.KeyUsername], Password: data[workload.KeyPassword]}
 	}
-	if rt.Vault.Auth.Method == v1alpha1.VaultMethodToken {
-		data, err := r.secret(ctx, rt.Namespace, rt.Vault.Auth.TokenSecret.Name, v1alpha1.ConditionVaultReady, workload.KeyToken)
+	rt.VaultLogins = map[workload.Role]string{}
+	for _, role := range rt.Roles {
+		name, keys := rt.VaultSecret(role)
+		if name == "" {
+			continue
+		}
+		data, err := r.secret(ctx, rt.Namespace, name, v1alpha1.ConditionVaultReady, keys...)
 		if err != nil {
 			return err
 		}
-		rt.VaultToken = data[workload.KeyToken]
+		for _, k := range keys {
+			rt.VaultLogins[role] += data[k] + "\n"
+		}
 	}
 	return nil
 }
