@@ -20,7 +20,7 @@ TARGET := --cluster '$(CLUSTER)' --name '$(NAME)' --domain '$(DOMAIN)' --ingress
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(SANDBOX) ## a cluster, the platform, two companies, and a carbon footprint exchanged between them
+demo: $(SANDBOX) ## a cluster, the platform, two companies; what they exchange, approve, refuse and prove, each shown and timed
 	@$(SANDBOX) demo $(TARGET)
 
 demo-down: $(SANDBOX) ## remove the demo and its cluster
