@@ -19,7 +19,7 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 )
 
-// held starts a negotiation under a use case whose gates stand before FINALIZED, and waits until the provider holds it. It returns the consumer's
+// held starts a negotiation under a use case with one gate, and waits until the provider holds it. It returns the consumer's
 // and the provider's id.
 func held(t *testing.T, useCase, asset string) (consumers, providers string) {
 	t.Helper()
@@ -38,7 +38,7 @@ func held(t *testing.T, useCase, asset string) (consumers, providers string) {
 			return false, err.Error()
 		}
 		n = *r.JSON200
-		if n.State != "VERIFIED" {
+		if n.CounterpartyPid == "" {
 			return false, n.State
 		}
 		r, err = api.GetNegotiationWithResponse(ctx, "supplier", n.CounterpartyPid)
@@ -197,7 +197,7 @@ func TestADeadlinePasses(t *testing.T) {
 		t.Fatal(err)
 	}
 	short := u.JSON200.Spec
-	short.Gates = []client.UseCaseGate{{Name: "soon", Type: "Approval", Before: "FINALIZED", Deadline: "PT20S", Required: 1, Approvers: []client.ApproverRef{{Person: "gabriel"}}}}
+	short.Gates = []client.UseCaseGate{{Name: "soon", Type: "Approval", Before: "AGREED", Deadline: "PT20S", Required: 1, Approvers: []client.ApproverRef{{Person: "gabriel"}}}}
 	if _, err := api.PutUseCaseWithResponse(t.Context(), "e2e-deadline", &client.PutUseCaseParams{}, client.UseCase{Spec: short}); err != nil {
 		t.Fatal(err)
 	}
@@ -207,8 +207,8 @@ func TestADeadlinePasses(t *testing.T) {
 		}
 	})
 	_, providers := held(t, "e2e-deadline", "e2e-deadline")
-	if n := becomes(t, "supplier", providers, "TERMINATED"); n.Reason.Code != "gate-late" {
-		t.Errorf("it ended with %+v", n.Reason)
+	if n := becomes(t, "supplier", providers, "TERMINATED"); n.Reason.Code != "gate-late" || n.AgreementID != "" {
+		t.Errorf("it ended with %+v, agreement %q", n.Reason, n.AgreementID)
 	}
 }
 
