@@ -1087,6 +1087,11 @@ type StatusReport struct {
 	Participants []StatusParticipant `json:"participants"`
 }
 
+// SuspensionReason defines model for SuspensionReason.
+type SuspensionReason struct {
+	Reason string `json:"reason,omitempty,omitzero"`
+}
+
 // TerminationReason defines model for TerminationReason.
 type TerminationReason struct {
 	Reason string `json:"reason"`
@@ -1545,6 +1550,9 @@ type PutSecretJSONRequestBody = Secret
 // StartTransferJSONRequestBody defines body for StartTransfer for application/json ContentType.
 type StartTransferJSONRequestBody = TransferStart
 
+// SuspendTransferJSONRequestBody defines body for SuspendTransfer for application/json ContentType.
+type SuspendTransferJSONRequestBody = SuspensionReason
+
 // TerminateTransferJSONRequestBody defines body for TerminateTransfer for application/json ContentType.
 type TerminateTransferJSONRequestBody = TerminationReason
 
@@ -1790,6 +1798,11 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/participants/{participant}/agreements/{id} (the `GetAgreement` operationId).
 	GetAgreement(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetAgreementDocument Read an agreement byte for byte as it was sent or received (ODRL Agreement)
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/agreements/{id}/document (the `GetAgreementDocument` operationId).
+	GetAgreementDocument(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAssets List a participant's assets
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/assets (the `ListAssets` operationId).
@@ -2025,6 +2038,25 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/transfers/{id}/data (the `GetTransferData` operationId).
 	GetTransferData(ctx context.Context, participant string, id string, params *GetTransferDataParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeTransfer Resume a suspended transfer
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/resume (the `ResumeTransfer` operationId).
+	ResumeTransfer(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendTransferWithBody Suspend a transfer: no access to the data until it is resumed
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/suspend (the `SuspendTransfer` operationId).
+	SuspendTransferWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendTransfer Suspend a transfer: no access to the data until it is resumed
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/suspend (the `SuspendTransfer` operationId).
+	SuspendTransfer(ctx context.Context, participant string, id string, body SuspendTransferJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// TerminateTransferWithBody End a transfer, and access to the data, with a reason
 	//
@@ -2530,6 +2562,21 @@ func (c *Client) ListAgreements(ctx context.Context, participant string, reqEdit
 // Corresponds with GET /api/v1/participants/{participant}/agreements/{id} (the `GetAgreement` operationId).
 func (c *Client) GetAgreement(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetAgreementRequest(c.Server, participant, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAgreementDocument Read an agreement byte for byte as it was sent or received (ODRL Agreement)
+//
+// Corresponds with GET /api/v1/participants/{participant}/agreements/{id}/document (the `GetAgreementDocument` operationId).
+func (c *Client) GetAgreementDocument(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAgreementDocumentRequest(c.Server, participant, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3166,6 +3213,55 @@ func (c *Client) GetTransfer(ctx context.Context, participant string, id string,
 // Corresponds with GET /api/v1/participants/{participant}/transfers/{id}/data (the `GetTransferData` operationId).
 func (c *Client) GetTransferData(ctx context.Context, participant string, id string, params *GetTransferDataParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetTransferDataRequest(c.Server, participant, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeTransfer Resume a suspended transfer
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/resume (the `ResumeTransfer` operationId).
+func (c *Client) ResumeTransfer(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeTransferRequest(c.Server, participant, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendTransferWithBody Suspend a transfer: no access to the data until it is resumed
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/suspend (the `SuspendTransfer` operationId).
+func (c *Client) SuspendTransferWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendTransferRequestWithBody(c.Server, participant, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendTransfer Suspend a transfer: no access to the data until it is resumed
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/suspend (the `SuspendTransfer` operationId).
+func (c *Client) SuspendTransfer(ctx context.Context, participant string, id string, body SuspendTransferJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendTransferRequest(c.Server, participant, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4781,6 +4877,47 @@ func NewGetAgreementRequest(server string, participant string, id string) (*http
 	return req, nil
 }
 
+// NewGetAgreementDocumentRequest constructs an http.Request for the GetAgreementDocument method
+func NewGetAgreementDocumentRequest(server string, participant string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/agreements/%s/document", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListAssetsRequest constructs an http.Request for the ListAssets method
 func NewListAssetsRequest(server string, participant string) (*http.Request, error) {
 	var err error
@@ -6225,6 +6362,101 @@ func NewGetTransferDataRequest(server string, participant string, id string, par
 	return req, nil
 }
 
+// NewResumeTransferRequest constructs an http.Request for the ResumeTransfer method
+func NewResumeTransferRequest(server string, participant string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/transfers/%s/resume", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSuspendTransferRequest calls the generic SuspendTransfer builder with application/json body
+func NewSuspendTransferRequest(server string, participant string, id string, body SuspendTransferJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSuspendTransferRequestWithBody(server, participant, id, "application/json", bodyReader)
+}
+
+// NewSuspendTransferRequestWithBody constructs an http.Request for the SuspendTransfer method, with any body, and a specified content type
+func NewSuspendTransferRequestWithBody(server string, participant string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "participant", participant, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/participants/%s/transfers/%s/suspend", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewTerminateTransferRequest calls the generic TerminateTransfer builder with application/json body
 func NewTerminateTransferRequest(server string, participant string, id string, body TerminateTransferJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -6933,6 +7165,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/participants/{participant}/agreements/{id} (the `GetAgreement` operationId).
 	GetAgreementWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*GetAgreementResponse, error)
 
+	// GetAgreementDocumentWithResponse Read an agreement byte for byte as it was sent or received (ODRL Agreement)
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/participants/{participant}/agreements/{id}/document (the `GetAgreementDocument` operationId).
+	GetAgreementDocumentWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*GetAgreementDocumentResponse, error)
+
 	// ListAssetsWithResponse List a participant's assets
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -7212,6 +7451,27 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/participants/{participant}/transfers/{id}/data (the `GetTransferData` operationId).
 	GetTransferDataWithResponse(ctx context.Context, participant string, id string, params *GetTransferDataParams, reqEditors ...RequestEditorFn) (*GetTransferDataResponse, error)
+
+	// ResumeTransferWithResponse Resume a suspended transfer
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/resume (the `ResumeTransfer` operationId).
+	ResumeTransferWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*ResumeTransferResponse, error)
+
+	// SuspendTransferWithBodyWithResponse Suspend a transfer: no access to the data until it is resumed
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/suspend (the `SuspendTransfer` operationId).
+	SuspendTransferWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendTransferResponse, error)
+
+	// SuspendTransferWithResponse Suspend a transfer: no access to the data until it is resumed
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/suspend (the `SuspendTransfer` operationId).
+	SuspendTransferWithResponse(ctx context.Context, participant string, id string, body SuspendTransferJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendTransferResponse, error)
 
 	// TerminateTransferWithBodyWithResponse End a transfer, and access to the data, with a reason
 	//
@@ -8486,6 +8746,54 @@ func (r GetAgreementResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetAgreementResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetAgreementDocumentResponse200Headers the declared response headers of an HTTP 200 response for GetAgreementDocument
+type GetAgreementDocumentResponse200Headers struct {
+	ContentType string
+}
+
+type GetAgreementDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAgreementDocumentResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAgreementDocumentResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAgreementDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAgreementDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAgreementDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAgreementDocumentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9938,6 +10246,102 @@ func (r GetTransferDataResponse) ContentType() string {
 	return ""
 }
 
+type ResumeTransferResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Transfer
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResumeTransferResponse) GetJSON200() *Transfer {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ResumeTransferResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeTransferResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeTransferResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeTransferResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeTransferResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SuspendTransferResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Transfer
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SuspendTransferResponse) GetJSON200() *Transfer {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SuspendTransferResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SuspendTransferResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SuspendTransferResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SuspendTransferResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SuspendTransferResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type TerminateTransferResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10713,6 +11117,19 @@ func (c *ClientWithResponses) GetAgreementWithResponse(ctx context.Context, part
 	return ParseGetAgreementResponse(rsp)
 }
 
+// GetAgreementDocumentWithResponse Read an agreement byte for byte as it was sent or received (ODRL Agreement)
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/participants/{participant}/agreements/{id}/document (the `GetAgreementDocument` operationId).
+func (c *ClientWithResponses) GetAgreementDocumentWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*GetAgreementDocumentResponse, error) {
+	rsp, err := c.GetAgreementDocument(ctx, participant, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAgreementDocumentResponse(rsp)
+}
+
 // ListAssetsWithResponse List a participant's assets
 //
 // Returns a wrapper object for the known response body format(s).
@@ -11231,6 +11648,45 @@ func (c *ClientWithResponses) GetTransferDataWithResponse(ctx context.Context, p
 		return nil, err
 	}
 	return ParseGetTransferDataResponse(rsp)
+}
+
+// ResumeTransferWithResponse Resume a suspended transfer
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/resume (the `ResumeTransfer` operationId).
+func (c *ClientWithResponses) ResumeTransferWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*ResumeTransferResponse, error) {
+	rsp, err := c.ResumeTransfer(ctx, participant, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeTransferResponse(rsp)
+}
+
+// SuspendTransferWithBodyWithResponse Suspend a transfer: no access to the data until it is resumed
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/suspend (the `SuspendTransfer` operationId).
+func (c *ClientWithResponses) SuspendTransferWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendTransferResponse, error) {
+	rsp, err := c.SuspendTransferWithBody(ctx, participant, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendTransferResponse(rsp)
+}
+
+// SuspendTransferWithResponse Suspend a transfer: no access to the data until it is resumed
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/transfers/{id}/suspend (the `SuspendTransfer` operationId).
+func (c *ClientWithResponses) SuspendTransferWithResponse(ctx context.Context, participant string, id string, body SuspendTransferJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendTransferResponse, error) {
+	rsp, err := c.SuspendTransfer(ctx, participant, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendTransferResponse(rsp)
 }
 
 // TerminateTransferWithBodyWithResponse End a transfer, and access to the data, with a reason
@@ -12280,6 +12736,45 @@ func ParseGetAgreementResponse(rsp *http.Response) (*GetAgreementResponse, error
 	return response, nil
 }
 
+// ParseGetAgreementDocumentResponse parses an HTTP response from a GetAgreementDocumentWithResponse call
+func ParseGetAgreementDocumentResponse(rsp *http.Response) (*GetAgreementDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAgreementDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAgreementDocumentResponse200Headers
+		if values := rsp.Header.Values("Content-Type"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Type", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentType = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListAssetsResponse parses an HTTP response from a ListAssetsWithResponse call
 func ParseListAssetsResponse(rsp *http.Response) (*ListAssetsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -13283,6 +13778,72 @@ func ParseGetTransferDataResponse(rsp *http.Response) (*GetTransferDataResponse,
 			headers.ContentType = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseResumeTransferResponse parses an HTTP response from a ResumeTransferWithResponse call
+func ParseResumeTransferResponse(rsp *http.Response) (*ResumeTransferResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeTransferResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Transfer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSuspendTransferResponse parses an HTTP response from a SuspendTransferWithResponse call
+func ParseSuspendTransferResponse(rsp *http.Response) (*SuspendTransferResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SuspendTransferResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Transfer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

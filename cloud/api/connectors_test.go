@@ -298,6 +298,48 @@ func TestEndingATransferReachesTheConnector(t *testing.T) {
 	}
 }
 
+func TestATransferIsPausedByItsParticipantOnly(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	rheintal := cloudtest.Claims("renate", "rheintal-motoren", "organization-admin")
+	for verb, body := range map[string]any{"suspend": `{"reason":"repair"}`, "resume": nil} {
+		b.connector.On("POST brandt/transfers/t1/"+verb, func(r *http.Request) (int, any) {
+			var got adminapi.ReasonRequest
+			if err := json.NewDecoder(r.Body).Decode(&got); verb == "suspend" && (err != nil || got.Reason != "repair") {
+				t.Errorf("the connector was told %+v, %v", got, err)
+			}
+			return http.StatusOK, adminapi.Transfer{ID: "t1", State: "STARTED"}
+		})
+		for name, c := range map[string]struct {
+			who    map[string]any
+			status int
+		}{
+			"the operator": {operator, http.StatusOK}, "its organization": {brandt, http.StatusOK}, "a viewer of it": {viewer, http.StatusForbidden},
+			"the authority": {authority, http.StatusForbidden}, "another organization": {rheintal, http.StatusNotFound}, "nobody": {nil, http.StatusUnauthorized},
+		} {
+			if a := b.call(c.who, "POST", "/participants/supplier/transfers/t1/"+verb, body); a.status != c.status {
+				t.Errorf("%s by %s: %d %s, want %d", verb, name, a.status, a.body, c.status)
+			}
+		}
+	}
+}
+
+func TestAnAgreementPassesByteForByte(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	document := []byte("{ \"@type\" : \"Agreement\",\n\t\"a\": \"<&>\" }")
+	b.connector.Answer("GET brandt/agreements/a1", http.StatusOK, adminapi.Agreement{ID: "a1", NegotiationID: "n1", Policy: json.RawMessage(`{}`)})
+	b.connector.Answer("GET brandt/negotiations/n1/agreement", http.StatusOK, document)
+	got, err := b.client(viewer).GetAgreementDocumentWithResponse(t.Context(), "supplier", "a1")
+	if err != nil || string(got.Body) != string(document) {
+		t.Errorf("got %q, %v", got.Body, err)
+	}
+	rheintal := cloudtest.Claims("renate", "rheintal-motoren", "organization-admin")
+	if a := b.call(rheintal, "GET", "/participants/supplier/agreements/a1/document", nil); a.status != http.StatusNotFound {
+		t.Errorf("another organization's: %d", a.status)
+	}
+}
+
 func TestAnOfferToOneConsumerReachesTheConnector(t *testing.T) {
 	b := setup(t)
 	b.pilot()

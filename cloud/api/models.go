@@ -87,6 +87,11 @@ type TerminationReason struct {
 	Reason string `json:"reason" minLength:"1" maxLength:"500"`
 }
 
+// SuspensionReason is told to the counterparty.
+type SuspensionReason struct {
+	Reason string `json:"reason,omitempty" maxLength:"500"`
+}
+
 // TransferStart starts a transfer under an agreement.
 type TransferStart struct {
 	ID          string `json:"id,omitempty" doc:"Idempotency key: the same id again answers the existing transfer" maxLength:"100"`

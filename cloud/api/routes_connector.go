@@ -180,6 +180,22 @@ func registerNegotiations(api huma.API, s *Service) {
 	})
 
 	reads[adminapi.Agreement](api, s, authz.OpListAgreements, authz.OpGetAgreement, "/agreements", "agreement")
+	type documentOutput struct {
+		ContentType string `header:"Content-Type"`
+		Body        []byte
+	}
+	document := operation(authz.OpGetDocument, http.MethodGet, ofP+"/agreements/{id}/document", "Read an agreement byte for byte as it was sent or received (ODRL Agreement)")
+	document.Responses = map[string]*huma.Response{"200": {Description: "The ODRL Agreement", Content: map[string]*huma.MediaType{
+		"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+	}}, "default": problemResponse(api)}
+	huma.Register(api, document, func(ctx context.Context, in *WithID) (*documentOutput, error) {
+		a, err := ask[adminapi.Agreement](ctx, s, in.Participant, http.MethodGet, "/agreements/"+url.PathEscape(in.ID), nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := s.call(ctx, in.Participant, http.MethodGet, "/negotiations/"+url.PathEscape(a.NegotiationID)+"/agreement", nil)
+		return &documentOutput{resp.ContentType, resp.Body}, err
+	})
 }
 
 func registerTransfers(api huma.API, s *Service) {
@@ -194,6 +210,16 @@ func registerTransfers(api huma.API, s *Service) {
 		func(ctx context.Context, in *withIDAndBody[TerminationReason]) (*none, error) {
 			_, err := s.call(ctx, in.Participant, http.MethodPost, "/transfers/"+url.PathEscape(in.ID)+"/terminate", in.Body)
 			return nil, err
+		})
+	huma.Register(api, operation(authz.OpSuspendTransfer, http.MethodPost, ofP+"/transfers/{id}/suspend", "Suspend a transfer: no access to the data until it is resumed"),
+		func(ctx context.Context, in *withIDAndBody[SuspensionReason]) (*output[adminapi.Transfer], error) {
+			t, err := ask[adminapi.Transfer](ctx, s, in.Participant, http.MethodPost, "/transfers/"+url.PathEscape(in.ID)+"/suspend", in.Body)
+			return &output[adminapi.Transfer]{t}, err
+		})
+	huma.Register(api, operation(authz.OpResumeTransfer, http.MethodPost, ofP+"/transfers/{id}/resume", "Resume a suspended transfer"),
+		func(ctx context.Context, in *WithID) (*output[adminapi.Transfer], error) {
+			t, err := ask[adminapi.Transfer](ctx, s, in.Participant, http.MethodPost, "/transfers/"+url.PathEscape(in.ID)+"/resume", nil)
+			return &output[adminapi.Transfer]{t}, err
 		})
 	type dataInput struct {
 		WithID

@@ -74,11 +74,14 @@ const (
 
 	OpListAgreements = "list-agreements"
 	OpGetAgreement   = "get-agreement"
+	OpGetDocument    = "get-agreement-document"
 
 	OpListTransfers     = "list-transfers"
 	OpGetTransfer       = "get-transfer"
 	OpStartTransfer     = "start-transfer"
 	OpTerminateTransfer = "terminate-transfer"
+	OpSuspendTransfer   = "suspend-transfer"
+	OpResumeTransfer    = "resume-transfer"
 	OpGetTransferData   = "get-transfer-data"
 
 	OpGetAudit      = "get-audit"
@@ -172,11 +175,14 @@ var table = map[string]row{
 
 	OpListAgreements: concerned,
 	OpGetAgreement:   concerned,
+	OpGetDocument:    concerned,
 
 	OpListTransfers:     concerned,
 	OpGetTransfer:       concerned,
 	OpStartTransfer:     operated,
 	OpTerminateTransfer: operated,
+	OpSuspendTransfer:   operated,
+	OpResumeTransfer:    operated,
 	OpGetTransferData:   operated,
 
 	OpGetAudit:      concerned,
