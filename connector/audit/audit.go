@@ -235,11 +235,20 @@ func CloseUnused(ctx context.Context, db DB, participant string) error {
 	return err
 }
 
-// Prune takes away the bodies of records that are older than age. Each time it did so it says so in the chain.
-func Prune(ctx context.Context, db DB, age time.Duration) error {
+// Keep says how long the bodies of records are kept: a matter of the owner of the database. Zero is for ever.
+func Keep(ctx context.Context, db DB, age time.Duration) error {
+	if _, err := db.Exec(ctx, "DELETE FROM audit.retention WHERE keep <> $1::interval", age); err != nil || age == 0 {
+		return err
+	}
+	_, err := db.Exec(ctx, "INSERT INTO audit.retention (keep) VALUES ($1::interval) ON CONFLICT DO NOTHING", age)
+	return err
+}
+
+// Prune takes away the bodies of records that are older than they are kept. Each time it did so it says so in the chain.
+func Prune(ctx context.Context, db DB) error {
 	const atOnce = 1000
 	for {
-		rows, err := db.Query(ctx, "SELECT audit.prune(clock_timestamp() - $1::interval, $2)", age, atOnce)
+		rows, err := db.Query(ctx, "SELECT audit.prune($1)", atOnce)
 		if err != nil {
 			return err
 		}

@@ -217,7 +217,9 @@ func TestRolesOfAConnectorOnlyAppend(t *testing.T) {
 		"SELECT audit.append('acme', 'participant.deleted', 'x', '{}')":                         nil, // a chain's own
 		`SELECT audit.append('acme', 'audit.pruned', 'x', '{"through":1}')`:                     nil,
 		"SELECT audit.open('new')":                                                              {store.SchemaControlPlane, store.SchemaWallet},
-		"SELECT audit.prune(now() - interval '1 year', 10)":                                     {store.SchemaControlPlane},
+		"SELECT audit.prune(10)":                                                                {store.SchemaControlPlane},
+		"UPDATE audit.retention SET keep = interval '1 second'":                                 nil,
+		"INSERT INTO audit.retention (keep) VALUES (interval '1 second')":                       nil,
 		"SELECT FROM audit.records":                                                             {store.SchemaControlPlane},
 		"SELECT FROM audit.chains":                                                              {store.SchemaControlPlane},
 		"INSERT INTO audit.records (ctx, type, actor, body) VALUES ('acme', 'gate', 'x', '{}')": nil,
@@ -256,7 +258,7 @@ func TestNothingOfATemporarySchemaRunsAsTheOwner(t *testing.T) {
 		_, err := tx.Exec(t.Context(), `CREATE FUNCTION pg_temp.trap(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'sprung'; END $$;
 			CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (pg_temp.trap(VALUE));
 			SELECT set_config('kaphera.ctx', 'acme', true); SELECT audit.append('acme', 'gate', 'x', '{}'); SELECT audit.open('new');
-			SELECT audit.prune(clock_timestamp(), 10); SELECT audit.close('new', 'x')`)
+			SELECT audit.prune(10); SELECT audit.close('new', 'x')`)
 		return err
 	})
 	if err != nil {
@@ -361,19 +363,28 @@ func TestADeletedParticipantKeepsItsChainAndTheNextBeginsAnother(t *testing.T) {
 	wantBad(t, export(t, db, second), "the chain was replaced", 0, first)
 }
 
+// prune keeps bodies for some time, and takes the others away.
+func prune(t *testing.T, db *pgxpool.Pool, keep time.Duration) error {
+	t.Helper()
+	return errors.Join(audit.Keep(t.Context(), db, keep), audit.Prune(t.Context(), db))
+}
+
 func TestPrunedBodiesLeaveAChainThatVerifies(t *testing.T) {
 	db := database(t)
 	for i := range 3 {
 		appendTo(t, db, "acme", audit.Entry{Type: audit.Management, Body: body{"do": fmt.Sprint(i)}})
 	}
 	known := head(t, db, "acme")
-	if err := audit.Prune(t.Context(), db, time.Hour); err != nil {
+	if err := errors.Join(audit.Keep(t.Context(), db, time.Microsecond), prune(t, db, 0)); err != nil { // for ever
+		t.Fatal(err)
+	}
+	if err := prune(t, db, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if h := head(t, db, "acme"); h != known {
 		t.Errorf("something was pruned before its time: %+v", h)
 	}
-	if err := audit.Prune(t.Context(), db, 0); err != nil {
+	if err := prune(t, db, time.Microsecond); err != nil {
 		t.Fatal(err)
 	}
 	appendTo(t, db, "acme", audit.Entry{Type: audit.Management, Body: body{"do": "later"}})
@@ -384,7 +395,7 @@ func TestPrunedBodiesLeaveAChainThatVerifies(t *testing.T) {
 	if err := audit.Close(t.Context(), db, "acme"); err != nil {
 		t.Fatal(err)
 	}
-	if err := audit.Prune(t.Context(), db, 0); err != nil {
+	if err := prune(t, db, time.Microsecond); err != nil {
 		t.Fatal(err)
 	}
 	if r := verify(t, export(t, db, of(t, db, known.Chain)), known); r.Pruned != 5 || r.Records != 7 {

@@ -149,7 +149,7 @@ type DataPlane struct {
 
 // Audit says what becomes of audit records.
 type Audit struct {
-	// KeepBodies is how long the bodies of records are kept; the records themselves stay, and verify. Default: always.
+	// KeepBodies is how long the bodies of records are kept; the records themselves stay, and verify. Default: always. `connector migrate` sets it.
 	KeepBodies Duration `json:"keepBodies"`
 	// Leaving are the types of records whose bodies the cloud may read; of others it gets the digest. Absent: audit.Leaving.
 	Leaving []string `json:"leaving"`

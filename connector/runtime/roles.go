@@ -151,11 +151,9 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if keep := p.Config.Audit.KeepBodies.Std(); keep > 0 {
-		p.run = append(p.run, func(ctx context.Context) error {
-			return dcp.Every(ctx, time.Hour, nil, p.Log, "pruning the audit trail", func(ctx context.Context) error { return st.PruneAudit(ctx, keep) })
-		})
-	}
+	p.run = append(p.run, func(ctx context.Context) error {
+		return dcp.Every(ctx, time.Hour, nil, p.Log, "pruning the audit trail", st.PruneAudit)
+	})
 	p.public.Handle("/{ctx}/dsp/", engine.Handler())
 	p.public.Handle("/{ctx}/.well-known/", engine.Handler())
 	p.internal.Handle("/admin/v1/", api)

@@ -323,6 +323,9 @@ func Migrate(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	r := cfg.Database.Roles
-	return store.Migrate(ctx, cc, store.Grants{store.SchemaControlPlane: r.ControlPlane, store.SchemaWallet: r.Wallet,
-		store.SchemaDataPlane: r.DataPlane, store.SchemaIssuer: r.Issuer})
+	if err := store.Migrate(ctx, cc, store.Grants{store.SchemaControlPlane: r.ControlPlane, store.SchemaWallet: r.Wallet,
+		store.SchemaDataPlane: r.DataPlane, store.SchemaIssuer: r.Issuer}); err != nil {
+		return err
+	}
+	return store.KeepAuditBodies(ctx, cc, cfg.Audit.KeepBodies.Std())
 }

@@ -125,9 +125,9 @@ func (s *Store) AuditRecords(ctx context.Context, h audit.Head, after int64, lim
 	return audit.Records(ctx, s.db.In(h.Ctx), h, after, limit)
 }
 
-// PruneAudit takes away the bodies of audit records that are older than age.
-func (s *Store) PruneAudit(ctx context.Context, age time.Duration) error {
-	return audit.Prune(ctx, s.db, age)
+// PruneAudit takes away the bodies of audit records that are older than they are kept.
+func (s *Store) PruneAudit(ctx context.Context) error {
+	return audit.Prune(ctx, s.db)
 }
 
 // mark is what was on record of a process before a change.

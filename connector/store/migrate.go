@@ -13,11 +13,14 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/kaphera/kaphera/connector/audit"
 )
 
 // Schemas in the order in which they are migrated; each has its own folder of migrations and its own table of versions.
@@ -69,6 +72,16 @@ func Migrate(ctx context.Context, cc *pgx.ConnConfig, grants Grants) error {
 		}
 	}
 	return nil
+}
+
+// KeepAuditBodies says how long the bodies of audit records are kept; zero is for ever. It takes the user that migrates.
+func KeepAuditBodies(ctx context.Context, cc *pgx.ConnConfig, age time.Duration) error {
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	return audit.Keep(ctx, conn, age)
 }
 
 // auditGrants is what the roles may do in the schema audit: append; begin and end chains; read and prune them. None may change a record.

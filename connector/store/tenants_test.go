@@ -80,7 +80,7 @@ func as(url, role string) string {
 
 // Tables that belong to no participant: what is the connector's as a whole, its processes, and digests of tokens, from which nobody learns whose they were.
 var shared = map[string]bool{"control_plane.profiles": true, "control_plane.used_tokens": true, "wallet.used_tokens": true, "issuer.used_tokens": true,
-	"data_plane.processes": true, "control_plane.goose_db_version": true, "wallet.goose_db_version": true, "data_plane.goose_db_version": true, "issuer.goose_db_version": true, "audit.goose_db_version": true}
+	"data_plane.processes": true, "audit.retention": true, "control_plane.goose_db_version": true, "wallet.goose_db_version": true, "data_plane.goose_db_version": true, "issuer.goose_db_version": true, "audit.goose_db_version": true}
 
 // TestEveryTableOfParticipantsIsUnderForcedRowSecurity reads the catalog, so that a table that is added is covered or makes this fail. It does so on a new
 // database, on one whose tables had none of it, and after its owner has changed.
@@ -556,7 +556,11 @@ func TestWorkAcrossParticipantsReadsEachRowInItsOwnContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PruneAudit(t.Context(), 0); err != nil {
+	cc, err := pgx.ParseConfig(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(store.KeepAuditBodies(t.Context(), cc, time.Microsecond), s.PruneAudit(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if after, err := s.AuditHead(t.Context(), "beta"); err != nil || after.Seq != before.Seq+1 {

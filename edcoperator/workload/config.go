@@ -61,6 +61,7 @@ func (r Runtime) Config(role Role) config.Config {
 	}
 	if role == Migrate {
 		c.Database.Roles = r.grants()
+		c.Audit.KeepBodies = config.Duration(duration(r.Audit.KeepBodies))
 		return c
 	}
 	c.Trust = config.Trust{CAFile: fileOf(keyTrustCA, r.Trust.CABundle), AllowPrivateNetworks: r.Trust.AllowPrivateNetworks}
@@ -76,7 +77,7 @@ func (r Runtime) Config(role Role) config.Config {
 		if o := r.Management.OAuth2; o != nil {
 			c.Management.OAuth2 = config.OAuth2{Issuer: o.Issuer, Audience: o.Audience, JWKSURL: o.JWKSURL}
 		}
-		c.Audit = config.Audit{KeepBodies: config.Duration(duration(r.Audit.KeepBodies)), Leaving: r.Audit.Leaving}
+		c.Audit.Leaving = r.Audit.Leaving
 	}
 	c.Vault = config.Vault{
 		Address: r.Vault.Address, Namespace: r.Vault.Namespace, Mount: r.Vault.Mount, Prefix: r.Vault.Prefix,

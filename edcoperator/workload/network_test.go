@@ -147,7 +147,7 @@ func TestBackendNetworksReachTheRolesThatAskForThem(t *testing.T) {
 	}
 }
 
-func TestWhatBecomesOfAuditRecordsReachesTheControlPlane(t *testing.T) {
+func TestWhatBecomesOfAuditRecordsReachesWhoeverSeesToIt(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		spec v1alpha1.Audit
@@ -159,12 +159,14 @@ func TestWhatBecomesOfAuditRecordsReachesTheControlPlane(t *testing.T) {
 	} {
 		r := runtime()
 		r.Audit = tc.spec
-		file, err := config.Parse([]byte(r.ConfigMap().Data[string(workload.ControlPlane)+".yaml"]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(tc.want, file.Audit); diff != "" {
-			t.Errorf("%s: %s", name, diff)
+		for role, want := range map[workload.Role]config.Audit{workload.Migrate: {KeepBodies: tc.want.KeepBodies}, workload.ControlPlane: {Leaving: tc.want.Leaving}} {
+			file, err := config.Parse([]byte(r.ConfigMap().Data[string(role)+".yaml"]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, file.Audit); diff != "" {
+				t.Errorf("%s, %s: %s", name, role, diff)
+			}
 		}
 	}
 }
