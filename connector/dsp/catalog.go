@@ -46,8 +46,8 @@ func (e *Engine) definitions(ctx context.Context, p *store.Participant, ev *odrl
 	return all, scopes, nil
 }
 
-// show leaves of all definitions those that the consumer may see and whose obligations on the provider are met.
-func (e *Engine) show(ctx context.Context, p *store.Participant, ev *odrl.Evaluator, all []*store.Definition, consumer *identity.Agent) ([]visible, error) {
+// show leaves of all definitions those that the consumer may see and whose obligations on the provider are met; the others are noted in v.
+func (e *Engine) show(ctx context.Context, p *store.Participant, ev *odrl.Evaluator, all []*store.Definition, consumer *identity.Agent, v *catalogVerdict) ([]visible, error) {
 	var out []visible
 	var own []string
 	for _, d := range all {
@@ -56,14 +56,16 @@ func (e *Engine) show(ctx context.Context, p *store.Participant, ev *odrl.Evalua
 			e.opt.Log.Error("a contract definition is not offered", "participant", p.Ctx, "definition", d.ID, "error", err)
 			continue
 		}
-		ok, err := e.mayAccess(ctx, p, access, consumer)
+		j, err := e.judgeSight(ctx, p, access, consumer)
 		if err != nil {
 			return nil, err
 		}
-		if ok {
-			out = append(out, visible{d, contract})
-			own = union(own, ev.Scopes(contract, profile.SubjectProvider))
+		if j.denial != nil {
+			v.withhold(d.ID, j.trace)
+			continue
 		}
+		out = append(out, visible{d, contract})
+		own = union(own, ev.Scopes(contract, profile.SubjectProvider))
 	}
 	if len(out) == 0 || p.SelfCheck == adminapi.SelfCheckOff {
 		return out, nil
@@ -72,7 +74,13 @@ func (e *Engine) show(ctx context.Context, p *store.Participant, ev *odrl.Evalua
 	if err != nil {
 		return nil, fmt.Errorf("own credentials: %w", err)
 	}
-	return slices.DeleteFunc(out, func(v visible) bool { return !e.selfCheck(ctx, ev, p, v.policy, &self).Allowed }), nil
+	return slices.DeleteFunc(out, func(offer visible) bool {
+		t := e.selfCheck(ctx, ev, p, offer.policy, &self)
+		if !t.Allowed {
+			v.withhold(offer.definition.ID, t)
+		}
+		return !t.Allowed
+	}), nil
 }
 
 // datasets joins the visible definitions with the assets that they select.

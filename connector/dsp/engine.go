@@ -61,6 +61,7 @@ type Engine struct {
 	metrics  *metrics
 	watchers watchers
 	senders  *limits.Shares
+	verdicts catalogVerdicts
 
 	negotiations kind[store.Negotiation]
 	transfers    kind[store.Transfer]

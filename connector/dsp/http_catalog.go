@@ -28,13 +28,17 @@ func (e *Engine) catalogFor(ctx context.Context, p *store.Participant, r *http.R
 	if err != nil {
 		return nil, err
 	}
+	verdict := catalogVerdict{Counterparty: agent.ID, Allowed: missing == nil}
 	if missing != nil {
+		verdict.Reason = missing.Message
+		e.recordCatalog(ctx, p, verdict)
 		return nil, missing
 	}
-	shown, err := e.show(ctx, p, ev, all, &agent)
+	shown, err := e.show(ctx, p, ev, all, &agent, &verdict)
 	if err != nil {
 		return nil, err
 	}
+	e.recordCatalog(ctx, p, verdict)
 	return e.datasets(ctx, p, shown)
 }
 

@@ -193,11 +193,16 @@ func (e *Engine) offer(ctx context.Context, p *store.Participant, id string) (*o
 
 // mayAccess evaluates an access policy on the consumer.
 func (e *Engine) mayAccess(ctx context.Context, p *store.Participant, access *odrl.Policy, consumer *identity.Agent) (bool, error) {
-	if access == nil {
-		return true, nil
-	}
-	j, err := e.judge(ctx, evaluation{participant: p, role: state.Provider, policy: access, phase: profile.PhaseCatalog, peer: consumer, peerOnly: true})
+	j, err := e.judgeSight(ctx, p, access, consumer)
 	return err == nil && j.denial == nil, err
+}
+
+// judgeSight is mayAccess with the trace.
+func (e *Engine) judgeSight(ctx context.Context, p *store.Participant, access *odrl.Policy, consumer *identity.Agent) (judgement, error) {
+	if access == nil {
+		return judgement{}, nil
+	}
+	return e.judge(ctx, evaluation{participant: p, role: state.Provider, policy: access, phase: profile.PhaseCatalog, peer: consumer, peerOnly: true})
 }
 
 // SelfCheck evaluates the constraints that a contract policy puts on its provider, as the catalog does before it offers; nil when that is switched off.
