@@ -88,6 +88,14 @@ func (a *app) loadKey() (path string, k approvalKey, err error) {
 	return path, k, nil
 }
 
+// haveKey is loadKey where there must be one.
+func (a *app) haveKey() (path string, k approvalKey, err error) {
+	if path, k, err = a.loadKey(); errors.Is(err, fs.ErrNotExist) {
+		err = fail(ExitFailed, "kaphera approvals key create", "there is no key for decisions in %s", path)
+	}
+	return path, k, err
+}
+
 func (a *app) createKey(ctx context.Context) error {
 	path, k, err := a.loadKey()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -221,20 +229,26 @@ func offerShown(about client.Approval) (*odrl.Policy, string, error) {
 // confirm has a person see what is signed, and agree to it. Where nobody can be asked, the hash of the offer stands for having seen it.
 func (a *app) confirm(v adminapi.Verdict, about client.Approval, policy *odrl.Policy, hash string, o decideOptions) error {
 	a.showOffer(v, about, policy, hash)
-	switch {
-	case o.offer != "" && o.offer != hash:
+	if o.offer != "" && o.offer != hash {
 		return fail(ExitFailed, "kaphera approvals list", "the offer is another one than --offer names: its hash is %s", hash)
-	case o.yes && o.offer == "":
-		return usage("--yes needs --offer with the hash of the offer that you mean (kaphera approvals list)")
-	case o.yes:
+	}
+	return a.askToSign(string(v), o.yes, "offer", o.offer, "kaphera approvals list")
+}
+
+// askToSign asks for a yes at the terminal. What a flag names (a hash, of which list tells) stands for having seen it.
+func (a *app) askToSign(what string, yes bool, flag, hash, list string) error {
+	switch {
+	case yes && hash == "":
+		return usage("--yes needs --%s with the hash of what you mean (%s)", flag, list)
+	case yes:
 		return nil
 	case !a.asks:
-		return usage("there is no terminal to ask you on: say --yes and --offer with the hash of the offer that you mean (kaphera approvals list)")
+		return usage("there is no terminal to ask you on: say --yes and --%s with the hash of what you mean (%s)", flag, list)
 	}
-	if yes, err := a.ask(fmt.Sprintf("Sign this (%s)?", v)); err != nil || yes {
+	if yes, err := a.ask(fmt.Sprintf("Sign this (%s)?", what)); err != nil || yes {
 		return err
 	}
-	return fail(ExitFailed, "kaphera approvals list", "nothing was signed")
+	return fail(ExitFailed, list, "nothing was signed")
 }
 
 // ask asks at the terminal; anything but a yes is a no.
@@ -298,16 +312,9 @@ func visible(s string) string {
 }
 
 func (a *app) decide(ctx context.Context, v adminapi.Verdict, negotiation string, o decideOptions) error {
-	path, k, err := a.loadKey()
-	if errors.Is(err, fs.ErrNotExist) {
-		return fail(ExitFailed, "kaphera approvals key create", "there is no key for decisions in %s", path)
-	}
+	subject, key, err := a.signingKey()
 	if err != nil {
 		return err
-	}
-	key, err := jwk.ParseKey(k.Key)
-	if err != nil {
-		return fail(ExitFailed, "remove it and make another: kaphera approvals key create", "%s is not a key for decisions", path)
 	}
 	c, err := a.client()
 	if err != nil {
@@ -326,7 +333,7 @@ func (a *app) decide(ctx context.Context, v adminapi.Verdict, negotiation string
 		return err
 	}
 	now := a.now()
-	claims := adminapi.DecisionClaims{Approver: k.Subject, Provider: about.Provider, Negotiation: about.Negotiation, Offer: hash, Gate: about.Gate.Name, Verdict: v, Comment: o.comment,
+	claims := adminapi.DecisionClaims{Approver: subject, Provider: about.Provider, Negotiation: about.Negotiation, Offer: hash, Gate: about.Gate.Name, Verdict: v, Comment: o.comment,
 		IssuedAt: now.Unix(), Expires: now.Add(decisionValid).Unix(), ID: a.newID()}
 	signed, err := gate.Sign(key, claims)
 	if err != nil {

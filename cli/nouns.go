@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kaphera/kaphera/client"
@@ -176,10 +177,17 @@ func (a *app) profileNoun() noun {
 
 func (a *app) useCaseNoun() noun {
 	cells := func(u client.UseCase) []string {
-		return []string{u.Name, u.Spec.Title, u.Spec.Profile, ready(u.Status.Conditions), u.ManagedBy}
+		revision, inForce := "-", "-"
+		if n := u.Status.Revision.Number; n > 0 {
+			revision = strconv.FormatInt(n, 10)
+		}
+		if n := u.Status.InForce.Number; n > 0 {
+			inForce = strconv.FormatInt(n, 10)
+		}
+		return []string{u.Name, u.Spec.Title, u.Spec.Profile, ready(u.Status.Conditions), revision, inForce, u.ManagedBy}
 	}
 	return noun{
-		name: "use-cases", aliases: []string{"use-case", "usecase", "usecases"}, columns: []string{"NAME", "TITLE", "PROFILE", "READY", "MANAGED BY"},
+		name: "use-cases", aliases: []string{"use-case", "usecase", "usecases"}, columns: []string{"NAME", "TITLE", "PROFILE", "READY", "REVISION", "IN FORCE", "MANAGED BY"},
 		list: func(ctx context.Context, c *client.API, _ string) ([]item, error) {
 			all, err := pages(func(after string) ([]client.UseCase, string, error) {
 				r, err := c.ListUseCasesWithResponse(ctx, &client.ListUseCasesParams{After: after, Limit: pageSize})

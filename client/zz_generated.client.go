@@ -246,6 +246,7 @@ type CatalogItem struct {
 	Policy     json.RawMessage        `json:"policy"`
 	Profile    string                 `json:"profile"`
 	Properties map[string]interface{} `json:"properties"`
+	Revision   int64                  `json:"revision,omitempty,omitzero"`
 	Sentences  []string               `json:"sentences"`
 	UseCase    string                 `json:"useCase,omitempty,omitzero"`
 }
@@ -496,6 +497,12 @@ type Event struct {
 	At     time.Time `json:"at"`
 	Detail string    `json:"detail,omitempty,omitzero"`
 	State  string    `json:"state"`
+}
+
+// Explanation defines model for Explanation.
+type Explanation struct {
+	De []string `json:"de"`
+	En []string `json:"en"`
 }
 
 // FieldError defines model for FieldError.
@@ -1014,10 +1021,54 @@ type Retry struct {
 	Until    time.Time `json:"until,omitempty,omitzero"`
 }
 
+// Revision defines model for Revision.
+type Revision struct {
+	// Content JSON, to the byte: what is signed
+	Content     string      `json:"content"`
+	Explanation Explanation `json:"explanation"`
+
+	// Hash SHA-256 of content, hex
+	Hash string `json:"hash"`
+
+	// InForce New offers and negotiations are under it
+	InForce bool      `json:"inForce"`
+	MadeAt  time.Time `json:"madeAt"`
+
+	// MadeBy Who made the change; empty when it was made past the Cloud API
+	MadeBy string `json:"madeBy,omitempty,omitzero"`
+
+	// NextSigners Who could sign the next revision with a key registered now: what a sign-off of this one lists
+	NextSigners []Signer `json:"nextSigners,omitempty,omitzero"`
+	Number      int64    `json:"number"`
+	SignOff     SignOff  `json:"signOff,omitempty,omitzero"`
+	UseCase     string   `json:"useCase"`
+
+	// WaitsFor Who may sign it off, in words, while it waits for that
+	WaitsFor string `json:"waitsFor,omitempty,omitzero"`
+}
+
+// RevisionList defines model for RevisionList.
+type RevisionList struct {
+	Items []Revision `json:"items"`
+
+	// Next Pass as 'after' (objects) or 'before' (a connector's records) to get the next page
+	Next string `json:"next,omitempty,omitzero"`
+}
+
 // RevisionRef defines model for RevisionRef.
 type RevisionRef struct {
 	Hash   string `json:"hash"`
 	Number int64  `json:"number"`
+}
+
+// RevisionStatus defines model for RevisionStatus.
+type RevisionStatus struct {
+	Hash     string    `json:"hash"`
+	MadeAt   time.Time `json:"madeAt"`
+	MadeBy   string    `json:"madeBy,omitempty,omitzero"`
+	Number   int64     `json:"number"`
+	SignedAt time.Time `json:"signedAt,omitempty,omitzero"`
+	SignedBy string    `json:"signedBy,omitempty,omitzero"`
 }
 
 // Secret defines model for Secret.
@@ -1025,9 +1076,40 @@ type Secret struct {
 	Value string `json:"value"`
 }
 
+// SignOff defines model for SignOff.
+type SignOff struct {
+	At time.Time `json:"at"`
+
+	// Language Of the explanation that was shown
+	Language string `json:"language"`
+	Name     string `json:"name"`
+
+	// Read SHA-256 of the explanation that was shown, its sentences joined by line feeds
+	Read string `json:"read"`
+
+	// Signed The JWS, for whoever verifies it again
+	Signed  string `json:"signed"`
+	Subject string `json:"subject"`
+}
+
 // SignedDecision defines model for SignedDecision.
 type SignedDecision struct {
 	Decision string `json:"decision"`
+}
+
+// SignedOff defines model for SignedOff.
+type SignedOff struct {
+	// Signed JWS (typ kaphera-revision+jwt) of who signs which revision, what was read and who may sign the next
+	Signed string `json:"signed"`
+}
+
+// Signer defines model for Signer.
+type Signer struct {
+	// Keys Thumbprints (RFC 7638, SHA-256)
+	Keys         []string `json:"keys"`
+	Name         string   `json:"name"`
+	Organization string   `json:"organization"`
+	Subject      string   `json:"subject"`
 }
 
 // StatusContracts defines model for StatusContracts.
@@ -1227,15 +1309,18 @@ type UseCaseSpec struct {
 	Description    string          `json:"description,omitempty,omitzero"`
 	Gates          []UseCaseGate   `json:"gates,omitempty,omitzero"`
 	Profile        string          `json:"profile"`
+	Signers        []ApproverRef   `json:"signers,omitempty,omitzero"`
 	Title          string          `json:"title"`
 }
 
 // UseCaseStatus defines model for UseCaseStatus.
 type UseCaseStatus struct {
-	Conditions         []Condition `json:"conditions,omitempty,omitzero"`
-	ObservedGeneration int64       `json:"observedGeneration,omitempty,omitzero"`
-	PolicyHash         string      `json:"policyHash,omitempty,omitzero"`
-	Sentences          []string    `json:"sentences,omitempty,omitzero"`
+	Conditions         []Condition    `json:"conditions,omitempty,omitzero"`
+	InForce            RevisionStatus `json:"inForce,omitempty,omitzero"`
+	ObservedGeneration int64          `json:"observedGeneration,omitempty,omitzero"`
+	PolicyHash         string         `json:"policyHash,omitempty,omitzero"`
+	Revision           RevisionStatus `json:"revision,omitempty,omitzero"`
+	Sentences          []string       `json:"sentences,omitempty,omitzero"`
 }
 
 // ListApprovalKeysParams defines parameters for ListApprovalKeys.
@@ -1558,6 +1643,9 @@ type TerminateTransferJSONRequestBody = TerminationReason
 
 // PutUseCaseJSONRequestBody defines body for PutUseCase for application/json ContentType.
 type PutUseCaseJSONRequestBody = UseCase
+
+// SignOffUseCaseRevisionJSONRequestBody defines body for SignOffUseCaseRevision for application/json ContentType.
+type SignOffUseCaseRevisionJSONRequestBody = SignedOff
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2115,6 +2203,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/use-cases/{name} (the `PutUseCase` operationId).
 	PutUseCase(ctx context.Context, name string, params *PutUseCaseParams, body PutUseCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListUseCaseRevisions List the revisions of a use case, the newest first
+	//
+	// Corresponds with GET /api/v1/use-cases/{name}/revisions (the `ListUseCaseRevisions` operationId).
+	ListUseCaseRevisions(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetUseCaseRevision Read a revision of a use case
+	//
+	// Corresponds with GET /api/v1/use-cases/{name}/revisions/{number} (the `GetUseCaseRevision` operationId).
+	GetUseCaseRevision(ctx context.Context, name string, number int64, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignOffUseCaseRevisionWithBody Hand in a sign-off of the newest revision, by one of whom the revision in force names, who is the caller; it takes effect
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/use-cases/{name}/revisions/{number}/sign-off (the `SignOffUseCaseRevision` operationId).
+	SignOffUseCaseRevisionWithBody(ctx context.Context, name string, number int64, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignOffUseCaseRevision Hand in a sign-off of the newest revision, by one of whom the revision in force names, who is the caller; it takes effect
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/use-cases/{name}/revisions/{number}/sign-off (the `SignOffUseCaseRevision` operationId).
+	SignOffUseCaseRevision(ctx context.Context, name string, number int64, body SignOffUseCaseRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListApprovalKeys List approval keys, ordered by name
@@ -3420,6 +3532,70 @@ func (c *Client) PutUseCaseWithBody(ctx context.Context, name string, params *Pu
 // Corresponds with PUT /api/v1/use-cases/{name} (the `PutUseCase` operationId).
 func (c *Client) PutUseCase(ctx context.Context, name string, params *PutUseCaseParams, body PutUseCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutUseCaseRequest(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListUseCaseRevisions List the revisions of a use case, the newest first
+//
+// Corresponds with GET /api/v1/use-cases/{name}/revisions (the `ListUseCaseRevisions` operationId).
+func (c *Client) ListUseCaseRevisions(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUseCaseRevisionsRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUseCaseRevision Read a revision of a use case
+//
+// Corresponds with GET /api/v1/use-cases/{name}/revisions/{number} (the `GetUseCaseRevision` operationId).
+func (c *Client) GetUseCaseRevision(ctx context.Context, name string, number int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetUseCaseRevisionRequest(c.Server, name, number)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignOffUseCaseRevisionWithBody Hand in a sign-off of the newest revision, by one of whom the revision in force names, who is the caller; it takes effect
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/use-cases/{name}/revisions/{number}/sign-off (the `SignOffUseCaseRevision` operationId).
+func (c *Client) SignOffUseCaseRevisionWithBody(ctx context.Context, name string, number int64, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOffUseCaseRevisionRequestWithBody(c.Server, name, number, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignOffUseCaseRevision Hand in a sign-off of the newest revision, by one of whom the revision in force names, who is the caller; it takes effect
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/use-cases/{name}/revisions/{number}/sign-off (the `SignOffUseCaseRevision` operationId).
+func (c *Client) SignOffUseCaseRevision(ctx context.Context, name string, number int64, body SignOffUseCaseRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOffUseCaseRevisionRequest(c.Server, name, number, body)
 	if err != nil {
 		return nil, err
 	}
@@ -6918,6 +7094,135 @@ func NewPutUseCaseRequestWithBody(server string, name string, params *PutUseCase
 	return req, nil
 }
 
+// NewListUseCaseRevisionsRequest constructs an http.Request for the ListUseCaseRevisions method
+func NewListUseCaseRevisionsRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/use-cases/%s/revisions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetUseCaseRevisionRequest constructs an http.Request for the GetUseCaseRevision method
+func NewGetUseCaseRevisionRequest(server string, name string, number int64) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "number", number, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/use-cases/%s/revisions/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSignOffUseCaseRevisionRequest calls the generic SignOffUseCaseRevision builder with application/json body
+func NewSignOffUseCaseRevisionRequest(server string, name string, number int64, body SignOffUseCaseRevisionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSignOffUseCaseRevisionRequestWithBody(server, name, number, "application/json", bodyReader)
+}
+
+// NewSignOffUseCaseRevisionRequestWithBody constructs an http.Request for the SignOffUseCaseRevision method, with any body, and a specified content type
+func NewSignOffUseCaseRevisionRequestWithBody(server string, name string, number int64, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "number", number, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/use-cases/%s/revisions/%s/sign-off", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -7542,6 +7847,34 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /api/v1/use-cases/{name} (the `PutUseCase` operationId).
 	PutUseCaseWithResponse(ctx context.Context, name string, params *PutUseCaseParams, body PutUseCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*PutUseCaseResponse, error)
+
+	// ListUseCaseRevisionsWithResponse List the revisions of a use case, the newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/use-cases/{name}/revisions (the `ListUseCaseRevisions` operationId).
+	ListUseCaseRevisionsWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*ListUseCaseRevisionsResponse, error)
+
+	// GetUseCaseRevisionWithResponse Read a revision of a use case
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/use-cases/{name}/revisions/{number} (the `GetUseCaseRevision` operationId).
+	GetUseCaseRevisionWithResponse(ctx context.Context, name string, number int64, reqEditors ...RequestEditorFn) (*GetUseCaseRevisionResponse, error)
+
+	// SignOffUseCaseRevisionWithBodyWithResponse Hand in a sign-off of the newest revision, by one of whom the revision in force names, who is the caller; it takes effect
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/use-cases/{name}/revisions/{number}/sign-off (the `SignOffUseCaseRevision` operationId).
+	SignOffUseCaseRevisionWithBodyWithResponse(ctx context.Context, name string, number int64, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignOffUseCaseRevisionResponse, error)
+
+	// SignOffUseCaseRevisionWithResponse Hand in a sign-off of the newest revision, by one of whom the revision in force names, who is the caller; it takes effect
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/use-cases/{name}/revisions/{number}/sign-off (the `SignOffUseCaseRevision` operationId).
+	SignOffUseCaseRevisionWithResponse(ctx context.Context, name string, number int64, body SignOffUseCaseRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*SignOffUseCaseRevisionResponse, error)
 }
 
 type ListApprovalKeysResponse struct {
@@ -10740,6 +11073,150 @@ func (r PutUseCaseResponse) ContentType() string {
 	return ""
 }
 
+type ListUseCaseRevisionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RevisionList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListUseCaseRevisionsResponse) GetJSON200() *RevisionList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListUseCaseRevisionsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListUseCaseRevisionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListUseCaseRevisionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListUseCaseRevisionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListUseCaseRevisionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetUseCaseRevisionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Revision
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetUseCaseRevisionResponse) GetJSON200() *Revision {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetUseCaseRevisionResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetUseCaseRevisionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetUseCaseRevisionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetUseCaseRevisionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetUseCaseRevisionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SignOffUseCaseRevisionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Revision
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SignOffUseCaseRevisionResponse) GetJSON200() *Revision {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SignOffUseCaseRevisionResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SignOffUseCaseRevisionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SignOffUseCaseRevisionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignOffUseCaseRevisionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SignOffUseCaseRevisionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListApprovalKeysWithResponse List approval keys, ordered by name
 //
 // Returns a wrapper object for the known response body format(s).
@@ -11817,6 +12294,58 @@ func (c *ClientWithResponses) PutUseCaseWithResponse(ctx context.Context, name s
 		return nil, err
 	}
 	return ParsePutUseCaseResponse(rsp)
+}
+
+// ListUseCaseRevisionsWithResponse List the revisions of a use case, the newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/use-cases/{name}/revisions (the `ListUseCaseRevisions` operationId).
+func (c *ClientWithResponses) ListUseCaseRevisionsWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*ListUseCaseRevisionsResponse, error) {
+	rsp, err := c.ListUseCaseRevisions(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListUseCaseRevisionsResponse(rsp)
+}
+
+// GetUseCaseRevisionWithResponse Read a revision of a use case
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/use-cases/{name}/revisions/{number} (the `GetUseCaseRevision` operationId).
+func (c *ClientWithResponses) GetUseCaseRevisionWithResponse(ctx context.Context, name string, number int64, reqEditors ...RequestEditorFn) (*GetUseCaseRevisionResponse, error) {
+	rsp, err := c.GetUseCaseRevision(ctx, name, number, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetUseCaseRevisionResponse(rsp)
+}
+
+// SignOffUseCaseRevisionWithBodyWithResponse Hand in a sign-off of the newest revision, by one of whom the revision in force names, who is the caller; it takes effect
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/use-cases/{name}/revisions/{number}/sign-off (the `SignOffUseCaseRevision` operationId).
+func (c *ClientWithResponses) SignOffUseCaseRevisionWithBodyWithResponse(ctx context.Context, name string, number int64, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignOffUseCaseRevisionResponse, error) {
+	rsp, err := c.SignOffUseCaseRevisionWithBody(ctx, name, number, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOffUseCaseRevisionResponse(rsp)
+}
+
+// SignOffUseCaseRevisionWithResponse Hand in a sign-off of the newest revision, by one of whom the revision in force names, who is the caller; it takes effect
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/use-cases/{name}/revisions/{number}/sign-off (the `SignOffUseCaseRevision` operationId).
+func (c *ClientWithResponses) SignOffUseCaseRevisionWithResponse(ctx context.Context, name string, number int64, body SignOffUseCaseRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*SignOffUseCaseRevisionResponse, error) {
+	rsp, err := c.SignOffUseCaseRevision(ctx, name, number, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOffUseCaseRevisionResponse(rsp)
 }
 
 // ParseListApprovalKeysResponse parses an HTTP response from a ListApprovalKeysWithResponse call
@@ -14146,6 +14675,105 @@ func ParsePutUseCaseResponse(rsp *http.Response) (*PutUseCaseResponse, error) {
 			headers.ETag = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListUseCaseRevisionsResponse parses an HTTP response from a ListUseCaseRevisionsWithResponse call
+func ParseListUseCaseRevisionsResponse(rsp *http.Response) (*ListUseCaseRevisionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListUseCaseRevisionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RevisionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetUseCaseRevisionResponse parses an HTTP response from a GetUseCaseRevisionWithResponse call
+func ParseGetUseCaseRevisionResponse(rsp *http.Response) (*GetUseCaseRevisionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetUseCaseRevisionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Revision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSignOffUseCaseRevisionResponse parses an HTTP response from a SignOffUseCaseRevisionWithResponse call
+func ParseSignOffUseCaseRevisionResponse(rsp *http.Response) (*SignOffUseCaseRevisionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignOffUseCaseRevisionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Revision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -97,7 +97,7 @@ func NewManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 		(&platform.Reconciler{Access: access, Defaults: o.Images, KeycloakOptimized: o.KeycloakOptimized, ServiceAccount: o.ServiceAccount, Now: o.Now}).SetupWithManager(m),
 		(&cell.Reconciler{Access: access, Links: links, Defaults: o.Images, ServiceAccount: o.ServiceAccount, Now: o.Now}).SetupWithManager(m),
 		(&dataspaceprofile.Reconciler{Client: m.GetClient(), Reports: reportOf, Reported: links.Events()}).SetupWithManager(m),
-		(&usecase.Reconciler{Client: m.GetClient()}).SetupWithManager(m),
+		(&usecase.Reconciler{Client: m.GetClient(), Reader: m.GetAPIReader(), Now: o.Now}).SetupWithManager(m),
 		(&organization.Reconciler{Client: m.GetClient()}).SetupWithManager(m),
 		(&participant.Reconciler{Client: m.GetClient(), Reports: links.Report, Reported: links.Events(), DID: o.DID, Now: o.Now}).SetupWithManager(m),
 		m.AddHealthzCheck("ping", healthz.Ping),

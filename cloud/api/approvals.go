@@ -97,18 +97,11 @@ func (s *Service) RegisterKey(ctx context.Context, raw json.RawMessage) (Approva
 // keyName makes a thumbprint (base64url) an object's name: in hexadecimal, since names have no upper case.
 func keyName(thumbprint string) string { return fmt.Sprintf("key-%x", thumbprint)[:63] }
 
-// gates resolves the gates of a use case to people and the keys that they have registered now.
-func (s *Service) gates(ctx context.Context, u *cloudv1.UseCase) ([]adminapi.Gate, error) {
-	if len(u.Spec.Gates) == 0 {
-		return nil, nil
-	}
-	people, err := s.people(ctx)
-	if err != nil {
-		return nil, err
-	}
+// resolveGates resolves the gates of a use case to people and the keys that they have registered now.
+func resolveGates(useCase string, gates []cloudv1.UseCaseGate, people []person) ([]adminapi.Gate, error) {
 	f := &findings{}
 	var out []adminapi.Gate
-	for i, g := range u.Spec.Gates {
+	for i, g := range gates {
 		location := fmt.Sprintf("spec.gates[%d]", i)
 		one := adminapi.Gate{Name: g.Name, Type: adminapi.GateType(strings.ToLower(g.Type)), Before: g.Before, Deadline: g.Deadline, Required: g.Required, Organizations: g.Organizations,
 			Approvers: f.resolve(people, location+".approvers", g.Approvers), TriggeredBy: f.resolve(people, location+".triggeredBy", g.TriggeredBy)}
@@ -124,7 +117,7 @@ func (s *Service) gates(ctx context.Context, u *cloudv1.UseCase) ([]adminapi.Gat
 	if len(f.errors) == 0 {
 		f.policy("spec.gates", gate.Check(out))
 	}
-	if _, err := f.result("use case", u.Name); err != nil {
+	if _, err := f.result("use case", useCase); err != nil {
 		return nil, err
 	}
 	return out, nil

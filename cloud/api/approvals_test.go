@@ -48,6 +48,7 @@ func TestAnOfferKnowsTheKeysOfThePeopleThatItsUseCaseNames(t *testing.T) {
 	b := setup(t)
 	b.pilot()
 	b.want(http.StatusCreated, b.call(authority, "PUT", "/use-cases/reviewed", wrap(gatedUseCase)))
+	b.operate("reviewed")
 	const offer = `{"asset":"pcf","useCase":"reviewed"}`
 	a := b.want(http.StatusUnprocessableEntity, b.call(brandt, "POST", "/participants/supplier/offers", offer))
 	if !a.has("spec.gates[0].approvers[0]", `person "berta" has registered no key`) || !a.has("spec.gates[1].triggeredBy[0]", "nobody with the role governance-authority") {

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/odrl"
+	"github.com/kaphera/kaphera/connector/usecase"
 )
 
 // participant reads a participant that the caller may see.
@@ -46,10 +48,15 @@ func (s *Service) call(ctx context.Context, participant, method, path string, bo
 
 // reach is call for a participant that the caller has been found to may reach.
 func (s *Service) reach(ctx context.Context, p *cloudv1.Participant, method, path string, body any) (cellrpc.Response, error) {
+	return s.reachAs(ctx, p, "", method, path, body)
+}
+
+// reachAs is reach in somebody's name; empty is the caller.
+func (s *Service) reachAs(ctx context.Context, p *cloudv1.Participant, actor, method, path string, body any) (cellrpc.Response, error) {
 	if err := s.holdsContext(ctx, p); err != nil {
 		return cellrpc.Response{}, err
 	}
-	return s.send(ctx, connectorOf(p), cellrpc.Request{Participant: p.Spec.Identity.Context, Method: method, Path: path}, body)
+	return s.send(ctx, connectorOf(p), cellrpc.Request{Participant: p.Spec.Identity.Context, Method: method, Path: path, Actor: actor}, body)
 }
 
 // callee is a connector or an issuer in a cell.
@@ -216,15 +223,16 @@ func (s *Service) CreateOffer(ctx context.Context, participant string, o OfferCr
 		return adminapi.Offer{}, problem(http.StatusUnprocessableEntity, CodeInvalid, fmt.Sprintf("use case %q belongs to profile %q, participant %q to profile %q",
 			u.Name, u.Spec.Profile, p.Name, strings.Join(p.Spec.Profiles(), ", ")), "choose a use case of the participant's profile")
 	}
-	offer := adminapi.Offer{ID: nonEmpty(o.ID, o.Asset+"--"+u.Name), Assets: []string{o.Asset}, UseCase: u.Name, ContractPolicy: u.Spec.ContractPolicy.Raw}
-	if u.Spec.Profile != p.Spec.Profile {
-		offer.Profiles = []string{u.Spec.Profile}
-	}
-	if u.Spec.AccessPolicy != nil {
-		offer.AccessPolicy = u.Spec.AccessPolicy.Raw
-	}
-	if offer.Gates, err = s.gates(ctx, &u); err != nil {
+	r, content, err := s.underRevision(ctx, u.Name)
+	if err != nil {
 		return adminapi.Offer{}, err
+	}
+	if _, err := s.reach(ctx, p, http.MethodPut, "/use-cases/"+u.Name, r); err != nil {
+		return adminapi.Offer{}, err
+	}
+	offer := adminapi.Offer{ID: nonEmpty(o.ID, o.Asset+"--"+u.Name), Assets: []string{o.Asset}, UseCase: u.Name, AccessPolicy: content.AccessPolicy, ContractPolicy: content.ContractPolicy, Gates: r.Gates}
+	if content.Profile != p.Spec.Profile {
+		offer.Profiles = []string{content.Profile}
 	}
 	return ask[adminapi.Offer](ctx, s, participant, http.MethodPut, "/offers/"+url.PathEscape(offer.ID), offer)
 }
@@ -283,7 +291,7 @@ func (s *Service) Catalog(ctx context.Context, participant, counterparty, useCas
 	for _, e := range entries {
 		item := CatalogItem{CatalogEntry: e}
 		if policy, err := odrl.Parse(e.Policy); err == nil {
-			item.UseCase = known[odrl.Hash(policy)]
+			item.UseCase, item.Revision = known[odrl.Hash(policy)].useCase, known[odrl.Hash(policy)].number
 		}
 		if useCase == "" || item.UseCase == useCase {
 			out.Items = append(out.Items, item)
@@ -324,16 +332,27 @@ func (s *Service) profileFor(ctx context.Context, participant, counterparty, use
 	return p.Spec.Profiles()[shared], nil
 }
 
+// madeUnder is the newest revision of a use case with a contract policy.
+type madeUnder struct {
+	useCase string
+	number  int
+}
+
 // policyHashes maps the hash of each contract policy to its use case.
-func (s *Service) policyHashes(ctx context.Context) (map[string]string, error) {
-	var list cloudv1.UseCaseList
+func (s *Service) policyHashes(ctx context.Context) (map[string]madeUnder, error) {
+	var list cloudv1.UseCaseRevisionList
 	if err := s.Cached.List(ctx, &list, ctrl.InNamespace(s.Namespace)); err != nil {
 		return nil, useCases.problem("", err)
 	}
-	out := map[string]string{}
-	for i := range list.Items {
-		if policy, err := odrl.Parse(list.Items[i].Spec.ContractPolicy.Raw); err == nil {
-			out[odrl.Hash(policy)] = list.Items[i].Name
+	slices.SortFunc(list.Items, func(a, b cloudv1.UseCaseRevision) int { return cmp.Compare(a.Spec.Number, b.Spec.Number) })
+	out := map[string]madeUnder{}
+	for _, r := range list.Items {
+		content, err := usecase.Read(r.Spec.Content)
+		if err != nil {
+			continue
+		}
+		if policy, err := odrl.Parse(content.ContractPolicy); err == nil {
+			out[odrl.Hash(policy)] = madeUnder{r.Spec.UseCase, r.Spec.Number}
 		}
 	}
 	return out, nil

@@ -494,6 +494,7 @@ func TestSeveralProfiles(t *testing.T) {
 	}
 	b.want(http.StatusCreated, b.call(both, "PUT", "/dataspace-profiles/aviation", wrap(strings.ReplaceAll(profileSpec, "auditor", "tower"))))
 	b.want(http.StatusCreated, b.call(both, "PUT", "/use-cases/flight", wrap(strings.Replace(useCaseSpec(contractPolicy), "automotive", "aviation", 1))))
+	b.operate("flight")
 	if a := b.call(operator, "POST", "/participants/supplier/offers", `{"asset":"pcf","useCase":"flight"}`); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.problem.Detail, `belongs to profile "aviation"`) {
 		t.Errorf("an offer in a profile of others: %d %s", a.status, a.body)
 	}

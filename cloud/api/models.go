@@ -67,10 +67,11 @@ type Partner struct {
 	DID          string `json:"did"`
 }
 
-// CatalogItem is an offer of a counterparty. UseCase is set when its policy is the one of a use case known here.
+// CatalogItem is an offer of a counterparty. UseCase is set when its policy is the one of a use case known here; Revision is the newest with that policy.
 type CatalogItem struct {
 	adminapi.CatalogEntry
-	UseCase string `json:"useCase,omitempty"`
+	UseCase  string `json:"useCase,omitempty"`
+	Revision int    `json:"revision,omitempty"`
 }
 
 // NegotiationStart starts a negotiation.

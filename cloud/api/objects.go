@@ -183,6 +183,7 @@ func (k kind[S, T]) tryPut(ctx context.Context, s *Service, name string, spec S,
 	}
 	*target = spec
 	setManager(o, old == nil, opts)
+	setChanger(o, access.Principal)
 	if created {
 		var createOpts []ctrl.CreateOption
 		if opts.DryRun {
@@ -295,15 +296,20 @@ func managedBy(o ctrl.Object) string {
 
 // setManager records who manages the object. A forced change leaves Terraform the manager: its next plan shows the difference.
 func setManager(o ctrl.Object, isNew bool, opts WriteOptions) {
+	if o.GetAnnotations() == nil {
+		o.SetAnnotations(map[string]string{})
+	}
 	if !isNew && managedBy(o) == ManagerTerraform {
 		return
 	}
 	a := o.GetAnnotations()
-	if a == nil {
-		a = map[string]string{}
-	}
 	a[cloudv1.ManagedByAnnotation] = nonEmpty(opts.Manager, ManagerAPI)
 	o.SetAnnotations(a)
+}
+
+// setChanger records who changes the object, for people.
+func setChanger(o ctrl.Object, who authz.Principal) {
+	o.GetAnnotations()[cloudv1.ChangedByAnnotation] = nonEmpty(who.Name, who.Subject)
 }
 
 // revision is opaque: it changes with spec, and with the object's identity.

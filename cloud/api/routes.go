@@ -54,6 +54,7 @@ func register(api huma.API, s *Service) {
 	registerCredentials(api, s)
 	registerConnector(api, s)
 	registerApprovals(api, s)
+	registerRevisions(api, s)
 }
 
 type listInput struct {

@@ -31,6 +31,8 @@ type Service struct {
 	PollInterval, MaxWatch time.Duration
 	Now                    func() time.Time
 	Log                    *slog.Logger
+
+	signed chan struct{} // a revision was signed off
 }
 
 // New completes a service with defaults.
@@ -50,6 +52,7 @@ func New(s Service) *Service {
 	if s.Log == nil {
 		s.Log = slog.Default()
 	}
+	s.signed = make(chan struct{}, 1)
 	return &s
 }
 

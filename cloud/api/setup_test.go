@@ -23,12 +23,15 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/go-logr/logr"
 
 	"github.com/kaphera/kaphera/client"
 	"github.com/kaphera/kaphera/cloud/internal/cloudtest"
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/controller/usecase"
+	"github.com/kaphera/kaphera/connector/adminapi"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/test/apiserver"
 )
@@ -228,6 +231,7 @@ func (b *bundle) pilot() {
 	} {
 		b.want(http.StatusCreated, b.call(both, "PUT", o[0], wrap(o[1]), "X-Kaphera-Manager", "terraform"))
 	}
+	b.operate("carbon-footprint")
 	for name, did := range map[string]string{"supplier": "did:web:shared.example:brandt", "oem": "did:web:shared.example:rheintal"} {
 		b.report(name, func(s *cloudv1.ParticipantStatus) {
 			s.DID = did
@@ -235,6 +239,18 @@ func (b *bundle) pilot() {
 			s.Credentials = []edc.CredentialStatus{{Type: "MembershipCredential", Issuer: "did:web:auditor.example:issuer", State: "Valid"}}
 			s.Conditions = []metav1.Condition{{Type: cloudv1.ConditionActive, Status: metav1.ConditionTrue, Reason: "Active", LastTransitionTime: metav1.Now()}}
 		})
+	}
+}
+
+// operate does what the cloud operator does with a use case, and has the connectors take its revisions.
+func (b *bundle) operate(useCase string) {
+	b.Helper()
+	r := usecase.Reconciler{Client: kube, Reader: kube, Now: time.Now}
+	if _, err := r.Reconcile(b.Context(), reconcile.Request{NamespacedName: ctrl.ObjectKey{Namespace: b.namespace, Name: useCase}}); err != nil {
+		b.Fatal(err)
+	}
+	for _, context := range []string{"brandt", "rheintal"} {
+		b.connector.Answer("PUT "+context+"/use-cases/"+useCase, http.StatusOK, adminapi.UseCaseRevision{})
 	}
 }
 

@@ -26,6 +26,10 @@ const (
 	OpPutUseCase    = "put-use-case"
 	OpDeleteUseCase = "delete-use-case"
 
+	OpListRevisions = "list-use-case-revisions"
+	OpGetRevision   = "get-use-case-revision"
+	OpSignOff       = "sign-off-use-case-revision"
+
 	OpListOrganizations  = "list-organizations"
 	OpGetOrganization    = "get-organization"
 	OpPutOrganization    = "put-organization"
@@ -121,6 +125,10 @@ var table = map[string]row{
 	OpGetUseCase:    everybodyReads,
 	OpPutUseCase:    authorityOnly,
 	OpDeleteUseCase: authorityOnly,
+
+	OpListRevisions: everybodyReads,
+	OpGetRevision:   everybodyReads,
+	OpSignOff:       authorityOnly, // and only whom the revision in force names, with a key of their own
 
 	OpListOrganizations:  concerned,
 	OpGetOrganization:    concerned,

@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"github.com/PuerkitoBio/goquery"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
@@ -80,7 +79,8 @@ func objects(now time.Time) []ctrl.Object {
 	}
 	return []ctrl.Object{
 		&cloudv1.Cell{ObjectMeta: meta("shared"), Spec: cloudv1.CellSpec{Type: "shared", OperatingParty: "Kaphera Cloud"}, Status: cloudv1.CellStatus{LastHeard: &heard}},
-		&cloudv1.UseCase{ObjectMeta: meta("carbon-footprint"), Spec: cloudv1.UseCaseSpec{Profile: "automotive", ContractPolicy: apiextensionsv1.JSON{Raw: []byte(`{"@type":"Set","permission":[{"action":"use"}]}`)}}},
+		&cloudv1.UseCaseRevision{ObjectMeta: meta("carbon-footprint.1"), Spec: cloudv1.UseCaseRevisionSpec{UseCase: "carbon-footprint", Number: 1,
+			Content: `{"useCase":"carbon-footprint","revision":1,"profile":"automotive","assetType":"a","contractPolicy":{"@type":"Set","permission":[{"action":"use"}]}}`}},
 		&cloudv1.Organization{ObjectMeta: meta("brandt-guss"), Spec: cloudv1.OrganizationSpec{DisplayName: "Brandt Guss GmbH"}},
 		participant("supplier", "brandt-guss", "did:web:shared.example:brandt-guss"), participant("oem", "rheintal-motoren", "did:web:shared.example:rheintal-motoren"),
 	}

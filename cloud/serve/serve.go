@@ -77,6 +77,12 @@ func Run(ctx context.Context, c config.Config, version string, log *slog.Logger)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return k.cache.Start(ctx) })
 	group.Go(func() error { identity.Run(ctx, log); return nil })
+	group.Go(func() error {
+		if k.cache.WaitForCacheSync(ctx) {
+			service.FollowRevisions(ctx)
+		}
+		return nil
+	})
 	group.Go(func() error { return listen(ctx, c.Listen.Public, Public(service, identity, pages, c.APIURL), log) }) //nolint:contextcheck // calls carry their own
 	group.Go(func() error { return listen(ctx, c.Listen.Health, health(service, identity), log) })
 	return group.Wait()

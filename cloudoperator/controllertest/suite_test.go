@@ -173,7 +173,7 @@ func install(ctx context.Context) error {
 		}
 	}
 	return until(ctx, func(ctx context.Context) error {
-		lists := []client.ObjectList{&cloud.PlatformList{}, &cloud.CellList{}, &cloud.DataspaceProfileList{}, &cloud.UseCaseList{}, &cloud.OrganizationList{}, &cloud.ParticipantList{}, &cloud.ApprovalKeyList{}}
+		lists := []client.ObjectList{&cloud.PlatformList{}, &cloud.CellList{}, &cloud.DataspaceProfileList{}, &cloud.UseCaseList{}, &cloud.UseCaseRevisionList{}, &cloud.OrganizationList{}, &cloud.ParticipantList{}, &cloud.ApprovalKeyList{}}
 		var errs []error
 		for _, l := range lists {
 			errs = append(errs, admin.List(ctx, l))

@@ -58,13 +58,13 @@ func Explain(c Content, lang string) ([]string, error) {
 	if len(c.Signers) == 0 {
 		return append(out, said(lang, "The next revision takes effect without a sign-off", "Die nächste Revision gilt ohne Freigabe")), nil
 	}
-	return append(out, said(lang, "The next revision is signed off by one of: %s", "Die nächste Revision gibt frei, eines von: %s", people(c.Signers, lang))), nil
+	return append(out, said(lang, "The next revision is signed off by one of: %s", "Die nächste Revision gibt frei, eines von: %s", People(c.Signers, lang))), nil
 }
 
 // evaluator knows the content's vocabulary and trusts nobody in particular: it evaluates nothing.
 func (c *Content) evaluator() (*odrl.Evaluator, error) {
 	p := profile.Profile{Name: c.Profile, Protocol: "dataspace-protocol-http:2025-1", Operands: c.Operands, Duties: c.Duties}
-	trusted := profile.TrustedIssuer{DID: "did:web:anybody.invalid"}
+	trusted := profile.TrustedIssuer{DID: "did:web:anybody.invalid", Types: []string{"VerifiableCredential"}}
 	for _, o := range c.Operands {
 		if o.Credential != "" && !slices.Contains(trusted.Types, o.Credential) {
 			trusted.Types = append(trusted.Types, o.Credential)
@@ -93,18 +93,19 @@ func (g *Gate) words(lang string) string {
 	case g.Policy != nil:
 		what = said(lang, "a credential must be there", "ein Nachweis muss vorliegen")
 	default:
-		what = said(lang, "%d of these approve: %s", "%d von diesen stimmen zu: %s", g.Required, people(g.Approvers, lang))
+		what = said(lang, "%d of these approve: %s", "%d von diesen stimmen zu: %s", g.Required, People(g.Approvers, lang))
 		if g.Organizations > 1 {
 			what += said(lang, ", from at least %d organizations", ", aus mindestens %d Organisationen", g.Organizations)
 		}
 	}
 	if len(g.TriggeredBy) > 0 {
-		what += said(lang, "; one of these lets it pass by hand: %s", "; eines von diesen löst ihn von Hand aus: %s", people(g.TriggeredBy, lang))
+		what += said(lang, "; one of these lets it pass by hand: %s", "; eines von diesen löst ihn von Hand aus: %s", People(g.TriggeredBy, lang))
 	}
 	return said(lang, "Gate %q before %s, at most %s: %s", "Prüfschritt „%s“ vor %s, höchstens %s: %s", g.Name, g.Before, g.Deadline, what)
 }
 
-func people(all []Person, lang string) string {
+// People names people in words.
+func People(all []Person, lang string) string {
 	out := make([]string, len(all))
 	for i, p := range all {
 		switch {

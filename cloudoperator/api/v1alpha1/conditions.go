@@ -16,4 +16,5 @@ const (
 	ConditionActive          = "Active"          // Participant: its connector takes part in the protocol
 	ConditionCredentials     = "CredentialsHeld" // Participant
 	ConditionPolicyValid     = "PolicyValid"     // UseCase, DataspaceProfile
+	ConditionSignedOff       = "SignedOff"       // UseCase: the newest revision is in force
 )

@@ -119,6 +119,12 @@ type UseCaseSpec struct {
 	// +listMapKey=name
 	// +optional
 	Gates []UseCaseGate `json:"gates,omitempty"`
+	// Signers are those one of whom signs each change off before it takes effect, the change of signers too; absent: a change takes effect at once.
+	// They sign with their keys for approvals, and need the role governance-authority.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +optional
+	Signers []ApproverRef `json:"signers,omitempty"`
 }
 
 // UseCaseGate is what a negotiation waits for.
@@ -209,10 +215,28 @@ type UseCaseStatus struct {
 	// Sentences say in plain words what the policy demands.
 	// +optional
 	Sentences []string `json:"sentences,omitempty"`
+	// Revision is the newest one; it waits for a sign-off when InForce is another one or none.
+	// +optional
+	Revision *RevisionStatus `json:"revision,omitempty"`
+	// InForce is the revision that offers are made under; absent: none, and nothing can be offered.
+	// +optional
+	InForce *RevisionStatus `json:"inForce,omitempty"`
 	// +listType=map
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RevisionStatus names a revision, who made it and who signed it off.
+type RevisionStatus struct {
+	Number int         `json:"number"`
+	Hash   string      `json:"hash"`
+	MadeBy string      `json:"madeBy,omitempty"`
+	MadeAt metav1.Time `json:"madeAt"`
+	// +optional
+	SignedBy string `json:"signedBy,omitempty"`
+	// +optional
+	SignedAt *metav1.Time `json:"signedAt,omitempty"`
 }
 
 // UseCase is a purpose for which data is exchanged.
@@ -222,6 +246,8 @@ type UseCaseStatus struct {
 // +kubebuilder:printcolumn:name="Profile",type=string,JSONPath=`.spec.profile`
 // +kubebuilder:printcolumn:name="Title",type=string,JSONPath=`.spec.title`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Revision",type=integer,JSONPath=`.status.revision.number`
+// +kubebuilder:printcolumn:name="In force",type=integer,JSONPath=`.status.inForce.number`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type UseCase struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -237,4 +263,87 @@ type UseCaseList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []UseCase `json:"items"`
+}
+
+// UseCaseRevisionSpec is what a use case demanded at some time. The Cloud operator makes one of each change; nothing of it changes but that a sign-off
+// is added, once.
+// +kubebuilder:validation:XValidation:rule="self.useCase == oldSelf.useCase && self.number == oldSelf.number && self.hash == oldSelf.hash && self.content == oldSelf.content && self.madeBy == oldSelf.madeBy && self.madeAt == oldSelf.madeAt",message="a revision does not change: change the use case, which makes another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.signOff) || has(self.signOff) && self.signOff == oldSelf.signOff",message="a sign-off does not change"
+type UseCaseRevisionSpec struct {
+	// +kubebuilder:validation:MaxLength=63
+	UseCase string `json:"useCase"`
+	// +kubebuilder:validation:Minimum=1
+	Number int `json:"number"`
+	// Hash is the SHA-256 (hex) of content.
+	// +kubebuilder:validation:MaxLength=64
+	Hash string `json:"hash"`
+	// Content is JSON (connector/usecase.Content), to the byte.
+	// +kubebuilder:validation:MaxLength=524288
+	Content string `json:"content"`
+	// MadeBy is who made the change, as the Cloud API knew; empty when it was made past it.
+	// +kubebuilder:validation:MaxLength=253
+	MadeBy string `json:"madeBy"`
+	// MadeAt is when the change was seen.
+	MadeAt metav1.Time `json:"madeAt"`
+	// +optional
+	SignOff *RevisionSignOff `json:"signOff,omitempty"`
+}
+
+// RevisionSignOff says who brought a revision into force, and when. What counts is what is signed.
+type RevisionSignOff struct {
+	// Signed is a JWS of connector/adminapi.SignOffClaims.
+	// +kubebuilder:validation:MaxLength=8192
+	Signed string `json:"signed"`
+	// By is the name of the person who signed.
+	// +kubebuilder:validation:MaxLength=253
+	By string `json:"by"`
+	// At is when it was signed.
+	At metav1.Time `json:"at"`
+	// Signers are the person who signed, and those who may sign the next revision.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Signers []RevisionSigner `json:"signers"`
+}
+
+// RevisionSigner is a person with public keys.
+type RevisionSigner struct {
+	// ID is the subject at the identity provider.
+	// +kubebuilder:validation:MaxLength=253
+	ID string `json:"id"`
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// +kubebuilder:validation:MaxLength=253
+	Organization string `json:"organization"`
+	// Keys are JWKs.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=2048
+	Keys []string `json:"keys"`
+}
+
+// UseCaseRevisionStatus is empty: how a revision stands is in the status of its use case.
+type UseCaseRevisionStatus struct{}
+
+// UseCaseRevision is a revision of a use case, which is called USECASE.NUMBER.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:printcolumn:name="Use case",type=string,JSONPath=`.spec.useCase`
+// +kubebuilder:printcolumn:name="Number",type=integer,JSONPath=`.spec.number`
+// +kubebuilder:printcolumn:name="Made by",type=string,JSONPath=`.spec.madeBy`
+// +kubebuilder:printcolumn:name="Signed by",type=string,JSONPath=`.spec.signOff.by`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type UseCaseRevision struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              UseCaseRevisionSpec   `json:"spec"`
+	Status            UseCaseRevisionStatus `json:"status,omitzero"`
+}
+
+// UseCaseRevisionList is a list.
+//
+// +kubebuilder:object:root=true
+type UseCaseRevisionList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []UseCaseRevision `json:"items"`
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: FSL-1.1-ALv2
 
-// Package v1alpha1 holds the custom resources of the Cloud operator: Platform, Cell, DataspaceProfile, UseCase, Organization, Participant and ApprovalKey.
+// Package v1alpha1 holds the custom resources of the Cloud operator: Platform, Cell, DataspaceProfile, UseCase, UseCaseRevision, Organization, Participant and ApprovalKey.
 // They are the only desired state of the cloud.
 //
 // +kubebuilder:object:generate=true
@@ -19,11 +19,14 @@ var GroupVersion = schema.GroupVersion{Group: "cloud.kaphera.io", Version: "v1al
 // ManagedByAnnotation says who manages an object: terraform, console, cli or api.
 const ManagedByAnnotation = "cloud.kaphera.io/managed-by"
 
+// ChangedByAnnotation says who changed the spec last, for people.
+const ChangedByAnnotation = "cloud.kaphera.io/changed-by"
+
 // AddToScheme registers the kinds of this group.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&Platform{}, &PlatformList{}, &Cell{}, &CellList{},
-		&DataspaceProfile{}, &DataspaceProfileList{}, &UseCase{}, &UseCaseList{},
+		&DataspaceProfile{}, &DataspaceProfileList{}, &UseCase{}, &UseCaseList{}, &UseCaseRevision{}, &UseCaseRevisionList{},
 		&Organization{}, &OrganizationList{}, &Participant{}, &ParticipantList{}, &ApprovalKey{}, &ApprovalKeyList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
