@@ -28,13 +28,15 @@ func (d *demo) as(ctx context.Context, person string) (*app, error) {
 	return &p, err
 }
 
-// command shows a command and runs it as the person of p would, with what it prints; the code is what it has to end with.
+// command shows a command and runs it as the person of p would. It returns what that prints; code is what it has to end with.
 func (d *demo) command(ctx context.Context, p *app, code int, args ...string) (string, error) {
 	run := *p
 	var out, said bytes.Buffer
 	run.out, run.err = &out, &said
-	if p.context != "" {
-		args = append([]string{"--context", p.context}, args...)
+	for _, flag := range [][2]string{{"--ca-file", p.caFile}, {"--api", p.api}, {"--context", p.context}} {
+		if flag[1] != "" {
+			args = append(flag[:], args...)
+		}
 	}
 	shown := make([]string, len(args))
 	for i, arg := range args {

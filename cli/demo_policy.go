@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/kaphera/kaphera/client"
 )
@@ -64,6 +65,6 @@ func (d *demo) tryLive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.tellLines(said)
+	d.tellLines(said[max(0, strings.Index(said, "What the two connectors checked")):])
 	return nil
 }
