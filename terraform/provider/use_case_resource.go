@@ -21,6 +21,10 @@ type useCaseModel struct {
 	AccessPolicy   jsontypes.Normalized `tfsdk:"access_policy"`
 	ContractPolicy jsontypes.Normalized `tfsdk:"contract_policy"`
 	Gates          jsontypes.Normalized `tfsdk:"gates"`
+	Signers        jsontypes.Normalized `tfsdk:"signers"`
+	Revision       types.Int64          `tfsdk:"revision"`
+	Hash           types.String         `tfsdk:"hash"`
+	InForce        types.Int64          `tfsdk:"in_force"`
 }
 
 type useCaseSpec struct {
@@ -31,6 +35,18 @@ type useCaseSpec struct {
 	AccessPolicy   json.RawMessage `json:"accessPolicy,omitempty"`
 	ContractPolicy json.RawMessage `json:"contractPolicy"`
 	Gates          json.RawMessage `json:"gates,omitempty"`
+	Signers        json.RawMessage `json:"signers,omitempty"`
+}
+
+// useCaseStatus is what the provider shows of a use case's status.
+type useCaseStatus struct {
+	Revision *revisionStatus `json:"revision"`
+	InForce  *revisionStatus `json:"inForce"`
+}
+
+type revisionStatus struct {
+	Number int64  `json:"number"`
+	Hash   string `json:"hash"`
 }
 
 func newUseCase() resource.Resource {
@@ -61,6 +77,13 @@ func useCaseSchema() schema.Schema {
 				Optional: true, CustomType: jsontypes.NormalizedType{},
 				MarkdownDescription: "Gates (JSON array) that hold each negotiation at its provider until people have approved or a credential is there; see the documentation for governance authorities.",
 			},
+			"signers": schema.StringAttribute{
+				Optional: true, CustomType: jsontypes.NormalizedType{},
+				MarkdownDescription: "Those (JSON array of `person` or `role`) one of whom signs each change off before it takes effect: `kaphera usecase sign-off`. Absent: at once. Applying does not wait for it.",
+			},
+			"revision": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of the newest revision."},
+			"hash":     schema.StringAttribute{Computed: true, MarkdownDescription: "SHA-256 of the newest revision's content."},
+			"in_force": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of the revision in force; null while none is signed off."},
 		},
 	}
 }
@@ -78,6 +101,9 @@ func (m *useCaseModel) spec() any {
 	if g := m.Gates.ValueString(); g != "" {
 		s.Gates = json.RawMessage(g)
 	}
+	if g := m.Signers.ValueString(); g != "" {
+		s.Signers = json.RawMessage(g)
+	}
 	return s
 }
 
@@ -94,6 +120,21 @@ func (m *useCaseModel) read(o object) diag.Diagnostics {
 	m.Gates = jsontypes.NewNormalizedNull()
 	if len(s.Gates) > 0 {
 		m.Gates = jsontypes.NewNormalizedValue(string(s.Gates))
+	}
+	m.Signers = jsontypes.NewNormalizedNull()
+	if len(s.Signers) > 0 {
+		m.Signers = jsontypes.NewNormalizedValue(string(s.Signers))
+	}
+	var status useCaseStatus
+	if len(o.Status) > 0 {
+		diags.Append(decode(o.Status, &status, "use case")...)
+	}
+	m.Revision, m.Hash, m.InForce = types.Int64Null(), types.StringNull(), types.Int64Null()
+	if r := status.Revision; r != nil {
+		m.Revision, m.Hash = types.Int64Value(r.Number), types.StringValue(r.Hash)
+	}
+	if r := status.InForce; r != nil {
+		m.InForce = types.Int64Value(r.Number)
 	}
 	return diags
 }
