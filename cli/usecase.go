@@ -57,20 +57,20 @@ type signOffOptions struct {
 	yes            bool
 }
 
-func (a *app) revisions(ctx context.Context, name string) (*client.API, []client.Revision, error) {
+func (a *app) revisions(ctx context.Context, name string) ([]client.Revision, error) {
 	c, err := a.client()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	r, err := c.ListUseCaseRevisionsWithResponse(ctx, name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return c, r.JSON200.Items, nil
+	return r.JSON200.Items, nil
 }
 
 func (a *app) listRevisions(ctx context.Context, name string) error {
-	_, all, err := a.revisions(ctx, name)
+	all, err := a.revisions(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func revisionShown(r client.Revision, language string) (words []string, err erro
 }
 
 func (a *app) diffRevisions(ctx context.Context, name string, from, to int64) error {
-	_, all, err := a.revisions(ctx, name)
+	all, err := a.revisions(ctx, name)
 	if err != nil {
 		return err
 	}
