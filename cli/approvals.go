@@ -43,6 +43,24 @@ func (a *app) approvalsCommand() *cobra.Command {
 		Long: "The private half stays in your configuration folder, readable by you only. Offers that are made from now on know the public half;\nan offer that exists already has to be made again.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.createKey(cmd.Context()) },
 	})
+	key.AddCommand(&cobra.Command{
+		Use: "list", Short: "List the registered keys that you may see", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.listKeys(cmd.Context()) },
+	}, &cobra.Command{
+		Use: "delete NAME", Short: "Remove a registered key", Args: cobra.ExactArgs(1),
+		Long: "Remove a registered key. Offers that know it keep it until they are made again.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			if _, err := c.DeleteApprovalKeyWithResponse(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			a.say("Key %s removed. Offers that know it keep it until they are made again.", args[0])
+			return nil
+		},
+	})
 	list := &cobra.Command{
 		Use: "list", Short: "List what waits for your decision", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.listApprovals(cmd.Context()) },
@@ -140,6 +158,37 @@ func (a *app) createKey(ctx context.Context) error {
 	return nil
 }
 
+func (a *app) listKeys(ctx context.Context) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	keys := client.ApprovalKeyList{Items: []client.ApprovalKey{}}
+	for params := (client.ListApprovalKeysParams{}); ; params.After = keys.Next {
+		r, err := c.ListApprovalKeysWithResponse(ctx, &params)
+		if err != nil {
+			return err
+		}
+		keys.Items, keys.Next = append(keys.Items, r.JSON200.Items...), r.JSON200.Next
+		if keys.Next == "" {
+			break
+		}
+	}
+	if done, err := a.structured(keys); done {
+		return err
+	}
+	t := table{columns: []string{"NAME", "PERSON", "ORGANIZATION", "ROLES", "THUMBPRINT"}}
+	for _, k := range keys.Items {
+		t.add(k.Name, k.Spec.Person, orDash(k.Spec.Organization), orDash(strings.Join(k.Spec.Roles, ", ")), k.Spec.Thumbprint)
+	}
+	if len(t.rows) > 0 {
+		a.printTable(t)
+	} else {
+		a.say("No key is registered that you may see. Next: kaphera approvals key create")
+	}
+	return nil
+}
+
 func newKey() (json.RawMessage, error) {
 	raw, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -163,6 +212,10 @@ func (a *app) listApprovals(ctx context.Context) error {
 	}
 	for i := range r.JSON200.Items { // the hash is of what is shown here, not of what the Cloud API says
 		about := &r.JSON200.Items[i]
+		if about.Unreadable != "" {
+			fprintf(a.err, "Negotiation %s: its offer cannot be read (%s). Tell the provider's operator.\n", about.Negotiation, about.Unreadable)
+			continue
+		}
 		if _, about.OfferHash, err = offerShown(*about); err != nil {
 			fprintf(a.err, "Negotiation %s: %s. Decide nothing there, and tell the provider's operator.\n", about.Negotiation, visible(err.Error()))
 		}

@@ -182,3 +182,33 @@ func TestNothingIsSignedThatWasNotShown(t *testing.T) {
 		t.Errorf("sent %d decisions, not 2", len(sent))
 	}
 }
+
+func TestKeysAreListedAndRemoved(t *testing.T) {
+	b := setup(t)
+	b.on("GET /api/v1/approval-keys", func(w http.ResponseWriter, r *http.Request) {
+		page := client.ApprovalKeyList{Items: []client.ApprovalKey{{Name: "key-1", Spec: client.ApprovalKeySpec{Person: "anna", Thumbprint: "one"}}}, Next: "key-1"}
+		if r.URL.Query().Get("after") == "key-1" {
+			page = client.ApprovalKeyList{Items: []client.ApprovalKey{{Name: "key-2", Spec: client.ApprovalKeySpec{Person: "anna", Organization: "brandt-guss", Roles: []string{"viewer"}, Thumbprint: "two"}}}}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(page)
+	})
+	b.answer("DELETE /api/v1/approval-keys/key-1", nil)
+	want := "NAME   PERSON  ORGANIZATION  ROLES   THUMBPRINT\nkey-1  anna    -             -       one\nkey-2  anna    brandt-guss   viewer  two\n"
+	if r := b.run("approvals", "key", "list"); r.code != ExitOK || r.out != want {
+		t.Errorf("%d %s %s", r.code, r.out, r.err)
+	}
+	if r := b.run("approvals", "key", "delete", "key-1"); r.code != ExitOK || !strings.Contains(r.out, "Key key-1 removed") {
+		t.Errorf("%d %s %s", r.code, r.out, r.err)
+	}
+}
+
+func TestAnOfferThatCannotBeReadIsSaid(t *testing.T) {
+	b := setup(t)
+	damaged := waiting(t, "n1", "release")
+	damaged.Policy, damaged.OfferHash, damaged.Unreadable = json.RawMessage("null"), "", "$.permission: must be a list"
+	b.answer("GET /api/v1/approvals", client.Approvals{Items: []client.Approval{damaged, waiting(t, "n2", "release")}})
+	if r := b.run("approvals", "list"); r.code != ExitOK || !strings.Contains(r.err, "n1: its offer cannot be read ($.permission") || !strings.Contains(r.out, "n2") {
+		t.Errorf("%d %s %s", r.code, r.out, r.err)
+	}
+}

@@ -28,7 +28,7 @@ const exitCodesHelp = `Exit codes of every command:
   0    done
   1    failed
   2    wrong usage: an unknown command or flag, a missing argument
-  3    refused by policy, by one's own connector or by the counterparty
+  3    denied by a policy: one's own or the counterparty's
   4    unreachable: the Cloud API, the identity provider or a cell does not answer
   5    not logged in, or not allowed
   6    there is no such thing

@@ -137,10 +137,11 @@ type Approval struct {
 	Participant string `json:"participant"`
 
 	// Policy Any JSON, kept as it is
-	Policy   json.RawMessage `json:"policy"`
-	Provider string          `json:"provider"`
-	UseCase  string          `json:"useCase,omitempty,omitzero"`
-	Verdicts []PolicyVerdict `json:"verdicts"`
+	Policy     json.RawMessage `json:"policy"`
+	Provider   string          `json:"provider"`
+	Unreadable string          `json:"unreadable,omitempty,omitzero"`
+	UseCase    string          `json:"useCase,omitempty,omitzero"`
+	Verdicts   []PolicyVerdict `json:"verdicts"`
 }
 
 // ApprovalKey defines model for ApprovalKey.

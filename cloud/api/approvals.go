@@ -72,8 +72,11 @@ func (s *Service) RegisterKey(ctx context.Context, raw json.RawMessage) (Approva
 	if err != nil {
 		return ApprovalKey{}, problem(http.StatusUnprocessableEntity, CodeInvalid, "publicKey: "+err.Error(), "make one with kaphera approvals key create")
 	}
-	if who.Username == "" {
+	if who.Client != "" || who.Username == "" {
 		return ApprovalKey{}, problem(http.StatusForbidden, CodeForbidden, "the access token names no user, whose key it could be", "log in as the person who decides")
+	}
+	if raw, err = gate.Canonical(raw); err != nil {
+		return ApprovalKey{}, internalError(err)
 	}
 	spec := cloudv1.ApprovalKeySpec{Subject: who.Subject, Person: who.Username, Name: who.Name, Organization: who.Organization, Thumbprint: thumbprint, PublicKey: apiextensionsv1.JSON{Raw: raw}}
 	for _, r := range authz.Roles {
@@ -85,6 +88,9 @@ func (s *Service) RegisterKey(ctx context.Context, raw json.RawMessage) (Approva
 	defer cancel()
 	k := &cloudv1.ApprovalKey{Spec: spec}
 	k.Namespace, k.Name = s.Namespace, keyName(thumbprint)
+	if err := s.roomForKey(ctx, k); err != nil {
+		return ApprovalKey{}, err
+	}
 	err = s.Client.Create(ctx, k)
 	if apierrors.IsAlreadyExists(err) {
 		if err = s.Client.Get(ctx, ctrl.ObjectKeyFromObject(k), k); err == nil && k.Spec.Subject != who.Subject {
@@ -92,6 +98,25 @@ func (s *Service) RegisterKey(ctx context.Context, raw json.RawMessage) (Approva
 		}
 	}
 	return approvalKeys.show(k), approvalKeys.problem(k.Name, err)
+}
+
+// roomForKey refuses one key more than a person may have.
+func (s *Service) roomForKey(ctx context.Context, k *cloudv1.ApprovalKey) error {
+	var list cloudv1.ApprovalKeyList
+	if err := s.Client.List(ctx, &list, ctrl.InNamespace(s.Namespace)); err != nil {
+		return approvalKeys.problem("", err)
+	}
+	theirs := slices.DeleteFunc(list.Items, func(o cloudv1.ApprovalKey) bool { return o.Spec.Subject != k.Spec.Subject })
+	if len(theirs) < gate.MaxKeys || slices.ContainsFunc(theirs, func(o cloudv1.ApprovalKey) bool { return o.Name == k.Name }) {
+		return nil
+	}
+	slices.SortFunc(theirs, oldest)
+	return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("%s has %d keys, and may have %d", k.Spec.Person, len(theirs), gate.MaxKeys),
+		"remove the oldest first: kaphera approvals key delete "+theirs[0].Name)
+}
+
+func oldest(a, b cloudv1.ApprovalKey) int {
+	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
 }
 
 // keyName makes a thumbprint (base64url) an object's name: in hexadecimal, since names have no upper case.
@@ -176,7 +201,7 @@ func (s *Service) people(ctx context.Context) ([]person, error) {
 	if err := s.Client.List(ctx, &list, ctrl.InNamespace(s.Namespace)); err != nil {
 		return nil, approvalKeys.problem("", err)
 	}
-	slices.SortFunc(list.Items, func(a, b cloudv1.ApprovalKey) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
+	slices.SortFunc(list.Items, func(a, b cloudv1.ApprovalKey) int { return oldest(b, a) })
 	var out []person
 	for _, k := range list.Items {
 		i := slices.IndexFunc(out, func(p person) bool { return p.ID == k.Spec.Subject })
@@ -188,7 +213,9 @@ func (s *Service) people(ctx context.Context) ([]person, error) {
 			}
 			out = append(out, p)
 		}
-		out[i].Keys = append(out[i].Keys, json.RawMessage(k.Spec.PublicKey.Raw))
+		if len(out[i].Keys) < gate.MaxKeys { // two registered at the same moment pass each other's check
+			out[i].Keys = append(out[i].Keys, json.RawMessage(k.Spec.PublicKey.Raw))
+		}
 	}
 	slices.SortFunc(out, func(a, b person) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID)) })
 	return out, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/kaphera/kaphera/cloud/internal/cloudtest"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/gate"
 )
 
 // publicKey makes a key and returns its public half.
@@ -187,5 +188,57 @@ func TestADecisionIsPassedOnAsItIs(t *testing.T) {
 	}
 	if a := b.call(renate, "POST", "/participants/nobody/negotiations/n-1/decisions", signed); a.status != http.StatusNotFound {
 		t.Errorf("no such participant: %d", a.status)
+	}
+}
+
+func TestAPersonHasAsManyKeysAsOffersTake(t *testing.T) {
+	b := setup(t)
+	var oldest ApprovalKey
+	var last json.RawMessage
+	for i := range gate.MaxKeys {
+		last = publicKey(t)
+		k := decodeTo[ApprovalKey](t, b.want(http.StatusCreated, b.call(brandt, "POST", "/approval-keys", KeyRegistration{last})))
+		if i == 0 || k.Name < oldest.Name { // made within one second
+			oldest = k
+		}
+	}
+	b.want(http.StatusCreated, b.call(brandt, "POST", "/approval-keys", KeyRegistration{last})) // again
+	if a := b.call(brandt, "POST", "/approval-keys", KeyRegistration{publicKey(t)}); a.status != http.StatusConflict || !strings.Contains(string(a.body), "may have 8") || !strings.Contains(string(a.body), "kaphera approvals key delete key-") {
+		t.Fatalf("one more: %d %s", a.status, a.body)
+	}
+	b.want(http.StatusCreated, b.call(renate, "POST", "/approval-keys", KeyRegistration{publicKey(t)}))
+	b.want(http.StatusNoContent, b.call(brandt, "DELETE", "/approval-keys/"+oldest.Name, nil))
+	b.want(http.StatusCreated, b.call(brandt, "POST", "/approval-keys", KeyRegistration{publicKey(t)}))
+}
+
+func TestOnlyAKeyItselfIsKept(t *testing.T) {
+	b := setup(t)
+	var members map[string]any
+	if err := json.Unmarshal(publicKey(t), &members); err != nil {
+		t.Fatal(err)
+	}
+	members["use"], members["note"] = "sig", strings.Repeat("x", 1000)
+	raw, err := json.Marshal(map[string]any{"publicKey": members})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := decodeTo[ApprovalKey](t, b.want(http.StatusCreated, b.call(brandt, "POST", "/approval-keys", string(raw))))
+	var kept map[string]any
+	if err := json.Unmarshal(k.Spec.PublicKey.Raw, &kept); err != nil || len(kept) != 4 || kept["x"] != members["x"] || kept["y"] != members["y"] {
+		t.Errorf("kept as %s, %v", k.Spec.PublicKey.Raw, err)
+	}
+	program := map[string]any{"sub": "sub-ci", "azp": "ci", "preferred_username": "service-account-ci", "roles": []string{"platform-operator"}}
+	if a := b.call(program, "POST", "/approval-keys", KeyRegistration{publicKey(t)}); a.status != http.StatusForbidden {
+		t.Errorf("a program registers a key: %d %s", a.status, a.body)
+	}
+}
+
+func TestGatesThatNoOfferCouldHaveAreRefusedWhenTheyAreWritten(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	spec := strings.NewReplacer(`"required":2`, `"required":3`, `{"role":"organization-admin","organization":"rheintal-motoren"}`, `{"person":"renate"}`, `"before":"FINALIZED","deadline":"P7D"`, `"before":"FINALIZED","deadline":"P2Y"`).Replace(gatedUseCase)
+	a := b.want(http.StatusUnprocessableEntity, b.call(authority, "PUT", "/use-cases/reviewed", wrap(spec)))
+	if !a.has("spec.gates[0].required", "is 3, the gate has 2 approvers") || !a.has("spec.gates[1].deadline", "at most a year") {
+		t.Errorf("refused with %s", a.body)
 	}
 }

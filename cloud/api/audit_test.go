@@ -27,6 +27,10 @@ func TestTheAuditTrailComesAsTheCellGivesIt(t *testing.T) {
 	if want := "user:" + brandt["sub"].(string); actor != want {
 		t.Errorf("the connector was told of %q, want %q", actor, want)
 	}
+	program := map[string]any{"sub": "sub-ci", "azp": "ci", "preferred_username": "service-account-ci", "roles": []string{"platform-operator"}}
+	if b.want(http.StatusOK, b.call(program, "GET", "/participants/supplier/audit", nil)); actor != "client:ci" {
+		t.Errorf("the connector was told of %q, want the program", actor)
+	}
 	head := audit.Head{Chain: "c", Ctx: "brandt", Seq: 1, At: time.Unix(1, 0).UTC(), Hash: "ab", Open: true}
 	b.connector.Report(head)
 	got := decodeTo[List[audit.Head]](t, b.want(http.StatusOK, b.call(viewer, "GET", "/participants/supplier/audit/heads", nil)))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kaphera/kaphera/cloud/authz"
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/profile"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
@@ -190,11 +191,32 @@ func policyErrors(e *odrl.Evaluator, spec *cloudv1.UseCaseSpec) []FieldError {
 		judge("spec.accessPolicy", spec.AccessPolicy.Raw, (*odrl.Evaluator).CheckAccess)
 	}
 	for i, g := range spec.Gates {
+		at := fmt.Sprintf("spec.gates[%d]", i)
+		f.gate(at, g)
 		if g.Policy != nil {
-			judge(fmt.Sprintf("spec.gates[%d].policy", i), g.Policy.Raw, (*odrl.Evaluator).Check)
+			judge(at+".policy", g.Policy.Raw, (*odrl.Evaluator).Check)
 		}
 	}
 	return f.errors
+}
+
+// gate adds what would make every offer with a gate fail, whoever has registered keys then.
+func (f *findings) gate(location string, g cloudv1.UseCaseGate) {
+	if err := gate.CheckDeadline(g.Deadline); err != nil {
+		f.wrong(location+".deadline", "%s", err)
+	}
+	people := map[string]bool{} // a role, which may be any number of people, is the empty name
+	for _, a := range g.Approvers {
+		people[a.Person] = true
+	}
+	if g.Required > len(people) && !people[""] {
+		f.wrong(location+".required", "is %d, the gate has %d approvers", g.Required, len(people))
+	}
+	if g.Webhook != nil {
+		if _, _, err := gate.PublicKey(g.Webhook.PublicKey.Raw); err != nil {
+			f.wrong(location+".webhook.publicKey", "%s", err)
+		}
+	}
 }
 
 func checkParticipant(ctx context.Context, s *Service, name string, spec, old *cloudv1.ParticipantSpec, dryRun bool) ([]string, error) {

@@ -72,8 +72,8 @@ func connectorOf(p *cloudv1.Participant) callee {
 // send calls a cell in the caller's name. Every answer that is no success is a *Problem.
 func (s *Service) send(ctx context.Context, to callee, r cellrpc.Request, body any) (cellrpc.Response, error) {
 	var err error
-	if sub := authz.From(ctx).Principal.Subject; sub != "" {
-		r.Actor = "user:" + sub
+	if actor := authz.From(ctx).Principal.Actor(); actor != "" {
+		r.Actor = actor
 	}
 	if body != nil {
 		if r.Body, err = json.Marshal(body); err != nil {

@@ -31,6 +31,14 @@ type claims struct {
 	Type string `json:"typ"`
 }
 
+// program is the client id of a token that a client got for itself (client credentials): Keycloak makes it a user of that name.
+func (c claims) program() string {
+	if c.Username == "" || c.Username == "service-account-"+c.ClientID {
+		return c.ClientID
+	}
+	return ""
+}
+
 // OIDC verifies access tokens of one realm. The identity provider may come up later than this program; until it has answered once,
 // nobody is let in and Ready says why.
 type OIDC struct {
@@ -146,7 +154,7 @@ func (o *OIDC) Authenticate(ctx context.Context, token string) (authz.Principal,
 	if c.Type != "" && c.Type != "Bearer" { // an ID token travels in addresses (id_token_hint), so it must open nothing
 		return authz.Principal{}, badToken(fmt.Errorf("its typ is %q, not Bearer", c.Type), o.issuer, o.audience)
 	}
-	p := authz.Principal{Subject: verified.Subject, Name: nonEmpty(c.Name, nonEmpty(c.Username, c.ClientID)), Username: c.Username, Organization: c.Organization}
+	p := authz.Principal{Subject: verified.Subject, Client: c.program(), Name: nonEmpty(c.Name, nonEmpty(c.Username, c.ClientID)), Username: c.Username, Organization: c.Organization}
 	for _, r := range c.Roles {
 		p.Roles = append(p.Roles, authz.Role(r))
 	}

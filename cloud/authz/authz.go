@@ -42,12 +42,24 @@ type Principal struct {
 	Subject      string `json:"sub"`
 	Name         string `json:"name"` // to greet and to log
 	Username     string `json:"username,omitempty"`
+	Client       string `json:"client,omitempty"` // of a program that logged in as itself: its client id; empty for people
 	Roles        []Role `json:"roles"`
 	Organization string `json:"org,omitempty"`
 }
 
 // Has says whether the principal has the role.
 func (p Principal) Has(r Role) bool { return slices.Contains(p.Roles, r) }
+
+// Actor is who acts, as audit trails name it.
+func (p Principal) Actor() string {
+	switch {
+	case p.Client != "":
+		return "client:" + p.Client
+	case p.Subject != "":
+		return "user:" + p.Subject
+	}
+	return ""
+}
 
 // Access is a granted call: who, and how far the grant reaches.
 type Access struct {

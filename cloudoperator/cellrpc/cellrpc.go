@@ -20,7 +20,7 @@ type Request struct {
 	Method      string          `json:"method"`
 	Path        string          `json:"path"` // relative to /api/{ctx}/v1, with query, e.g. "/negotiations?limit=20"; of an issuer /credentials and what is below it
 	Body        json.RawMessage `json:"body,omitempty"`
-	// Actor is for whom the call is made, "user:<subject>"; the connector's audit trail names it.
+	// Actor is for whom the call is made, "user:<subject>" or "client:<client id>"; the connector's audit trail names it.
 	Actor string `json:"actor,omitempty"`
 }
 

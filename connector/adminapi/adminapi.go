@@ -385,6 +385,7 @@ type Approval struct {
 	UseCase      string          `json:"useCase,omitempty"`
 	Policy       json.RawMessage `json:"policy"` // the offer, verbatim
 	OfferHash    string          `json:"offerHash"`
+	Unreadable   string          `json:"unreadable,omitempty"` // why the offer cannot be shown: policy is null, offerHash empty, and nobody can decide
 	Verdicts     []PolicyVerdict `json:"verdicts"`
 	Gate         GateState       `json:"gate"`
 }

@@ -137,7 +137,7 @@ func (e *Engine) tendGates(ctx context.Context, had *store.Negotiation) (*store.
 			n.LastError = cut(found.Error(), 1000)
 			e.opt.Log.Warn("the gates of a negotiation could not be looked after; they are again", "participant", n.Ctx, "negotiation", n.ID, "error", found)
 			if !overdue(holds, e.opt.Now()) {
-				n.Next = &store.Next{After: e.backoff(n.Attempts)}
+				n.Next = &store.Next{After: untilDeadline(holds, e.opt.Now(), e.backoff(n.Attempts))}
 				return store.Side{}, nil
 			}
 			records, judged.Judged, judged.Denial = nil, true, denied("credentials could not be verified again in time: "+n.LastError)
@@ -149,8 +149,19 @@ func (e *Engine) tendGates(ctx context.Context, had *store.Negotiation) (*store.
 	})
 }
 
+// overdue reports whether the deadlines of all gates have passed.
 func overdue(holds []*gate.Hold, now time.Time) bool {
 	return !slices.ContainsFunc(holds, func(h *gate.Hold) bool { return now.Before(*h.Deadline) })
+}
+
+// untilDeadline is how long it takes until the next deadline passes, at most d.
+func untilDeadline(holds []*gate.Hold, now time.Time, d time.Duration) time.Duration {
+	for _, h := range holds {
+		if left := h.Deadline.Sub(now); left > 0 {
+			d = min(d, left)
+		}
+	}
+	return d
 }
 
 // judgeGates asks webhooks, evaluates open attestations, and, when nothing is open any more, the policy. It returns audit records; the error is
@@ -158,6 +169,9 @@ func overdue(holds []*gate.Hold, now time.Time) bool {
 func (e *Engine) judgeGates(ctx context.Context, p *store.Participant, n *store.Negotiation) (records []audit.Entry, err error) {
 	now := e.opt.Now().UTC()
 	holds := gatesBefore(n)
+	if slices.ContainsFunc(holds, func(h *gate.Hold) bool { return gate.Evaluate(h, now) == adminapi.GateLate }) {
+		return nil, nil // that ends the negotiation, whatever the others would say
+	}
 	for _, h := range holds {
 		if h.Gate.Type != adminapi.GateWebhook || gate.Evaluate(h, now) != adminapi.GateOpen {
 			continue
@@ -309,20 +323,26 @@ func (e *Engine) askWebhook(ctx context.Context, p *store.Participant, n *store.
 // CheckWebhook refuses an address that no request with a token may go to.
 func (e *Engine) CheckWebhook(address string) error { return e.callable(address) }
 
-// Approval is what is shown of a gate to those who decide: neither credentials nor values read from them.
+// Approval is what is shown of a gate to those who decide: neither credentials nor values read from them. With an error, it is what is known without
+// the offer.
 func Approval(p *store.Participant, n *store.Negotiation, h *gate.Hold, now time.Time) (adminapi.Approval, error) {
+	out := adminapi.Approval{Provider: p.DID, Negotiation: n.ID, Counterparty: n.Counterparty, AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase,
+		Verdicts: []adminapi.PolicyVerdict{}, Gate: gate.State(h, now)}
 	terms, err := termsOf(n)
 	if err != nil {
-		return adminapi.Approval{}, err
+		return out, err
 	}
 	// Written anew: the offer as the consumer sent it can carry, and weigh, what nobody decides about.
-	policy := wire.Offer(n.OfferID, terms.Policy.Plain(), n.AssetID, p.DID)
-	out := adminapi.Approval{Provider: p.DID, Negotiation: n.ID, Counterparty: n.Counterparty, AssetID: n.AssetID, OfferID: n.OfferID, UseCase: n.UseCase,
-		Policy: policy, OfferHash: terms.Hash(), Verdicts: []adminapi.PolicyVerdict{}, Gate: gate.State(h, now)}
-	if len(n.Traces) == 0 {
+	out.Policy, out.OfferHash = wire.Offer(n.OfferID, terms.Policy.Plain(), n.AssetID, p.DID), terms.Hash()
+	offer := odrl.Hash(terms.Policy)
+	i := len(n.Traces) - 1
+	for i >= 0 && n.Traces[i].Policy != offer { // those of attestation gates stand there too
+		i--
+	}
+	if i < 0 {
 		return out, nil
 	}
-	for _, c := range n.Traces[len(n.Traces)-1].Checks {
+	for _, c := range n.Traces[i].Checks {
 		v := adminapi.PolicyVerdict{Sentence: c.Sentence, Satisfied: c.Satisfied}
 		if c.DE != nil {
 			v.DE = c.DE.Sentence

@@ -280,6 +280,35 @@ func TestAWebhookDecidesWithItsOwnKey(t *testing.T) {
 	}
 }
 
+// TestAMissedDeadlineEndsItAlsoWhenAWebhookFails: what another gate waits for comes to nothing any more.
+func TestAMissedDeadlineEndsItAlsoWhenAWebhookFails(t *testing.T) {
+	_, provider, consumer := world(t)
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	t.Cleanup(hook.Close)
+	webhook := approval(state.Agreed, 1, newApprover(t, "risk", "supplier"))
+	webhook.Name, webhook.Type, webhook.URL = "risk", adminapi.GateWebhook, hook.URL
+	short := approval(state.Agreed, 1, newApprover(t, "anna", "supplier"))
+	short.Deadline = "PT0.05S"
+	n := consumer.negotiate(provider.offer("pcf", openPolicy, webhook, short))
+	n = consumer.wait(n.ID, "TERMINATED", at(state.Terminated))
+	if p := provider.wait(provider.peer(n).ID, "TERMINATED", at(state.Terminated)); p.Reason.Code != gate.CodeLate {
+		t.Errorf("reason %+v", p.Reason)
+	}
+}
+
+func TestApproversSeeTheVerdictAboutTheOffer(t *testing.T) {
+	n := &store.Negotiation{Process: store.Process{ID: "n1"}, OfferID: "o1", Offer: json.RawMessage(`{"@id":"o1","@type":"Offer","permission":[{"action":"use"}]}`)}
+	policy, err := odrl.Parse(n.Offer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Traces = []adminapi.Trace{{Policy: odrl.Hash(policy), Checks: []adminapi.Check{{Sentence: "of the offer"}}}, {Policy: "of a gate", Checks: []adminapi.Check{{Sentence: "of a gate"}}}}
+	a, err := dsp.Approval(&store.Participant{DID: supplier}, n, &gate.Hold{}, time.Now())
+	if err != nil || len(a.Verdicts) != 1 || a.Verdicts[0].Sentence != "of the offer" {
+		t.Errorf("%+v, %v", a.Verdicts, err)
+	}
+}
+
 // TestApproversSeeNothingThatTheirDecisionDoesNotCover: a consumer can send an offer with a quarter of a megabyte that changes nothing about its rules.
 func TestApproversSeeNothingThatTheirDecisionDoesNotCover(t *testing.T) {
 	junk := strings.Repeat("x", 100<<10)

@@ -24,8 +24,10 @@ import (
 const (
 	maxGates  = 8
 	maxPeople = 32 // of each list
-	maxKeys   = 8  // of a person
 )
+
+// MaxKeys is how many keys a person may have.
+const MaxKeys = 8
 
 var name = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
@@ -47,12 +49,8 @@ func Check(gates []adminapi.Gate) error {
 			return invalid(path+".before", "%q must be %s or %s", g.Before, state.Agreed, state.Finalized)
 		}
 		names[g.Name] = true
-		now := time.Now()
-		if _, err := odrl.ParseDuration(g.Deadline); err != nil {
+		if err := CheckDeadline(g.Deadline); err != nil {
 			return invalid(path+".deadline", "%s", err)
-		}
-		if end := deadline(g, now); !end.After(now) || end.After(now.AddDate(1, 0, 0)) {
-			return invalid(path+".deadline", "%q must be longer than nothing and at most a year", g.Deadline)
 		}
 		if err := errors.Join(c.check(path+".approvers", g.Approvers), c.check(path+".triggeredBy", g.TriggeredBy), checkType(path, g)); err != nil {
 			return first(err)
@@ -119,8 +117,8 @@ func (p people) check(path string, list []adminapi.Approver) error {
 			return invalid(at, "id, name and organization are all needed")
 		case seen[a.ID]:
 			return invalid(at+".id", "%q is in the list already", a.ID)
-		case len(a.Keys) == 0 || len(a.Keys) > maxKeys:
-			return invalid(at+".keys", "%s has %d keys: 1 to %d", a.Name, len(a.Keys), maxKeys)
+		case len(a.Keys) == 0 || len(a.Keys) > MaxKeys:
+			return invalid(at+".keys", "%s has %d keys: 1 to %d", a.Name, len(a.Keys), MaxKeys)
 		}
 		seen[a.ID] = true
 		if known, ok := p.byID[a.ID]; ok && known.Organization != a.Organization {
@@ -167,6 +165,31 @@ func PublicKey(raw json.RawMessage) (thumbprint string, key crypto.PublicKey, er
 		return "", nil, errors.New("it has no thumbprint")
 	}
 	return base64.RawURLEncoding.EncodeToString(sum), key, nil
+}
+
+// Canonical writes a public key that PublicKey takes with the members that make it (RFC 7638) and nothing else.
+func Canonical(raw json.RawMessage) (json.RawMessage, error) {
+	_, key, err := PublicKey(raw)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := jwk.Import(key)
+	if err != nil {
+		return nil, errors.New("it is not a usable key")
+	}
+	return json.Marshal(plain)
+}
+
+// CheckDeadline refuses a duration that no gate can hold for.
+func CheckDeadline(s string) error {
+	d, err := odrl.ParseDuration(s)
+	if err != nil {
+		return err
+	}
+	if now := time.Now(); !d.After(now).After(now) || d.After(now).After(now.AddDate(1, 0, 0)) {
+		return fmt.Errorf("%q must be longer than nothing and at most a year", s)
+	}
+	return nil
 }
 
 // deadline is when a gate that begins to hold now ends the negotiation. A duration that cannot be read is over at once.

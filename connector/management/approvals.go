@@ -9,6 +9,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -27,9 +28,9 @@ func (s *server) listApprovals(r *http.Request, p *store.Participant) (any, erro
 	out, now := []adminapi.Approval{}, time.Now()
 	for _, n := range held {
 		for i := range n.Gates {
-			a, err := dsp.Approval(p, n, &n.Gates[i], now)
-			if err != nil {
-				return nil, err
+			a := shown(p, n, &n.Gates[i], now)
+			if a.Unreadable != "" {
+				s.Log.ErrorContext(r.Context(), "the offer of a negotiation cannot be read", "participant", p.Ctx, "negotiation", n.ID, "error", a.Unreadable)
 			}
 			if a.Gate.State == adminapi.GateOpen && len(a.Gate.WaitsFor) > 0 {
 				out = append(out, a)
@@ -37,6 +38,15 @@ func (s *server) listApprovals(r *http.Request, p *store.Participant) (any, erro
 		}
 	}
 	return fitting(out, maxApprovalsBytes)
+}
+
+// shown is what people see of a gate. An offer that cannot be shown hides neither the gate nor others.
+func shown(p *store.Participant, n *store.Negotiation, h *gate.Hold, now time.Time) adminapi.Approval {
+	a, err := dsp.Approval(p, n, h, now)
+	if err != nil {
+		a.Unreadable = err.Error()
+	}
+	return a
 }
 
 // fitting leaves out what would make the list longer than its bound. One that is too long by itself does not keep those after it away.

@@ -6,9 +6,25 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/gate"
+	"github.com/kaphera/kaphera/connector/store"
 )
+
+func TestAnOfferThatCannotBeReadHidesNoGate(t *testing.T) {
+	since := time.Now()
+	h := gate.Hold{Gate: adminapi.Gate{Name: "release", Type: adminapi.GateApproval, Required: 1, Approvers: []adminapi.Approver{{ID: "anna"}}, Deadline: "P1D"}}
+	h.Open(since)
+	a := shown(&store.Participant{DID: "did:web:supplier"}, &store.Negotiation{Process: store.Process{ID: "n1"}, Offer: json.RawMessage(`{"permission":7}`)}, &h, since)
+	if a.Unreadable == "" || a.OfferHash != "" || a.Negotiation != "n1" || a.Gate.State != adminapi.GateOpen || len(a.Gate.WaitsFor) != 1 {
+		t.Errorf("%+v", a)
+	}
+	if raw, err := json.Marshal(a); err != nil || !strings.Contains(string(raw), `"policy":null`) {
+		t.Errorf("%s, %v", raw, err)
+	}
+}
 
 func TestTheListOfApprovalsFitsThroughACellsAgent(t *testing.T) {
 	large := func(id string, size int) adminapi.Approval {
