@@ -108,6 +108,9 @@ func row(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) Participant 
 		return out
 	}
 	out.Connector = connector(p)
+	if a := meta.FindStatusCondition(cell.Status.Conditions, cloudv1.ConditionAuditIntact); a != nil && a.Status == metav1.ConditionFalse && out.Connector.State == Healthy {
+		out.Connector = Health{Warning, "audit trails of cell " + cell.Name + ": " + a.Message, "Prüfprotokolle der Zelle " + cell.Name + " gehen nicht lückenlos weiter"}
+	}
 	out.Credentials.Health = credentials(p.Status.Credentials)
 	out.Contracts.Health = contracts(p.Status.Contracts)
 	return out

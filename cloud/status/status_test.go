@@ -110,3 +110,16 @@ func TestTheOperatingPartyIsTheParticipantsOwnOrTheCells(t *testing.T) {
 		t.Errorf("got %q and %q", r.Participants[0].OperatingParty, r.Participants[1].OperatingParty)
 	}
 }
+
+func TestAuditChainsThatDoNotGoOnAreAWarning(t *testing.T) {
+	c := cell(time.Second)
+	c.Status.Conditions = []metav1.Condition{{Type: cloudv1.ConditionAuditIntact, Status: metav1.ConditionFalse, Message: "chain c1 of acme went back"}}
+	p := healthy()
+	if got := Assemble([]cloudv1.Participant{p}, []cloudv1.Cell{c}, now).Participants[0].Connector; got.State != Warning || !strings.Contains(got.Reason, "went back") {
+		t.Errorf("%+v", got)
+	}
+	c.Status.Conditions[0].Status = metav1.ConditionTrue
+	if got := Assemble([]cloudv1.Participant{p}, []cloudv1.Cell{c}, now).Participants[0].Connector; got.State != Healthy {
+		t.Errorf("%+v", got)
+	}
+}

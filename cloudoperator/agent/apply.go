@@ -213,7 +213,10 @@ func (a *Agent) heads(ctx context.Context) ([]audit.Head, error) {
 		return nil, fmt.Errorf("the connector answered %s", resp.Status)
 	}
 	var heads []audit.Head
-	return heads, json.NewDecoder(io.LimitReader(resp.Body, maxHeads)).Decode(&heads)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxHeads)).Decode(&heads); err != nil {
+		return nil, fmt.Errorf("the connector's answer: %w", err)
+	}
+	return heads, nil
 }
 
 const maxHeads = 512 << 10 // bytes of an answer, so that a report fits into a message

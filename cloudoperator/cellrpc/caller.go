@@ -105,40 +105,49 @@ func (n *NATSCaller) Heads(ctx context.Context, cell, participant string) (heads
 	if err != nil {
 		return nil, err
 	}
+	err = ReadHeads(ctx, nc, participant, func(h audit.Head, _ time.Time) { heads = append(heads, h) })
+	if err != nil {
+		return nil, fmt.Errorf("read the audit heads of %s in cell %s: %w", participant, cell, err)
+	}
+	return heads, nil
+}
+
+// ReadHeads reads the heads that are kept of a participant in the account of a cell ("*": of all), the oldest first, each with the time at which it came.
+func ReadHeads(ctx context.Context, nc *nats.Conn, participant string, each func(audit.Head, time.Time)) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
-		return nil, fmt.Errorf("jetstream: %w", err)
-	}
-	fail := func(err error) ([]audit.Head, error) {
-		return nil, fmt.Errorf("read the audit heads of %s in cell %s: %w", participant, cell, err)
+		return fmt.Errorf("jetstream: %w", err)
 	}
 	consumer, err := js.OrderedConsumer(ctx, StreamHeads, jetstream.OrderedConsumerConfig{FilterSubjects: []string{SubjectHeads + participant}})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, nil // nothing was ever reported
+		return nil // nothing was ever reported
 	}
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	for {
+	for more := true; more; {
 		batch, err := consumer.FetchNoWait(500)
 		if err != nil {
-			return fail(err)
+			return err
 		}
-		before := len(heads)
+		more = false
 		for msg := range batch.Messages() {
 			var h audit.Head
 			if err := json.Unmarshal(msg.Data(), &h); err != nil {
-				return fail(err)
+				return err
 			}
-			heads = append(heads, h)
+			m, err := msg.Metadata()
+			if err != nil {
+				return err
+			}
+			each(h, m.Timestamp)
+			more = true
 		}
 		if err := batch.Error(); err != nil {
-			return fail(err)
-		}
-		if len(heads) == before {
-			return heads, nil
+			return err
 		}
 	}
+	return nil
 }
 
 // Close ends all connections.

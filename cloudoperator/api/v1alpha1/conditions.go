@@ -12,6 +12,7 @@ const (
 	ConditionCloudReady      = "CloudReady"      // Platform: Cloud API and console answer
 	ConditionConnected       = "Connected"       // Cell: the agent reports
 	ConditionApplied         = "Applied"         // Cell: the newest snapshot is applied
+	ConditionAuditIntact     = "AuditIntact"     // Cell: every audit chain goes on from where it was reported before
 	ConditionOnboarded       = "Onboarded"       // Participant: every onboarding check passed
 	ConditionActive          = "Active"          // Participant: its connector takes part in the protocol
 	ConditionCredentials     = "CredentialsHeld" // Participant

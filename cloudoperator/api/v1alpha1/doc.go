@@ -22,6 +22,9 @@ const ManagedByAnnotation = "cloud.kaphera.io/managed-by"
 // ChangedByAnnotation says who changed the spec last, for people.
 const ChangedByAnnotation = "cloud.kaphera.io/changed-by"
 
+// AuditSeenAnnotation of a Cell is the time (RFC 3339) up to which somebody has looked into alarms about its audit chains.
+const AuditSeenAnnotation = "cloud.kaphera.io/audit-seen"
+
 // AddToScheme registers the kinds of this group.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,

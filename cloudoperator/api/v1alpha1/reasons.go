@@ -19,6 +19,7 @@ const (
 	ReasonNever    = "NeverHeardFrom"
 	ReasonBehind   = "Behind"       // Cell: the agent has applied an older revision
 	ReasonRejected = "Rejected"     // Cell: the agent or its cluster refused the snapshot
+	ReasonAudit    = "AuditAlarm"   // Cell: an audit chain went back, was written anew or replaced; the message says which
 	ReasonPassed   = "ChecksPassed" // Participant: every onboarding check has passed
 	ReasonChecks   = "ChecksPending"
 )

@@ -36,7 +36,7 @@ type link struct {
 	creds  []byte
 	report *celllink.Report
 	heard  time.Time
-	heads  map[string]audit.Head // kept last, by chain
+	watch  audit.Watch // of the heads that are kept
 }
 
 // NewLinks makes an empty set.
@@ -62,6 +62,16 @@ func (l *Links) Report(cell string) (*celllink.Report, time.Time) {
 		return nil, time.Time{}
 	}
 	return k.report, k.heard
+}
+
+// Alarms are what is wrong with the audit chains of a cell, by the heads that it has reported, as far as it was seen after a time.
+func (l *Links) Alarms(cell string, after time.Time) []audit.Alarm {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.m[cell]; k != nil {
+		return k.watch.Alarms(after)
+	}
+	return nil
 }
 
 // Open returns the connection into the account of a cell. The first call makes the streams and reads the last report.
@@ -103,13 +113,18 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 	if err := celllink.EnsureStreams(ctx, nc); err != nil {
 		return err
 	}
+	read, cancel := context.WithTimeout(ctx, headTimeout)
+	defer cancel()
+	if err := cellrpc.ReadHeads(read, nc, "*", k.watch.See); err != nil {
+		return fmt.Errorf("read the audit heads that are kept of cell %s: %w", cell, err)
+	}
 	logger := log.FromContext(ctx)
 	_, err := nc.Subscribe(celllink.SubjectReport, func(m *nats.Msg) { //nolint:contextcheck // reports come long after this call
 		if err := l.store(cell, k, m.Data, l.now()); err != nil {
 			logger.Error(err, "report", "cell", cell)
 			return
 		}
-		if err := keepHeads(nc, k, m.Data); err != nil {
+		if err := l.keepHeads(nc, k, m.Data); err != nil {
 			logger.Error(err, "audit heads", "cell", cell)
 		}
 	})
@@ -155,7 +170,7 @@ func (l *Links) store(cell string, k *link, data []byte, at time.Time) error {
 }
 
 // keepHeads keeps the heads of a report that differ from those kept last. It is called for one report after the other.
-func keepHeads(nc *nats.Conn, k *link, data []byte) error {
+func (l *Links) keepHeads(nc *nats.Conn, k *link, data []byte) error {
 	var r celllink.Report
 	if err := json.Unmarshal(data, &r); err != nil {
 		return err
@@ -163,16 +178,18 @@ func keepHeads(nc *nats.Conn, k *link, data []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), headTimeout)
 	defer cancel()
 	for _, h := range r.AuditHeads {
-		if k.heads[h.Chain] == h {
+		l.mu.Lock()
+		last, _ := k.watch.Last(h.Chain)
+		l.mu.Unlock()
+		if last == h {
 			continue
 		}
 		if err := celllink.KeepHead(ctx, nc, h); err != nil {
 			return err
 		}
-		if k.heads == nil {
-			k.heads = map[string]audit.Head{}
-		}
-		k.heads[h.Chain] = h
+		l.mu.Lock()
+		k.watch.See(h, l.now())
+		l.mu.Unlock()
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
 	"github.com/kaphera/kaphera/connector/audit"
@@ -40,14 +41,35 @@ func TestEveryReportedHeadIsKept(t *testing.T) {
 	head := func(chain, participant string, seq int64) audit.Head {
 		return audit.Head{Chain: chain, Ctx: participant, Seq: seq, At: time.Unix(seq, 0).UTC(), Hash: chain + string(rune('0'+seq)), Open: true}
 	}
-	k := &link{}
+	l, k := NewLinks(parts.Access{}, time.Now), &link{}
+	l.m["a"] = k
 	for _, heads := range [][]audit.Head{{head("c1", "acme", 1), head("c2", "other", 5)}, {head("c1", "acme", 1), head("c2", "other", 6)}, nil, {head("c1", "acme", 3)}} {
 		data, err := json.Marshal(celllink.Report{Cell: "a", AuditHeads: heads})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := keepHeads(cloud, k, data); err != nil {
+		if err := l.keepHeads(cloud, k, data); err != nil {
 			t.Fatal(err)
+		}
+	}
+	if alarms := l.Alarms("a", time.Time{}); len(alarms) != 0 {
+		t.Errorf("%+v", alarms)
+	}
+	// A chain that goes back is an alarm, also for a cloud operator that has started anew since.
+	back, err := json.Marshal(celllink.Report{Cell: "a", AuditHeads: []audit.Head{head("c1", "acme", 2)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.keepHeads(cloud, k, back); err != nil {
+		t.Fatal(err)
+	}
+	later := &link{}
+	if err := cellrpc.ReadHeads(t.Context(), cloud, "*", later.watch.See); err != nil {
+		t.Fatal(err)
+	}
+	for _, alarms := range [][]audit.Alarm{l.Alarms("a", time.Time{}), later.watch.Alarms(time.Time{})} {
+		if len(alarms) != 1 || alarms[0].Ctx != "acme" || time.Since(alarms[0].At) > time.Hour {
+			t.Errorf("%+v", alarms)
 		}
 	}
 	creds, err := natsauth.Credentials(seed, "cloud", celllink.CloudPermissions)
@@ -56,7 +78,7 @@ func TestEveryReportedHeadIsKept(t *testing.T) {
 	}
 	caller := cellrpc.NewCaller(s.URL(), nil, func(context.Context, string) ([]byte, error) { return creds, nil })
 	t.Cleanup(caller.Close)
-	for participant, want := range map[string][]audit.Head{"acme": {head("c1", "acme", 1), head("c1", "acme", 3)}, "other": {head("c2", "other", 5), head("c2", "other", 6)}, "nobody": nil} {
+	for participant, want := range map[string][]audit.Head{"acme": {head("c1", "acme", 1), head("c1", "acme", 3), head("c1", "acme", 2)}, "other": {head("c2", "other", 5), head("c2", "other", 6)}, "nobody": nil} {
 		got, err := caller.Heads(t.Context(), "a", participant)
 		if err != nil {
 			t.Fatal(err)

@@ -287,7 +287,7 @@ func (r *run) describe(err error) {
 			ready.Reason, ready.Message = cloud.ReasonWaiting, strings.Join(missing, "; ")
 		}
 	}
-	kube.Set(&r.cell.Status.Conditions, r.cell.Generation, connected, applied, ready)
+	kube.Set(&r.cell.Status.Conditions, r.cell.Generation, connected, applied, r.auditIntact(), ready)
 }
 
 func (r *run) connected() kube.Condition {
@@ -309,6 +309,20 @@ func (r *run) connected() kube.Condition {
 		return c
 	}
 	c.OK, c.Reason, c.Message = true, cloud.ReasonReady, "the agent reports"
+	return c
+}
+
+// auditIntact is about what happened after the last time that somebody says to have looked into it.
+func (r *run) auditIntact() kube.Condition {
+	since, _ := time.Parse(time.RFC3339, r.cell.Annotations[cloud.AuditSeenAnnotation]) // what is no time acknowledges nothing
+	c := kube.Condition{Type: cloud.ConditionAuditIntact, OK: true, Reason: cloud.ReasonReady, Message: "each audit chain goes on from where it was reported before"}
+	alarms := r.Links.Alarms(r.cell.Name, since)
+	if len(alarms) == 0 {
+		return c
+	}
+	c.OK, c.Reason = false, cloud.ReasonAudit
+	c.Message = fmt.Sprintf("%d alarms, the newest on %s: %s; ask who runs the cell, compare with kaphera audit verify, and when that is settled set the annotation %s to the time",
+		len(alarms), alarms[len(alarms)-1].At.UTC().Format(time.RFC3339), alarms[len(alarms)-1].What, cloud.AuditSeenAnnotation)
 	return c
 }
 
