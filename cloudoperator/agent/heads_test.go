@@ -38,7 +38,7 @@ func TestHeadsComeFromTheConnector(t *testing.T) {
 		bad     string // part of the error; empty: the heads come
 	}{
 		"two chains":               {[]client.Object{up, token}, func(w http.ResponseWriter) { _, _ = w.Write(good) }, ""},
-		"no connector":             {[]client.Object{token}, nil, "read the connector"},
+		"no connector":             {[]client.Object{token}, nil, "read the Connector"},
 		"no token":                 {[]client.Object{up}, nil, "read its token"},
 		"it fails":                 {[]client.Object{up, token}, func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) }, "500"},
 		"something else":           {[]client.Object{up, token}, func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>") }, "invalid character"},
