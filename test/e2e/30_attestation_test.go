@@ -248,46 +248,6 @@ func heldAttestation(t *testing.T, name string) (id string) {
 	return id
 }
 
-// TestCredentialsAreTakenBackAndGivenBack: the governance authority suspends, resumes and revokes an attestation; contracts that need it stop, come back and stop.
-func TestCredentialsAreTakenBackAndGivenBack(t *testing.T) {
-	api := cloud(t)
-	const name, asset = "e2e-lifecycle", "pcf-lifecycle"
-	claims := map[string]any{"attestationId": "DQA-TEST", "providerName": "Prüfhaus Nord GmbH", "standardName": "ISO 14067", "completedAt": time.Now().UTC().AddDate(0, 0, -30).Format(time.RFC3339)}
-	did := supplier(t, api, name, claims, "Off", "Active", "CredentialsHeld")
-	if _, err := api.PutAssetWithResponse(t.Context(), name, asset, client.Asset{ID: asset, Properties: map[string]any{"name": "Footprint"},
-		DataAddress: map[string]string{"type": "HttpData", "baseUrl": "http://pcf-backend.supplier-backend.svc:8080/documents/none"}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := api.CreateOfferWithResponse(t.Context(), name, client.OfferCreate{Asset: asset, UseCase: "carbon-footprint"}); err != nil {
-		t.Fatal(err)
-	}
-	ends := func(after, state string) {
-		t.Helper()
-		eventually(t, "a negotiation that ends "+state+" after "+after, func(context.Context) (bool, string) {
-			n := negotiate(t, api, "oem", did, asset)
-			return n.State == state && (state == "FINALIZED" || n.Reason.Code == "policy-denied" && slices.ContainsFunc(n.Traces, func(tr client.Trace) bool { return denies(tr, nil) })), n.State + ": " + n.Reason.Message
-		})
-	}
-	id := heldAttestation(t, name)
-	ends("the issue", "FINALIZED")
-	for _, step := range []struct{ verb, says, then string }{
-		{"suspend", "suspended at its issuer", "TERMINATED"}, {"resume", "issued at its issuer", "FINALIZED"},
-		{"redeliver", "issued at its issuer", "FINALIZED"}, {"revoke", "revoked at its issuer", "TERMINATED"},
-	} {
-		args := []string{"credential", step.verb, name, id}
-		if step.verb == "revoke" {
-			args = append(args, "--yes")
-		}
-		if out := must(t, "kaphera", args...); !strings.Contains(out, step.says) {
-			t.Errorf("%s says %s", step.verb, out)
-		}
-		ends(step.verb, step.then)
-	}
-	if _, out, code := command(t, "kaphera", "credential", "resume", name, id); code == 0 || !strings.Contains(out, "final") {
-		t.Errorf("resuming what is revoked: exit code %d\n%s", code, out)
-	}
-}
-
 // issuerName finds the CredentialIssuer whose host name starts with prefix.
 func issuerName(t *testing.T, cs *kubernetes.Clientset, prefix string) string {
 	t.Helper()
