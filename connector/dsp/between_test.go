@@ -181,7 +181,7 @@ func TestAProcessReadBeforeTheAnswer(t *testing.T) {
 		return true
 	}
 	consumer.through = func(_ http.ResponseWriter, r *http.Request) bool {
-		if r.Method == http.MethodGet {
+		if r.Method == http.MethodGet && !strings.Contains(r.URL.Path, "/kaphera/") {
 			close(<-reads)
 		}
 		return true
