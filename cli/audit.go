@@ -307,19 +307,21 @@ func reported(ctx context.Context, c *client.API, participant string) (out []aud
 
 func (a *app) auditVerify() *cobra.Command {
 	var checkpoints, witnesses []string
-	var participant string
+	var participant, did string
 	cmd := &cobra.Command{
 		Use: "verify FILE", Short: "Check an exported trail: is it whole and unchanged?", Args: cobra.ExactArgs(1),
 		Long: `Check an exported trail. A record that was changed, is missing or out of order is found from the file alone.
 A trail that was cut short or rewritten as a whole is found by comparing it with heads that were kept elsewhere: a checkpoint file, another export,
-what the cloud keeps (--participant), or what its counterparties have on record (--witness). Exit code 1 names the first bad record and why.`,
-		Example: "  kaphera audit verify supplier.jsonl\n  kaphera audit verify supplier.jsonl --participant supplier\n  kaphera audit verify supplier.jsonl --checkpoint supplier.heads\n  kaphera audit verify supplier.jsonl --witness oem.jsonl",
+what the cloud keeps (--participant), or what its counterparties have on record (--witness). Of a witness counts what the participant itself told, so
+its DID is needed, from elsewhere than the file: --did, or --participant for the one that the cloud knows. Exit code 1 names the first bad record and
+why, or says that no witness has a head of this trail.`,
+		Example: "  kaphera audit verify supplier.jsonl\n  kaphera audit verify supplier.jsonl --participant supplier\n  kaphera audit verify supplier.jsonl --checkpoint supplier.heads\n  kaphera audit verify supplier.jsonl --witness oem.jsonl --did did:web:supplier.example",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			known, err := a.knownHeads(cmd.Context(), participant, checkpoints)
 			if err != nil {
 				return err
 			}
-			told, err := a.witnessed(witnesses)
+			t, err := a.toldTo(cmd.Context(), witnesses, did, participant)
 			if err != nil {
 				return err
 			}
@@ -332,11 +334,12 @@ what the cloud keeps (--participant), or what its counterparties have on record 
 				defer func() { _ = f.Close() }()
 				in = f
 			}
-			return a.verify(in, args[0], known, told)
+			return a.verify(in, args[0], known, t)
 		},
 	}
 	cmd.Flags().StringSliceVar(&checkpoints, "checkpoint", nil, "file with heads that are known to be right")
 	cmd.Flags().StringSliceVar(&witnesses, "witness", nil, "exported trail of a counterparty, which has heads of this one on record with its agreements")
+	cmd.Flags().StringVar(&did, "did", "", "of the participant whose trail it is, for --witness")
 	cmd.Flags().StringVarP(&participant, "participant", "p", "", "compare with the heads that the cloud keeps of this participant")
 	return cmd
 }
@@ -365,25 +368,67 @@ func (a *app) knownHeads(ctx context.Context, participant string, files []string
 	return append(known, heads...), err
 }
 
-// witnessed are the heads that exported trails hold of others. A trail that does not verify itself is no witness.
-func (a *app) witnessed(files []string) (out []audit.Witness, err error) {
+// testimony is what a participant told its counterparties; without a DID none was asked for.
+type testimony struct {
+	did   string
+	heads []audit.Head
+}
+
+// toldTo reads what the exported trails of counterparties hold. One that does not verify itself is no witness.
+func (a *app) toldTo(ctx context.Context, files []string, did, participant string) (t testimony, err error) {
+	if len(files) == 0 {
+		return t, nil
+	}
+	if did == "" {
+		if participant == "" {
+			return t, usage("--witness needs the DID of the participant whose trail it is: add --did, or --participant for the one that the cloud knows")
+		}
+		if did, err = a.didOf(ctx, participant); err != nil {
+			return t, err
+		}
+	}
+	t.did = did
 	for _, name := range files {
 		f, err := os.Open(name) // #nosec G304 -- the caller names the file
 		if err != nil {
-			return nil, err
+			return t, err
 		}
 		r, err := audit.Verify(f, nil)
 		_ = f.Close()
 		if err != nil {
-			return nil, fmt.Errorf("witness %s: %w", name, err)
+			return t, fmt.Errorf("witness %s: %w", name, err)
 		}
-		out = append(out, r.Witnessed...)
+		t.heads = append(t.heads, audit.Told(did, r.Witnessed)...)
 	}
-	return out, nil
+	return t, nil
 }
 
-func (a *app) verify(in io.Reader, name string, known []audit.Head, witnesses []audit.Witness) error {
-	r, err := audit.Verify(in, known, witnesses...)
+// didOf is the DID that the cloud knows a participant by.
+func (a *app) didOf(ctx context.Context, participant string) (string, error) {
+	c, err := a.client()
+	if err != nil {
+		return "", err
+	}
+	r, err := c.GetParticipantWithResponse(ctx, participant)
+	if err != nil {
+		return "", err
+	}
+	if r.JSON200.Status.DID == "" {
+		return "", usage("the cloud knows no DID of participant %s yet: add --did", participant)
+	}
+	return r.JSON200.Status.DID, nil
+}
+
+func (a *app) verify(in io.Reader, name string, known []audit.Head, t testimony) error {
+	r, err := audit.Verify(in, known, t.heads...)
+	if err == nil && t.did != "" && r.Told == 0 {
+		why := fmt.Sprintf("the witnesses have no head of its chain %s that %s told; of other chains they have %d", r.Head.Chain, t.did, len(t.heads))
+		if _, err := a.structured(map[string]any{"verified": false, "why": why}); err != nil {
+			return err
+		}
+		return fail(ExitFailed, "check --did, and take the trail of a counterparty that made an agreement with it since this chain began; without --witness the file alone is checked",
+			"%s cannot be compared: %s", name, why)
+	}
 	var bad *audit.BadError
 	switch {
 	case errors.As(err, &bad):

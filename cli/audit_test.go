@@ -125,34 +125,51 @@ func TestATrailIsComparedWithThatOfACounterparty(t *testing.T) {
 	trail := append([][2]string{made}, aTrail...)
 	lines, h := chainOf(t, trail...)
 	const other = "0c5f1f0e-2f0b-4f57-9a55-1f6f5a2c3d4e"
-	witness := func(name string, w audit.Witness) string {
+	witness := func(name string, told ...audit.Witness) string {
 		t.Helper()
-		raw, err := json.Marshal(w)
-		if err != nil {
-			t.Fatal(err)
+		var bodies [][2]string
+		for _, w := range told {
+			raw, err := json.Marshal(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bodies = append(bodies, [2]string{audit.CounterpartyHead, string(raw)})
 		}
-		theirs, _ := chainIn(t, other, "oem", [2]string{audit.CounterpartyHead, string(raw)})
+		theirs, _ := chainIn(t, other, "oem", bodies...)
 		file := filepath.Join(b.home, name)
 		if err := os.WriteFile(file, []byte(strings.Join(theirs, "")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return file
 	}
+	b.answer("GET /api/v1/participants/supplier", client.Participant{Name: "supplier", Status: client.ParticipantStatus{DID: supplierDID}})
+	b.answer("GET /api/v1/participants/supplier/audit/heads", client.HeadList{Items: []client.Head{}})
 	oem := witness("oem.jsonl", audit.Witness{Agreement: "a1", Counterparty: supplierDID, Head: &h})
 	none := witness("none.jsonl", audit.Witness{Agreement: "a1", Counterparty: supplierDID, Reason: "it does not tell"})
-	namesake := h
-	namesake.Chain = other
-	stranger := witness("stranger.jsonl", audit.Witness{Agreement: "a1", Counterparty: "did:web:elsewhere:supplier", Head: &namesake})
+	// What others tell is no statement of the supplier: it neither accuses a trail, nor clears one.
+	const elsewhere = "did:web:elsewhere:supplier"
+	namesake, poison, closed := h, h, h
+	namesake.Chain, poison.Hash, closed.Open = other, strings.Repeat("1", 64), false
+	stranger := witness("stranger.jsonl", audit.Witness{Agreement: "a1", Counterparty: elsewhere, Head: &namesake})
+	poisoned := witness("poisoned.jsonl", audit.Witness{Agreement: "a1", Counterparty: supplierDID, Head: &h}, audit.Witness{Agreement: "a2", Counterparty: elsewhere, Head: &poison})
+	whitewashed := witness("whitewashed.jsonl", audit.Witness{Agreement: "a1", Counterparty: supplierDID, Head: &h}, audit.Witness{Agreement: "a2", Counterparty: elsewhere, Head: &closed})
 	shorter, _ := chainOf(t, trail[:3]...)
 	rewritten, _ := chainOf(t, append(append([][2]string{}, trail[:5]...), [2]string{audit.DataOutcome, `{"access":"x1","bytes":1}`})...)
 	replaced, _ := chainIn(t, "11111111-9d57-4a59-8f0a-1f6f5a2c3d4e", "supplier", trail...)
+	renamed, _ := chainIn(t, "11111111-9d57-4a59-8f0a-1f6f5a2c3d4e", "supplier", append([][2]string{{audit.ParticipantMade, `{"did":"` + elsewhere + `"}`}}, aTrail...)...)
+	moved, _ := chainIn(t, "11111111-9d57-4a59-8f0a-1f6f5a2c3d4e", "supplier2", trail...)
+	const none1, none0 = "that " + supplierDID + " told; of other chains they have 1", "that " + supplierDID + " told; of other chains they have 0"
 	for name, c := range map[string]struct{ file, witness, words string }{
 		"as it was":                       {strings.Join(lines, ""), oem, "agrees with 1 heads from elsewhere"},
 		"truncated":                       {strings.Join(shorter, ""), oem, "it is missing: the chain had 6 records when it was reported, and has 3"},
 		"rewritten":                       {strings.Join(rewritten, ""), oem, "record 6 (line 6): the chain was rewritten"},
 		"replaced":                        {strings.Join(replaced, ""), oem, "the chain was replaced"},
-		"no head was told":                {strings.Join(shorter, ""), none, "compared with no head"},
-		"of another of the same name":     {strings.Join(lines, ""), stranger, "compared with no head"},
+		"no head was told":                {strings.Join(shorter, ""), none, none0},
+		"of another of the same name":     {strings.Join(lines, ""), stranger, none0},
+		"replaced by one of another DID":  {strings.Join(renamed, ""), oem, "the chain was replaced"},
+		"replaced by one of another name": {strings.Join(moved, ""), oem, none1},
+		"poisoned by a third":             {strings.Join(lines, ""), poisoned, "agrees with 1 heads from elsewhere"},
+		"whitewashed by a third":          {strings.Join(replaced, ""), whitewashed, "the chain was replaced"},
 		"a witness that is tampered with": {strings.Join(lines, ""), oem + ".bad", "witness"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,11 +182,21 @@ func TestATrailIsComparedWithThatOfACounterparty(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			b.input = c.file
-			r := b.run("audit", "verify", "-", "--witness", c.witness)
-			if good := name == "as it was" || strings.HasPrefix(c.words, "compared"); (r.code == ExitOK) != good || !strings.Contains(r.out+r.err, c.words) {
-				t.Errorf("%d %s%s", r.code, r.out, r.err)
+			for _, whose := range [][]string{{"--did", supplierDID}, {"--participant", "supplier"}} {
+				b.input = c.file
+				r := b.run(append([]string{"audit", "verify", "-", "--witness", c.witness}, whose...)...)
+				if good := strings.HasPrefix(c.words, "agrees"); good != (r.code == ExitOK) || !good && r.code != ExitFailed || !strings.Contains(r.out+r.err, c.words) {
+					t.Errorf("%s: %d %s%s", whose, r.code, r.out, r.err)
+				}
 			}
 		})
+	}
+	b.input = strings.Join(lines, "")
+	if r := b.run("audit", "verify", "-", "--witness", oem); r.code != ExitUsage || !strings.Contains(r.err, "--did") {
+		t.Errorf("whose trail it is from nowhere but the file: %d %s%s", r.code, r.out, r.err)
+	}
+	b.input = strings.Join(lines, "")
+	if r := b.run("audit", "verify", "-", "--witness", none, "--did", supplierDID, "-o", "json"); r.code != ExitFailed || !strings.Contains(r.out, `"verified": false`) {
+		t.Errorf("%d %s%s", r.code, r.out, r.err)
 	}
 }

@@ -42,6 +42,7 @@ type Result struct {
 	Pruned   int64          `json:"pruned"`   // bodies that were removed, as the chain says
 	Withheld int64          `json:"withheld"` // bodies that are not in this export
 	Compared int            `json:"compared"` // heads known from elsewhere that the chain was compared with
+	Told     int            `json:"told"`     // those of them that the participant told its counterparties
 	// Witnessed are the heads of others that the chain holds, each with who told it.
 	Witnessed []Witness `json:"-"`
 	// Open are accesses to data whose outcome is not recorded: they are under way, or their process ended. Unknown are those of which the chain says so.
@@ -59,16 +60,9 @@ type Access struct {
 
 // Verify reads an export and says whether it is a whole chain, unchanged, that agrees with every head of it that is known from elsewhere. Anything
 // else is a *BadError, about the first record that is wrong. A known head of another chain of the same participant context must be one of a chain
-// that is closed. Witnesses are what counterparties have on record (Result.Witnessed of their chains): as far as they are about the chain, or its participant, they
-// count as known heads.
-func Verify(export io.Reader, known []Head, witnesses ...Witness) (*Result, error) {
-	v := verifier{known: slices.Clone(known), result: Result{ByType: map[string]int{}}, accesses: map[string]*Access{}}
-	for _, w := range witnesses {
-		if w.Head != nil {
-			v.known = append(v.known, *w.Head)
-			v.witnesses = append(v.witnesses, w)
-		}
-	}
+// that is closed. So are those that the participant told its counterparties, which are counted by themselves too: see Told.
+func Verify(export io.Reader, known []Head, told ...Head) (*Result, error) {
+	v := verifier{known: slices.Concat(known, told), told: len(told), result: Result{ByType: map[string]int{}}, accesses: map[string]*Access{}}
 	lines := bufio.NewScanner(export)
 	lines.Buffer(nil, MaxLine)
 	for lines.Scan() {
@@ -84,6 +78,18 @@ func Verify(export io.Reader, known []Head, witnesses ...Witness) (*Result, erro
 		return nil, err
 	}
 	return v.end()
+}
+
+// Told are the heads that the participant of a DID told its counterparties, who have them on record as witnesses (Result.Witnessed of their chains). What
+// anybody else told is left out, whichever chain it names: it is no statement of the participant. The DID must not be taken from the chain that is to
+// be verified, which could name another.
+func Told(did string, witnesses []Witness) (heads []Head) {
+	for _, w := range witnesses {
+		if w.Counterparty == did && w.Head != nil {
+			heads = append(heads, *w.Head)
+		}
+	}
+	return heads
 }
 
 // ReadHeads reads a checkpoint, or the heads of an export.
@@ -103,18 +109,17 @@ func ReadHeads(checkpoint io.Reader) (heads []Head, err error) {
 }
 
 type verifier struct {
-	known     []Head // those of the witnesses last
-	witnesses []Witness
-	dids      []string // of the participant, as the chain says
-	line      int
-	gap       int64 // the record that stands where another is missing
-	last      *Record
-	head      *Head
-	bare      []int64 // records without a body that no record explains yet
-	bareLine  map[int64]int
-	accesses  map[string]*Access
-	order     []string
-	result    Result
+	known    []Head // those that were told last
+	told     int    // how many
+	line     int
+	gap      int64 // the record that stands where another is missing
+	last     *Record
+	head     *Head
+	bare     []int64 // records without a body that no record explains yet
+	bareLine map[int64]int
+	accesses map[string]*Access
+	order    []string
+	result   Result
 }
 
 func (v *verifier) bad(seq int64, format string, args ...any) error {
@@ -207,11 +212,10 @@ func (v *verifier) read(r *Record) error {
 		Through int64  `json:"through"`
 		Access  string `json:"access"`
 		Unknown bool   `json:"unknown"`
-		DID     string `json:"did"`
 		Witness
 	}
 	switch r.Type {
-	case Pruned, DataIntent, DataOutcome, ParticipantMade, ParticipantChanged, CounterpartyHead:
+	case Pruned, DataIntent, DataOutcome, CounterpartyHead:
 	default:
 		return nil
 	}
@@ -229,8 +233,6 @@ func (v *verifier) read(r *Record) error {
 			v.result.Unknown = append(v.result.Unknown, *a)
 		}
 		delete(v.accesses, body.Access)
-	case ParticipantMade, ParticipantChanged:
-		v.dids = append(v.dids, body.DID)
 	case CounterpartyHead:
 		if body.Head != nil {
 			v.result.Witnessed = append(v.result.Witnessed, body.Witness)
@@ -268,10 +270,6 @@ func (v *verifier) end() (*Result, error) {
 		return nil, &BadError{Line: v.bareLine[v.bare[0]], Seq: v.bare[0], Why: "its body is missing, and no record says that it was pruned"}
 	}
 	for i, k := range v.known {
-		// Names of contexts are each connector's own: another's participant of the same name is another one.
-		if w := i - len(v.known) + len(v.witnesses); w >= 0 && k.Chain != v.head.Chain && !slices.Contains(v.dids, v.witnesses[w].Counterparty) {
-			continue
-		}
 		switch {
 		case k.Chain != v.head.Chain && k.Ctx == v.head.Ctx && k.Open && !v.closed(k.Chain):
 			return nil, &BadError{Why: fmt.Sprintf("the chain was replaced: %s was reported to have chain %s with %d records, which was not closed, and this is %s", k.Ctx, k.Chain, k.Seq, v.head.Chain)}
@@ -285,6 +283,9 @@ func (v *verifier) end() (*Result, error) {
 			return nil, &BadError{Line: v.line, Why: "the chain was reported closed, and is open"}
 		}
 		v.result.Compared++
+		if i >= len(v.known)-v.told {
+			v.result.Told++
+		}
 	}
 	v.result.Head = *v.head
 	for _, id := range v.order {

@@ -46,6 +46,7 @@ type Options struct {
 	RetryFor       time.Duration // how long a message is retried; default 30 min
 	MinBackoff     time.Duration // default 100 ms
 	MaxBackoff     time.Duration // default 2 min
+	HeadPoll       time.Duration // how often audit heads to ask for are looked for; default 2 s
 	Workers        int           // default 16; a quarter of them at most works for one counterparty
 	PerSender      int           // messages of one sender that are verified at once; default 32
 	Now            func() time.Time
@@ -91,6 +92,7 @@ func New(opt Options) (*Engine, error) {
 	def(&opt.RetryFor, 30*time.Minute)
 	def(&opt.MinBackoff, 100*time.Millisecond)
 	def(&opt.MaxBackoff, 2*time.Minute)
+	def(&opt.HeadPoll, 2*time.Second)
 	if opt.Workers == 0 {
 		opt.Workers = 16
 	}

@@ -31,10 +31,10 @@ type headAnswer struct {
 
 const (
 	headsAtOnce  = 4
-	headPoll     = 2 * time.Second
 	headTimeout  = 10 * time.Second
 	headLease    = time.Minute
-	headAttempts = 7 // over about half an hour
+	headAttempts = 7           // over about half an hour
+	headSkew     = time.Minute // how far the clocks of two parties, and of their databases, may differ
 	maxHead      = 64 << 10
 )
 
@@ -68,7 +68,7 @@ func (e *Engine) auditHead(ctx context.Context, p *store.Participant, r *http.Re
 
 // askForHeads asks counterparties for the heads that are due, until ctx ends. It has workers of its own: it keeps no protocol message waiting.
 func (e *Engine) askForHeads(ctx context.Context) {
-	tick := time.NewTicker(headPoll)
+	tick := time.NewTicker(e.opt.HeadPoll)
 	defer tick.Stop()
 	for {
 		due, err := e.opt.Store.LeaseHeadRequests(ctx, headsAtOnce, headLease)
@@ -84,7 +84,7 @@ func (e *Engine) askForHeads(ctx context.Context) {
 			})
 		}
 		all.Wait()
-		if len(due) == headsAtOnce {
+		if len(due) > 0 { // there may be more of the same counterparties
 			continue
 		}
 		select {
@@ -105,6 +105,8 @@ func (e *Engine) askForHead(ctx context.Context, r *store.HeadRequest) error {
 		return e.opt.Store.EndHeadRequest(ctx, r.Ctx, r.AgreementID, audit.Entry{Type: audit.CounterpartyHead, Actor: r.Counterparty, Body: out})
 	case ctx.Err() != nil:
 		return err // the lease runs out
+	case errors.Is(err, errOldHead):
+		out.Reason = err.Error()
 	case errors.As(err, &refused):
 		out.Reason = "its connector does not tell heads of audit chains: " + err.Error()
 	case r.Attempts >= headAttempts:
@@ -115,7 +117,10 @@ func (e *Engine) askForHead(ctx context.Context, r *store.HeadRequest) error {
 	return e.opt.Store.EndHeadRequest(ctx, r.Ctx, r.AgreementID, audit.Entry{Type: audit.CounterpartyHead, Actor: audit.Self, Body: out})
 }
 
-// fetchHead fetches and verifies a head. A *refusedError is an answer that a repeat would not change.
+// errOldHead is a head that cannot cover the record of the agreement.
+var errOldHead = errors.New("the head that it told is older than the agreement")
+
+// fetchHead fetches and verifies a head. A *refusedError, or errOldHead, is an answer that a repeat would not change.
 func (e *Engine) fetchHead(ctx context.Context, r *store.HeadRequest, out *audit.Witness) error {
 	ctx, cancel := context.WithTimeout(ctx, headTimeout)
 	defer cancel()
@@ -145,6 +150,9 @@ func (e *Engine) fetchHead(ctx context.Context, r *store.HeadRequest, out *audit
 	var h audit.Head
 	if err := json.Unmarshal(s.Head, &h); err != nil || s.Agreement != r.AgreementID || !h.Valid() {
 		return &refusedError{status: http.StatusOK, reasons: []string{"what it signed is no head for this agreement"}}
+	}
+	if h.At.Before(r.SignedAt.Add(-headSkew)) {
+		return fmt.Errorf("%w: record %d of chain %s is of %s, the agreement of %s", errOldHead, h.Seq, cut(h.Chain, 100), h.At.UTC().Format(time.RFC3339), r.SignedAt.UTC().Format(time.RFC3339))
 	}
 	out.Head, out.Signed = &h, got.Head
 	return nil

@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
+	"github.com/kaphera/kaphera/connector/identity"
 )
 
 // witnesses waits until a participant has on record what came of asking for n heads.
@@ -120,6 +122,7 @@ func TestHeadsThatDoNotCome(t *testing.T) {
 		"something else": {func(w http.ResponseWriter) { _, _ = w.Write([]byte(`{"@type":"Catalog"}`)) }, 1, "is no head"},
 		"another's":      {func(w http.ResponseWriter) { _, _ = w.Write([]byte(`{"head":"{\"by\":\"did:web:x\"}"}`)) }, 7, "asked 7 times: the head of its audit chain"},
 		"broken":         {func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) }, 7, "asked 7 times"},
+		"an old one":     {nil, 1, "the head that it told is older than the agreement: record 1 of chain c1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -130,6 +133,10 @@ func TestHeadsThatDoNotCome(t *testing.T) {
 					return true
 				}
 				asked.Add(1)
+				if tc.answer == nil {
+					_, _ = w.Write(toldAt(t, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], time.Now().Add(-time.Hour)))
+					return false
+				}
 				tc.answer(w)
 				return false
 			}
@@ -140,5 +147,38 @@ func TestHeadsThatDoNotCome(t *testing.T) {
 			}
 			provider.witnesses(1)
 		})
+	}
+}
+
+// toldAt is the supplier's answer to the buyer with a head whose last record is of a time.
+func toldAt(t *testing.T, agreement string, at time.Time) []byte {
+	head, err := json.Marshal(audit.Head{Chain: "c1", Ctx: "supplier", Seq: 1, At: at, Hash: strings.Repeat("0", 64), Open: true})
+	if err != nil {
+		t.Error(err)
+	}
+	signed, err := newPeople().SignHead(t.Context(), identity.Local{DID: supplier}, buyer, adminapi.HeadStatement{Agreement: agreement, Head: head})
+	if err != nil {
+		t.Error(err)
+	}
+	answer, err := json.Marshal(map[string]string{"head": signed})
+	if err != nil {
+		t.Error(err)
+	}
+	return answer
+}
+
+// TestAHeadWithinTheSkewOfClocksIsTaken: the counterparty's clock may be behind.
+func TestAHeadWithinTheSkewOfClocksIsTaken(t *testing.T) {
+	_, provider, consumer := world(t)
+	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+		_, agreement, ask := strings.Cut(r.URL.Path, "/kaphera/audit-heads/")
+		if ask {
+			_, _ = w.Write(toldAt(t, agreement, time.Now().Add(-30*time.Second)))
+		}
+		return !ask
+	}
+	consumer.wait(consumer.negotiate(provider.offer("pcf", openPolicy)).ID, "FINALIZED", at(state.Finalized))
+	if w := consumer.witnesses(1)[0]; w.Head == nil || w.Head.Chain != "c1" {
+		t.Errorf("%+v", w)
 	}
 }

@@ -116,9 +116,9 @@ func TestTheAuditTrailOfAnExchange(t *testing.T) {
 		return r
 	}
 	told(supplier, "acme")
-	witness := told(buyer, "buyer").Witnessed
+	witness := audit.Told(supplier.did("acme"), told(buyer, "buyer").Witnessed)
 	provider, export := supplier.trail("acme", "", "")
-	if r, err := audit.Verify(bytes.NewReader(export), nil, witness...); err != nil || r.Compared != 1 {
+	if r, err := audit.Verify(bytes.NewReader(export), nil, witness...); err != nil || r.Told != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	shorter, _ := supplier.trail("acme", "?limit=2", "")

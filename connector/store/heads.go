@@ -16,18 +16,19 @@ import (
 // HeadRequest is an agreement whose other party is to be asked for the head of its audit chain.
 type HeadRequest struct {
 	Ctx          string
-	AgreementID  string `db:"agreement_id"`
-	Attempts     int    // with the one that this lease is for
-	Counterparty string // DID
-	Address      string // its DSP base
-	Profile      string // of the negotiation
+	AgreementID  string    `db:"agreement_id"`
+	Attempts     int       // with the one that this lease is for
+	Counterparty string    // DID
+	Address      string    // its DSP base
+	Profile      string    // of the negotiation
+	SignedAt     time.Time // of the agreement
 }
 
-// LeaseHeadRequests takes up to limit of those that are due, for the time of the lease.
+// LeaseHeadRequests takes up to limit of those that are due, one of each counterparty, for the time of the lease.
 func (s *Store) LeaseHeadRequests(ctx context.Context, limit int, lease time.Duration) (out []*HeadRequest, err error) {
 	err = s.tx(ctx, s.db, func(tx pgx.Tx) (err error) {
 		out, err = tenant.Across(ctx, tx, "SELECT * FROM control_plane.lease_head_requests($1, $2)", []any{limit, lease},
-			`SELECT h.ctx, h.agreement_id, h.attempts, n.counterparty, n.address, n.profile FROM control_plane.head_requests h
+			`SELECT h.ctx, h.agreement_id, h.attempts, n.counterparty, n.address, n.profile, a.signed_at FROM control_plane.head_requests h
 				JOIN control_plane.agreements a ON a.ctx = h.ctx AND a.id = h.agreement_id
 				JOIN control_plane.negotiations n ON n.ctx = a.ctx AND n.id = a.negotiation_id WHERE h.ctx = $1 AND h.agreement_id = $2`,
 			pgx.RowToAddrOfStructByNameLax[HeadRequest])

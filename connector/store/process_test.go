@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -215,6 +217,32 @@ func TestOneCounterpartyDoesNotTakeAllLeases(t *testing.T) {
 	}
 	if transfers, err := s.LeaseTransfers(t.Context(), 8, 4); err != nil || len(transfers) != 1 || transfers[0].ID != "t-quick" {
 		t.Errorf("leased %d transfers, %v", len(transfers), err)
+	}
+}
+
+func TestOneCounterpartyTakesOnePlaceOfALeaseOfHeadRequests(t *testing.T) {
+	s, _ := open(t, store.Options{})
+	for _, id := range []string{"slow1", "slow2", "slow3", "slow4", "slow5", "quick1", "quick2"} { // in this order
+		n := negotiation(id, "did:web:"+id[:len(id)-1])
+		n.State, n.Step, n.AgreementID, n.Next = state.Finalized, state.Finalized, "ag-"+id, nil
+		insert(t, s, n, store.Side{AskForHead: true, Agreement: &store.Agreement{ID: "ag-" + id, Role: state.Provider, Provider: "p", Consumer: "c", AssetID: "asset", Agreement: json.RawMessage(`{}`), SignedAt: time.Now()}})
+	}
+	for _, want := range []string{"ag-quick1 ag-slow1", "ag-quick2 ag-slow2", "ag-slow3"} {
+		leased, err := s.LeaseHeadRequests(t.Context(), 4, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range leased {
+			got = append(got, r.AgreementID)
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("leased %v, want %s", got, want)
+		}
+	}
+	if leased, err := s.LeaseHeadRequests(t.Context(), 0, time.Hour); err != nil || len(leased) != 0 {
+		t.Errorf("more than was asked for: %d, %v", len(leased), err)
 	}
 }
 
