@@ -55,17 +55,18 @@ func readTerms(file string) (json.RawMessage, error) {
 }
 
 func (a *app) acceptCommand() *cobra.Command {
-	var participant string
+	var participant, terms string
 	cmd := &cobra.Command{
 		Use: "accept NEGOTIATION --participant NAME", Short: "Accept the counterparty's terms", Args: cobra.ExactArgs(1),
-		Long:    "Accepts a provider's offer, as consumer, or, as provider, what a consumer requests instead of an offer. Policies and gates are judged as\nfor anything that is offered.",
-		Example: "  kaphera accept 7b1c --participant oem",
+		Long: "Accepts a provider's offer, as consumer, or, as provider, what a consumer requests instead of an offer. Policies and gates are judged as\nfor anything that is offered. " +
+			"With --terms, terms that have changed since you read them are not accepted.",
+		Example: "  kaphera accept 7b1c --participant oem --terms 5f3a…",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			r, err := c.AcceptNegotiationWithResponse(cmd.Context(), participant, args[0])
+			r, err := c.AcceptNegotiationWithResponse(cmd.Context(), participant, args[0], client.Acceptance{TermsHash: terms})
 			if err != nil {
 				return err
 			}
@@ -73,6 +74,7 @@ func (a *app) acceptCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&participant, "participant", "p", "", "whose connector")
+	cmd.Flags().StringVar(&terms, "terms", "", "hash of the terms that you accept, as describe shows it; empty accepts whatever is under negotiation")
 	_ = cmd.MarkFlagRequired("participant") // the flag exists
 	return cmd
 }

@@ -161,7 +161,7 @@ func TestDecidingOnTerms(t *testing.T) {
 	}
 	write("'@type': Set\npermission:\n- action: use\n")
 	counter, accept, send := "POST /api/v1/participants/oem/negotiations/n1/counter", "POST /api/v1/participants/oem/negotiations/n1/accept", "POST /api/v1/participants/oem/offers/pcf/negotiations"
-	for call, args := range map[string][]string{counter: {"counter", "n1", "-p", "oem", "--policy", file, "--offer", "o2"}, accept: {"accept", "n1", "-p", "oem"},
+	for call, args := range map[string][]string{counter: {"counter", "n1", "-p", "oem", "--policy", file, "--offer", "o2"}, accept: {"accept", "n1", "-p", "oem", "--terms", "5f3a"},
 		send: {"offer", "send", "oem", "pcf", "--to", "supplier", "--policy", file}} {
 		b.on(call, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
@@ -176,6 +176,9 @@ func TestDecidingOnTerms(t *testing.T) {
 			t.Errorf("%s: %d %s%s %v", args[0], r.code, r.out, r.err, got)
 		}
 		if call == counter && !strings.Contains(got[0], `{"offerId":"o2","policy":{"@type":"Set","permission":[{"action":"use"}]}}`) {
+			t.Errorf("sent %s", got[0])
+		}
+		if call == accept && !strings.Contains(got[0], `{"termsHash":"5f3a"}`) {
 			t.Errorf("sent %s", got[0])
 		}
 		if call == send && !strings.Contains(got[0], `{"counterparty":"supplier","id":"id-1","policy":{"@type":"Set","permission":[{"action":"use"}]}}`) {

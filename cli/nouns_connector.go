@@ -98,8 +98,8 @@ func (a *app) negotiationNoun() noun {
 			if n.Waiting != "" {
 				fprintf(a.out, "\nIt waits for %s\n", a.waiting(n))
 			}
-			if len(n.Terms.Sentences) > 0 {
-				fprintln(a.out, "\nTerms:")
+			if len(n.Terms.Sentences) > 0 || n.Decides {
+				fprintf(a.out, "\nTerms (%s):\n", n.Terms.Hash)
 			}
 			for _, s := range n.Terms.Sentences {
 				fprintf(a.out, "  - %s\n", s)

@@ -100,6 +100,11 @@ func (e StatusHealthState) Valid() bool {
 	}
 }
 
+// Acceptance defines model for Acceptance.
+type Acceptance struct {
+	TermsHash string `json:"termsHash,omitempty,omitzero"`
+}
+
 // Agreement defines model for Agreement.
 type Agreement struct {
 	AssetID       string `json:"assetId"`
@@ -1182,7 +1187,8 @@ type TerminationReason struct {
 
 // Terms defines model for Terms.
 type Terms struct {
-	De []string `json:"de,omitempty,omitzero"`
+	De   []string `json:"de,omitempty,omitzero"`
+	Hash string   `json:"hash"`
 
 	// Policy Any JSON, kept as it is
 	Policy    json.RawMessage `json:"policy"`
@@ -1615,6 +1621,9 @@ type PutAssetJSONRequestBody = Asset
 // StartNegotiationJSONRequestBody defines body for StartNegotiation for application/json ContentType.
 type StartNegotiationJSONRequestBody = NegotiationStart
 
+// AcceptNegotiationJSONRequestBody defines body for AcceptNegotiation for application/json ContentType.
+type AcceptNegotiationJSONRequestBody = Acceptance
+
 // CounterNegotiationJSONRequestBody defines body for CounterNegotiation for application/json ContentType.
 type CounterNegotiationJSONRequestBody = CounterOffer
 
@@ -1985,10 +1994,19 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/participants/{participant}/negotiations/{id} (the `GetNegotiation` operationId).
 	GetNegotiation(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AcceptNegotiation Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+	// AcceptNegotiationWithBody Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+	//
+	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
-	AcceptNegotiation(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AcceptNegotiationWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AcceptNegotiation Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
+	AcceptNegotiation(ctx context.Context, participant string, id string, body AcceptNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CounterNegotiationWithBody Answer an offer, or a request that is held, with other terms; the counterparty decides
 	//
@@ -2963,11 +2981,30 @@ func (c *Client) GetNegotiation(ctx context.Context, participant string, id stri
 	return c.Client.Do(req)
 }
 
-// AcceptNegotiation Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+// AcceptNegotiationWithBody Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+//
+// Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
-func (c *Client) AcceptNegotiation(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewAcceptNegotiationRequest(c.Server, participant, id)
+func (c *Client) AcceptNegotiationWithBody(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAcceptNegotiationRequestWithBody(c.Server, participant, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AcceptNegotiation Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
+func (c *Client) AcceptNegotiation(ctx context.Context, participant string, id string, body AcceptNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAcceptNegotiationRequest(c.Server, participant, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5804,8 +5841,19 @@ func NewGetNegotiationRequest(server string, participant string, id string) (*ht
 	return req, nil
 }
 
-// NewAcceptNegotiationRequest constructs an http.Request for the AcceptNegotiation method
-func NewAcceptNegotiationRequest(server string, participant string, id string) (*http.Request, error) {
+// NewAcceptNegotiationRequest calls the generic AcceptNegotiation builder with application/json body
+func NewAcceptNegotiationRequest(server string, participant string, id string, body AcceptNegotiationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAcceptNegotiationRequestWithBody(server, participant, id, "application/json", bodyReader)
+}
+
+// NewAcceptNegotiationRequestWithBody constructs an http.Request for the AcceptNegotiation method, with any body, and a specified content type
+func NewAcceptNegotiationRequestWithBody(server string, participant string, id string, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5837,10 +5885,12 @@ func NewAcceptNegotiationRequest(server string, participant string, id string) (
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -7597,12 +7647,19 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/participants/{participant}/negotiations/{id} (the `GetNegotiation` operationId).
 	GetNegotiationWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*GetNegotiationResponse, error)
 
-	// AcceptNegotiationWithResponse Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+	// AcceptNegotiationWithBodyWithResponse Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
 	//
-	// Returns a wrapper object for the known response body format(s).
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
-	AcceptNegotiationWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*AcceptNegotiationResponse, error)
+	AcceptNegotiationWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AcceptNegotiationResponse, error)
+
+	// AcceptNegotiationWithResponse Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
+	AcceptNegotiationWithResponse(ctx context.Context, participant string, id string, body AcceptNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*AcceptNegotiationResponse, error)
 
 	// CounterNegotiationWithBodyWithResponse Answer an offer, or a request that is held, with other terms; the counterparty decides
 	//
@@ -11829,13 +11886,26 @@ func (c *ClientWithResponses) GetNegotiationWithResponse(ctx context.Context, pa
 	return ParseGetNegotiationResponse(rsp)
 }
 
-// AcceptNegotiationWithResponse Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+// AcceptNegotiationWithBodyWithResponse Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
 //
-// Returns a wrapper object for the known response body format(s).
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
-func (c *ClientWithResponses) AcceptNegotiationWithResponse(ctx context.Context, participant string, id string, reqEditors ...RequestEditorFn) (*AcceptNegotiationResponse, error) {
-	rsp, err := c.AcceptNegotiation(ctx, participant, id, reqEditors...)
+func (c *ClientWithResponses) AcceptNegotiationWithBodyWithResponse(ctx context.Context, participant string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AcceptNegotiationResponse, error) {
+	rsp, err := c.AcceptNegotiationWithBody(ctx, participant, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAcceptNegotiationResponse(rsp)
+}
+
+// AcceptNegotiationWithResponse Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/participants/{participant}/negotiations/{id}/accept (the `AcceptNegotiation` operationId).
+func (c *ClientWithResponses) AcceptNegotiationWithResponse(ctx context.Context, participant string, id string, body AcceptNegotiationJSONRequestBody, reqEditors ...RequestEditorFn) (*AcceptNegotiationResponse, error) {
+	rsp, err := c.AcceptNegotiation(ctx, participant, id, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}

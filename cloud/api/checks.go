@@ -254,6 +254,10 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 		}
 	}
 	if !cell.Spec.Hosts(spec.Organization) {
+		if !authz.From(ctx).Covers(cell.Spec.Organization) { // who may not see the cell
+			f.missing("spec.cell", "cell", spec.Cell)
+			return f.result("participant", name)
+		}
 		f.wrong("spec.cell", "cell %q is for participants of organization %q alone: choose another", cell.Name, cell.Spec.Organization)
 	}
 	profiles := make([]profile.Profile, 0, len(found))

@@ -101,8 +101,11 @@ func (s *Service) holdsContext(ctx context.Context, p *cloudv1.Participant) erro
 		return cells.problem(p.Spec.Cell, err)
 	}
 	if !cell.Spec.Hosts(p.Spec.Organization) {
-		return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q has no connector: cell %q is for participants of organization %q alone", p.Name, cell.Name, cell.Spec.Organization),
-			"place the participant in another cell")
+		why := fmt.Sprintf("there is no cell %q", p.Spec.Cell)
+		if authz.From(ctx).Covers(cell.Spec.Organization) {
+			why = fmt.Sprintf("cell %q is for participants of organization %q alone", cell.Name, cell.Spec.Organization)
+		}
+		return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q has no connector: %s", p.Name, why), "place the participant in another cell")
 	}
 	var all cloudv1.ParticipantList
 	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
@@ -248,8 +251,8 @@ func (s *Service) SendOffer(ctx context.Context, participant, offer string, o Of
 }
 
 // AcceptNegotiation accepts the counterparty's terms.
-func (s *Service) AcceptNegotiation(ctx context.Context, participant, id string) (adminapi.Negotiation, error) {
-	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/accept", nil)
+func (s *Service) AcceptNegotiation(ctx context.Context, participant, id string, a adminapi.Acceptance) (adminapi.Negotiation, error) {
+	return ask[adminapi.Negotiation](ctx, s, participant, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/accept", a)
 }
 
 // CounterNegotiation answers the counterparty's terms with others.

@@ -382,16 +382,23 @@ func TestDecidingOnTermsReachesTheConnector(t *testing.T) {
 		}
 		return http.StatusOK, adminapi.Negotiation{ID: "n1", Step: "REQUESTING"}
 	})
-	b.connector.Answer("POST rheintal/negotiations/n1/accept", http.StatusOK, adminapi.Negotiation{ID: "n1", Step: "ACCEPTING"})
+	b.connector.On("POST rheintal/negotiations/n1/accept", func(r *http.Request) (int, any) {
+		var got adminapi.Acceptance
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || got.TermsHash != "" && got.TermsHash != "5f3a" {
+			t.Errorf("the connector was told %+v, %v", got, err)
+		}
+		return http.StatusOK, adminapi.Negotiation{ID: "n1", Step: "ACCEPTING", Terms: &adminapi.Terms{Hash: got.TermsHash}}
+	})
 	c := b.client(operator)
 	countered, err := c.CounterNegotiationWithResponse(t.Context(), "oem", "n1", client.CounterOffer{Policy: json.RawMessage(contractPolicy)})
 	if err != nil || countered.JSON200.Step != "REQUESTING" {
 		t.Errorf("counter: %+v, %v", countered, err)
 	}
-	accepted, err := c.AcceptNegotiationWithResponse(t.Context(), "oem", "n1")
-	if err != nil || accepted.JSON200.Step != "ACCEPTING" {
+	accepted, err := c.AcceptNegotiationWithResponse(t.Context(), "oem", "n1", client.Acceptance{TermsHash: "5f3a"})
+	if err != nil || accepted.JSON200.Step != "ACCEPTING" || accepted.JSON200.Terms.Hash != "5f3a" {
 		t.Errorf("accept: %+v, %v", accepted, err)
 	}
+	b.want(http.StatusOK, b.call(operator, "POST", "/participants/oem/negotiations/n1/accept", nil))
 	for verb, body := range map[string]any{"counter": `{"policy":` + contractPolicy + `}`, "accept": nil} {
 		if a := b.call(viewer, "POST", "/participants/supplier/negotiations/n1/"+verb, body); a.status != http.StatusForbidden {
 			t.Errorf("%s by a viewer: %d", verb, a.status)

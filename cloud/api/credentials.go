@@ -19,6 +19,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/adminapi"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
 // Credential is a credential of a participant, as its wallet and as the issuer see it.
@@ -68,6 +69,9 @@ func (s *Service) Credentials(ctx context.Context, participant string) (Credenti
 	if err != nil {
 		return out, err
 	}
+	if err := s.holdsContext(ctx, p); err != nil { // or the DID is another's
+		return out, err
+	}
 	for _, c := range p.Status.Credentials {
 		one := Credential{ID: c.ID, Type: c.Type, Issuer: c.Issuer, State: c.State, Detail: c.Detail, Remedy: c.Remedy}
 		if c.IssuedAt != nil {
@@ -105,6 +109,9 @@ func (s *Service) Credentials(ctx context.Context, participant string) (Credenti
 func (s *Service) ChangeCredential(ctx context.Context, participant, id, action string) (out adminapi.Issued, err error) {
 	p, err := s.participant(ctx, participant)
 	if err != nil {
+		return out, err
+	}
+	if err := s.holdsContext(ctx, p); err != nil {
 		return out, err
 	}
 	issuers, err := s.issuers(ctx, p)
@@ -148,13 +155,16 @@ func (s *Service) issuers(ctx context.Context, p *cloudv1.Participant) (out []cl
 	return out, nil
 }
 
-// issued is what an issuer has issued to a participant, the newest first.
+// issued is what an issuer has issued to a participant, the newest first. What is older than the participant and not in its wallet was another's:
+// of a removed one that had the same DID.
 func (s *Service) issued(ctx context.Context, i cloudv1.Issuer, p *cloudv1.Participant) (out []adminapi.Issued, err error) {
 	if p.Status.DID == "" {
 		return nil, nil
 	}
 	err = s.askIssuer(ctx, i, http.MethodGet, "/credentials?"+url.Values{"holder": {p.Status.DID}}.Encode(), &out)
-	return out, err
+	return slices.DeleteFunc(out, func(c adminapi.Issued) bool {
+		return c.IssuedAt.Before(p.CreationTimestamp.Time) && !slices.ContainsFunc(p.Status.Credentials, func(held edc.CredentialStatus) bool { return held.ID == c.ID })
+	}), err
 }
 
 func (s *Service) askIssuer(ctx context.Context, i cloudv1.Issuer, method, path string, out any) error {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/kaphera/kaphera/client"
 	"github.com/kaphera/kaphera/cloud/internal/cloudtest"
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -30,7 +32,7 @@ func credentials(b *bundle) {
 		if r.URL.Query().Get("holder") != "did:web:shared.example:brandt" {
 			return http.StatusOK, []adminapi.Issued{}
 		}
-		return http.StatusOK, []adminapi.Issued{{ID: "urn:m", Type: "MembershipCredential", State: "Issued", IssuedAt: at, ExpiresAt: at}, {ID: "urn:a", Type: "AttestationCredential", State: "Suspended", IssuedAt: at, ExpiresAt: at}}
+		return http.StatusOK, []adminapi.Issued{{ID: "urn:m", Type: "MembershipCredential", State: "Issued", IssuedAt: at.Add(-time.Hour), ExpiresAt: at}, {ID: "urn:former", Type: "MembershipCredential", State: "Issued", IssuedAt: at.Add(-time.Hour), ExpiresAt: at}, {ID: "urn:a", Type: "AttestationCredential", State: "Suspended", IssuedAt: at, ExpiresAt: at}}
 	})
 }
 
@@ -86,8 +88,32 @@ func TestCredentialsAreChangedByTheAuthorityOnly(t *testing.T) {
 		}
 	}
 	b.connector.Answer("POST issuer-auditor/credentials/urn:a/resume", http.StatusConflict, adminapi.Error{Code: "conflict", Message: "credential urn:a is revoked, which is final"})
+	if a := b.call(authority, "POST", "/participants/supplier/credentials/urn:former/redeliver", nil); a.status != http.StatusNotFound {
+		t.Errorf("one of a former participant with the same DID: %d %s", a.status, a.body)
+	}
 	_, err := b.client(authority).ResumeCredentialWithResponse(t.Context(), "supplier", "urn:a")
 	if e := client.AsError(err); e == nil || e.Code != CodeConflict || !strings.Contains(e.Error(), "is final") {
 		t.Errorf("resuming what is revoked: %v", err)
+	}
+}
+
+// TestCredentialsOfAnotherWithTheSameContext: who took a context that was another's, past the checks, reads and changes nothing under its DID.
+func TestCredentialsOfAnotherWithTheSameContext(t *testing.T) {
+	b := setup(t)
+	credentials(b)
+	second := &cloudv1.Participant{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: "zz-second"}, Spec: cloudv1.ParticipantSpec{
+		Organization: "rheintal-motoren", Cell: "shared", Profile: "automotive", Identity: cloudv1.Identity{Context: "brandt", BusinessPartnerNumber: "BPNL00000000TST9"},
+	}}
+	if err := kube.Create(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	b.report("zz-second", func(s *cloudv1.ParticipantStatus) { s.DID = "did:web:shared.example:brandt" })
+	for path, method := range map[string]string{"": "GET", "/urn:a/revoke": "POST"} {
+		if a := b.call(authority, method, "/participants/zz-second/credentials"+path, nil); a.status != http.StatusConflict || !strings.Contains(a.problem.Detail, `context "brandt" was taken`) {
+			t.Errorf("%s %s: %d %s", method, path, a.status, a.body)
+		}
+	}
+	if got := b.connector.Requests(); len(got) > 0 {
+		t.Errorf("the issuer was asked: %v", got)
 	}
 }

@@ -251,6 +251,19 @@ func TestADedicatedCellIsForOneOrganization(t *testing.T) {
 	if err := kube.Create(t.Context(), foreign); err != nil {
 		t.Fatal(err)
 	}
+	plain := func(cell string) string {
+		return wrap(`{"organization":"rheintal-motoren","cell":"` + cell + `","profile":"automotive","identity":{"context":"own","businessPartnerNumber":"BPNL0000000CAST1"}}`)
+	}
+	for name, a := range map[string]answer{
+		"a plan":    b.call(renate, "PUT", "/participants/new?dryRun=true", plain("tier1")),
+		"a write":   b.call(renate, "PUT", "/participants/new", plain("tier1")),
+		"a read":    b.call(renate, "GET", "/participants/foreign/assets", nil),
+		"no cell's": b.call(renate, "PUT", "/participants/new?dryRun=true", plain("none")),
+	} {
+		if !strings.Contains(string(a.body), "there is no cell") || strings.Contains(string(a.body), "brandt-guss") {
+			t.Errorf("%s shows another organization's cell: %d %s", name, a.status, a.body)
+		}
+	}
 	for _, path := range []string{"/participants/foreign/assets", "/participants/foreign/audit/heads"} {
 		if a := b.call(operator, "GET", path, nil); a.status != http.StatusConflict || !strings.Contains(a.problem.Detail, `"brandt-guss" alone`) {
 			t.Errorf("GET %s: %d %s", path, a.status, a.body)

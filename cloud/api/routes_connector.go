@@ -154,8 +154,11 @@ func registerNegotiations(api huma.API, s *Service) {
 			return &output[adminapi.Negotiation]{n}, err
 		})
 	huma.Register(api, operation(authz.OpAcceptNegotiation, http.MethodPost, path+"/{id}/accept", "Accept the counterparty's terms: a provider's offer, or what a consumer requests instead of an offer"),
-		func(ctx context.Context, in *WithID) (*output[adminapi.Negotiation], error) {
-			n, err := s.AcceptNegotiation(ctx, in.Participant, in.ID)
+		func(ctx context.Context, in *withIDAndBody[*adminapi.Acceptance]) (*output[adminapi.Negotiation], error) {
+			if in.Body == nil {
+				in.Body = &adminapi.Acceptance{}
+			}
+			n, err := s.AcceptNegotiation(ctx, in.Participant, in.ID, *in.Body)
 			return &output[adminapi.Negotiation]{n}, err
 		})
 	huma.Register(api, operation(authz.OpTerminateNegotiation, http.MethodPost, path+"/{id}/terminate", "End a negotiation with a reason"),

@@ -713,7 +713,7 @@ func TestFailuresAreErrorPagesThatSayWhatToDo(t *testing.T) {
 func TestTermsAreAnsweredOnTheirPage(t *testing.T) {
 	const policy = `{"@type":"Offer","permission":[{"action":"use"}]}`
 	n := adminapi.Negotiation{ID: "n1", State: "OFFERED", Role: "consumer", AssetID: "pcf", OfferID: "o1", Counterparty: "did:web:shared.example:rheintal-motoren", Waiting: "ENGLISH", Decides: true,
-		Terms: &adminapi.Terms{Policy: json.RawMessage(policy), Sentences: []string{"younger than 12 months"}, DE: []string{"jünger als 12 Monate"}}}
+		Terms: &adminapi.Terms{Policy: json.RawMessage(policy), Hash: "5f3a", Sentences: []string{"younger than 12 months"}, DE: []string{"jünger als 12 Monate"}}}
 	b := setup(t).as("olga", "", "platform-operator")
 	b.connector.Answer("GET brandt-guss/negotiations/n1", http.StatusOK, n)
 	b.connector.Answer("GET brandt-guss/negotiations", http.StatusOK, []adminapi.Negotiation{n})
@@ -731,17 +731,20 @@ func TestTermsAreAnsweredOnTheirPage(t *testing.T) {
 		if strings.Contains(text(p, "main"), "ENGLISH") || !strings.Contains(p.Find("textarea").Text(), "\n  \"permission\"") {
 			t.Errorf("%s: %s", language, text(p, "main"))
 		}
+		if seen := p.Find(`form[action$="/accept"] input[name="terms"]`).AttrOr("value", ""); seen != "5f3a" {
+			t.Errorf("%s: the form accepts the terms %q", language, seen)
+		}
 		if got := text(b.get(path, "Accept-Language", language), "table.negotiations"); !strings.Contains(got, want[0]) {
 			t.Errorf("%s: the list says %s", language, got)
 		}
 	}
-	for verb, form := range map[string]url.Values{"accept": {}, "counter": {"policy": {policy}}, "terminate": {"reason": {"enough"}}} {
+	for verb, form := range map[string]url.Values{"accept": {"terms": {"5f3a"}}, "counter": {"policy": {policy}}, "terminate": {"reason": {"enough"}}} {
 		b.connector.Answer("POST brandt-guss/negotiations/n1/"+verb, http.StatusOK, n)
 		if p := b.post(path+"/n1/"+verb, form); p.status != http.StatusOK || p.url.Path != path+"/n1" {
 			t.Errorf("%s leads to %d %s", verb, p.status, p.url)
 		}
 		if !slices.ContainsFunc(b.connector.Requests(), func(r string) bool {
-			return strings.Contains(r, "/negotiations/n1/"+verb) && (verb == "accept" || strings.Contains(r, `"use"`) || strings.Contains(r, "enough"))
+			return strings.Contains(r, "/negotiations/n1/"+verb) && (strings.Contains(r, `{"termsHash":"5f3a"}`) || strings.Contains(r, `"use"`) || strings.Contains(r, "enough"))
 		}) {
 			t.Errorf("%s: the connector got %s", verb, b.connector.Requests())
 		}

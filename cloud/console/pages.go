@@ -90,7 +90,8 @@ func (s *console) startNegotiation(w http.ResponseWriter, r *http.Request, _ vie
 }
 
 func (s *console) acceptTerms(w http.ResponseWriter, r *http.Request, _ view) error {
-	_, err := s.Service.AcceptNegotiation(r.Context(), r.PathValue("participant"), r.PathValue("id"))
+	r.Body = http.MaxBytesReader(w, r.Body, maxSent)
+	_, err := s.Service.AcceptNegotiation(r.Context(), r.PathValue("participant"), r.PathValue("id"), adminapi.Acceptance{TermsHash: r.FormValue("terms")})
 	return back(w, r, err)
 }
 

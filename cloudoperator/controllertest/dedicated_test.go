@@ -57,6 +57,11 @@ func dedicated(t *testing.T) {
 	eventually(t, func(ctx context.Context) error {
 		return condition(ctx, foreign, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonRefused)
 	})
+	for _, c := range foreign.Status.Conditions {
+		if strings.Contains(c.Message, "organization tier1") {
+			t.Errorf("another organization is told whose cell it is: %s", c.Message)
+		}
+	}
 	eventually(t, func(ctx context.Context) error {
 		var pc edc.ParticipantContext
 		err := admin.Get(ctx, types.NamespacedName{Namespace: tier1, Name: "parts"}, &pc)

@@ -469,8 +469,15 @@ type Negotiation struct {
 // Terms are what a negotiation is about now.
 type Terms struct {
 	Policy    json.RawMessage `json:"policy"` // the offer, verbatim
+	Hash      string          `json:"hash"`   // SHA-256 (hex) of the policy's rules in normal form: the same for all that say the same
 	Sentences []string        `json:"sentences"`
 	DE        []string        `json:"de,omitempty"` // the sentences in German
+}
+
+// Acceptance is POST /negotiations/{id}/accept; it may be absent.
+type Acceptance struct {
+	// TermsHash is that of the terms which the person has seen; others are not accepted (409). Empty accepts whatever is under negotiation.
+	TermsHash string `json:"termsHash,omitempty"`
 }
 
 // CounterOffer is POST /negotiations/{id}/counter: other terms about the same asset, on which the counterparty decides. A consumer answers an offer

@@ -281,8 +281,9 @@ func (e *Engine) known(ctx context.Context, p *store.Participant, policyHash str
 }
 
 // Accept takes the counterparty's terms: as consumer the provider's offer, as provider what the consumer requested instead of an offer. From then on
-// it goes on as anything that is offered. Not possible now is a RefusalError (409).
-func (e *Engine) Accept(ctx context.Context, participant, id string) (*store.Negotiation, error) {
+// it goes on as anything that is offered. seen is the hash of the terms that the person has seen; empty takes whatever is under negotiation. Other
+// terms, and not possible now, are a RefusalError (409).
+func (e *Engine) Accept(ctx context.Context, participant, id, seen string) (*store.Negotiation, error) {
 	n, err := e.opt.Store.Negotiation(ctx, participant, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, refuse(http.StatusNotFound, "not-found", "there is no negotiation %q", id)
@@ -291,7 +292,7 @@ func (e *Engine) Accept(ctx context.Context, participant, id string) (*store.Neg
 		return nil, err
 	}
 	if n.Role == state.Consumer {
-		return e.negotiations.command(ctx, participant, id, state.CommandAccept, nil, nil)
+		return e.negotiations.command(ctx, participant, id, state.CommandAccept, nil, func(n *store.Negotiation) error { return asSeen(n, seen) })
 	}
 	p, err := e.lookupParticipant(ctx, participant, n.Profile)
 	if err != nil {
@@ -300,6 +301,9 @@ func (e *Engine) Accept(ctx context.Context, participant, id string) (*store.Neg
 	n, err = e.opt.Store.UpdateNegotiation(ctx, participant, id, "", func(n *store.Negotiation, _ bool) (side store.Side, err error) {
 		if !ownTerms(n) {
 			return side, refuse(http.StatusConflict, "conflict", "negotiation %s is %s and has no terms of the consumer's to accept", n.ID, n.Step)
+		}
+		if err := asSeen(n, seen); err != nil {
+			return side, err
 		}
 		n.Denial = nil
 		e.decideNegotiation(n, p, &side)
@@ -310,6 +314,21 @@ func (e *Engine) Accept(ctx context.Context, participant, id string) (*store.Neg
 	}
 	e.changed(&n.Process)
 	return n, nil
+}
+
+// asSeen refuses terms that are not those with the hash seen.
+func asSeen(n *store.Negotiation, seen string) error {
+	if seen == "" {
+		return nil
+	}
+	policy, err := odrl.Parse(n.Offer)
+	if err != nil {
+		return err
+	}
+	if now := odrl.Hash(policy); now != seen {
+		return refuse(http.StatusConflict, "conflict", "the terms of negotiation %s have changed: they are %s now, not %s; read them, then decide", n.ID, now, seen)
+	}
+	return nil
 }
 
 // CommandNegotiation applies a command of a person: terminate, release. A command that is not possible now is a RefusalError (409).

@@ -366,7 +366,7 @@ func TestTermsForOneConsumer(t *testing.T) {
 	}
 	provider.wait(p.ID, "OFFERED", at(state.Offered))
 	n := consumer.peer(p)
-	if _, err := consumer.engine.Accept(t.Context(), consumer.ctx, n.ID); err != nil {
+	if _, err := consumer.engine.Accept(t.Context(), consumer.ctx, n.ID, ""); err != nil {
 		t.Fatal(err)
 	}
 	provider.decide(provider.wait(p.ID, "a hold", held), anna, "before-agreed", adminapi.Approve)
@@ -432,10 +432,31 @@ func TestWhoMayNotHaveAnOfferCannotAcceptIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	provider.wait(p.ID, "OFFERED", at(state.Offered))
-	if _, err := consumer.engine.Accept(t.Context(), consumer.ctx, consumer.peer(p).ID); err != nil {
+	if _, err := consumer.engine.Accept(t.Context(), consumer.ctx, consumer.peer(p).ID, ""); err != nil {
 		t.Fatal(err)
 	}
 	if p = provider.wait(p.ID, "TERMINATED", at(state.Terminated)); p.Reason == nil || p.Reason.Code != "policy-denied" || p.AgreementID != "" {
+		t.Errorf("ended with %+v, agreement %q", p.Reason, p.AgreementID)
+	}
+}
+
+// TestAWithdrawnOfferCannotBeAccepted: with the offer goes its access policy, and nobody can say any more whom it was for.
+func TestAWithdrawnOfferCannotBeAccepted(t *testing.T) {
+	_, provider, consumer := world(t)
+	provider.offer("pcf", openPolicy)
+	p, err := provider.engine.OfferTo(t.Context(), provider.ctx, "pcf", adminapi.OfferRequest{Counterparty: buyer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider.wait(p.ID, "OFFERED", at(state.Offered))
+	n := consumer.peer(p)
+	if err := provider.store.DeleteDefinition(t.Context(), provider.ctx, "pcf"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := consumer.engine.Accept(t.Context(), consumer.ctx, n.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if p = provider.wait(p.ID, "TERMINATED", at(state.Terminated)); p.Reason == nil || p.Reason.Code != "policy-denied" || !strings.Contains(p.Reason.Message, "withdrawn") || p.AgreementID != "" {
 		t.Errorf("ended with %+v, agreement %q", p.Reason, p.AgreementID)
 	}
 }

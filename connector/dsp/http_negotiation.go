@@ -155,6 +155,9 @@ func (e *Engine) receive(ctx context.Context, p *store.Participant, r *http.Requ
 				return nil, err
 			}
 			access, err := e.accessOf(ctx, n)
+			if errors.Is(err, store.ErrNotFound) { // and refused for that
+				err = nil
+			}
 			return []*odrl.Policy{policy, access}, err
 		case messageType == wire.ContractRequest:
 			current, err := e.offer(ctx, p, m.Policy.ID)
@@ -328,15 +331,13 @@ func (e *Engine) negotiationMessageOf(messageType string) protocolHandler {
 	}
 }
 
-// accessOf is the access policy of a provider's negotiation; nil when everybody may have what it is about.
+// accessOf is the access policy of a provider's negotiation; nil when everybody may have what it is about. ErrNotFound when its offer is withdrawn:
+// whom it was for is not known any more.
 func (e *Engine) accessOf(ctx context.Context, n *store.Negotiation) (*odrl.Policy, error) {
 	if n.Definition == "" {
 		return nil, nil
 	}
 	d, err := e.opt.Store.Definition(ctx, n.Ctx, n.Definition)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -357,16 +358,23 @@ func (e *Engine) accepted(ctx context.Context, p *store.Participant, in *receive
 		if err := e.judgeOffer(ctx, p, &judged, policy, &in.agent); err != nil {
 			return answer{}, err
 		}
-		access, err := e.accessOf(ctx, in.row)
-		if err != nil {
+		refusal := ""
+		switch access, err := e.accessOf(ctx, in.row); {
+		case errors.Is(err, store.ErrNotFound):
+			refusal = "the offer has been withdrawn: read the catalog for what is offered to you"
+		case err != nil:
 			return answer{}, err
+		default:
+			ok, err := e.mayAccess(ctx, p, access, &in.agent)
+			if err != nil {
+				return answer{}, err
+			}
+			if !ok {
+				refusal = "the access policy of the offer does not let you have it: read the catalog for what is offered to you"
+			}
 		}
-		ok, err := e.mayAccess(ctx, p, access, &in.agent)
-		if err != nil {
-			return answer{}, err
-		}
-		if !ok && judged.Denial == nil {
-			judged.Denial = denied("the access policy of the offer does not let you have it: read the catalog for what is offered to you")
+		if refusal != "" && judged.Denial == nil {
+			judged.Denial = denied(refusal)
 		}
 	}
 	return e.negotiations.take(ctx, p, in, state.ReceivedAccepted, input{}, func(n *store.Negotiation) error {

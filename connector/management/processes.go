@@ -61,7 +61,7 @@ func (s *server) negotiationView(p *store.Participant, n *store.Negotiation) (ad
 	if err != nil {
 		return out, fmt.Errorf("offer of negotiation %s: %w", n.ID, err)
 	}
-	out.Terms = &adminapi.Terms{Policy: n.Offer, Sentences: []string{}}
+	out.Terms = &adminapi.Terms{Policy: n.Offer, Hash: odrl.Hash(policy), Sentences: []string{}}
 	if in, ok := p.In(n.Profile); ok { // which may have been left
 		ev, err := s.Engine.Evaluator(in)
 		if err != nil {
@@ -268,7 +268,11 @@ func (s *server) commandNegotiation(on state.Trigger) func(*http.Request, *store
 }
 
 func (s *server) acceptTerms(r *http.Request, p *store.Participant) (any, error) {
-	n, err := s.Engine.Accept(r.Context(), p.Ctx, r.PathValue("id"))
+	in, err := optional[adminapi.Acceptance](r)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.Engine.Accept(r.Context(), p.Ctx, r.PathValue("id"), in.TermsHash)
 	if err != nil {
 		return nil, err
 	}

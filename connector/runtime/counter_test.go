@@ -103,7 +103,20 @@ func TestCounterOffers(t *testing.T) {
 	if status := c.status(http.MethodGet, c.api("supplier", "/negotiations/"+p.ID+"/agreement"), nil, &e); status != http.StatusNotFound {
 		t.Errorf("an agreement before there is one: %d", status)
 	}
-	c.call(http.MethodPost, c.api("supplier", "/negotiations/"+p.ID+"/accept"), nil, nil)
+	var shown, changed adminapi.Negotiation
+	c.call(http.MethodGet, c.api("supplier", "/negotiations/"+p.ID), nil, &shown)
+	c.call(http.MethodPost, c.api("supplier", "/negotiations/"+p.ID+"/counter"), terms("P30M"), nil)
+	at("buyer", n.ID, "OFFERED")
+	c.call(http.MethodGet, c.api("buyer", "/negotiations/"+n.ID), nil, &changed)
+	if status := c.status(http.MethodPost, c.api("buyer", "/negotiations/"+n.ID+"/accept"), adminapi.Acceptance{TermsHash: shown.Terms.Hash}, &e); status != http.StatusConflict || !strings.Contains(e.Message, changed.Terms.Hash) {
+		t.Errorf("as consumer, terms other than those that were seen: %d %+v", status, e)
+	}
+	c.call(http.MethodPost, c.api("buyer", "/negotiations/"+n.ID+"/counter"), terms("P36M"), nil)
+	at("supplier", p.ID, "REQUESTED")
+	if status := c.status(http.MethodPost, c.api("supplier", "/negotiations/"+p.ID+"/accept"), adminapi.Acceptance{TermsHash: changed.Terms.Hash}, &e); status != http.StatusConflict || !strings.Contains(e.Message, shown.Terms.Hash) {
+		t.Errorf("as provider, terms other than those that were seen: %d %+v", status, e)
+	}
+	c.call(http.MethodPost, c.api("supplier", "/negotiations/"+p.ID+"/accept"), adminapi.Acceptance{TermsHash: shown.Terms.Hash}, nil)
 	n, p = at("buyer", n.ID, "FINALIZED"), at("supplier", p.ID, "FINALIZED")
 	if status := c.status(http.MethodPost, c.api("buyer", "/negotiations/"+n.ID+"/counter"), terms("P1M"), &e); status != http.StatusConflict {
 		t.Errorf("other terms after the end: %d %+v", status, e)

@@ -180,7 +180,7 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 	hosted := hasCell && c.Spec.Hosts(p.Spec.Organization)
 	if hasCell && !hosted && problem.OK {
 		problem = kube.Condition{Reason: cloud.ReasonRefused, Message: fmt.Sprintf(
-			"$.spec.cell: cell %s is for participants of organization %s alone; choose another", c.Name, c.Spec.Organization)}
+			"$.spec.cell: there is no cell %s for participants of organization %s; choose another", c.Name, p.Spec.Organization)} // whose it is, its owner tells only
 	}
 	taken, err := r.taken(ctx)
 	if err != nil {
