@@ -326,12 +326,21 @@ func inUse(t *testing.T) {
 		})
 	}
 	cell := &cloud.Cell{ObjectMeta: named("shared")}
-	if err := admin.Get(t.Context(), client.ObjectKeyFromObject(cell), cell); err != nil {
+	eventually(t, func(ctx context.Context) error {
+		if err := admin.Get(ctx, client.ObjectKeyFromObject(cell), cell); err != nil {
+			return err
+		}
+		if m := message(cell, cloud.ConditionReady); !strings.Contains(m, "participant supplier") || !strings.Contains(m, "issuer authority") {
+			return fmt.Errorf("the cell does not say what it waits for: %s", m)
+		}
+		return nil
+	})
+	// A cell can be taken down only while the platform works.
+	config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "postgresql"}}
+	if err := admin.Delete(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	if m := message(cell, cloud.ConditionReady); !strings.Contains(m, "participant supplier") || !strings.Contains(m, "issuer authority") {
-		t.Errorf("the cell does not say what it waits for: %s", m)
-	}
+	eventually(t, func(ctx context.Context) error { return admin.Get(ctx, client.ObjectKeyFromObject(config), config) })
 }
 
 // gone deletes the participant; everything else, deleted before, follows by itself.

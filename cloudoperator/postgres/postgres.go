@@ -74,6 +74,9 @@ type Database struct {
 	Roles []Role
 }
 
+// privilegesLock is held by one connection to the server at a time; the number is this package's own.
+const privilegesLock = "SELECT pg_advisory_xact_lock(7164520481); "
+
 // Ensure makes the database and its roles as described, and changes only what differs. Nobody else may connect to it, and only superusers
 // to the server's own databases, which PostgreSQL opens to every role.
 func (a *Admin) Ensure(ctx context.Context, d Database) error {
@@ -97,7 +100,9 @@ func (a *Admin) Ensure(ctx context.Context, d Database) error {
 	for _, r := range d.Roles {
 		owner += ", " + quote(r.Name)
 	}
-	if err := a.exec(ctx, "REVOKE ALL ON DATABASE "+name+", postgres, template1 FROM PUBLIC; GRANT CONNECT ON DATABASE "+name+" TO "+owner); err != nil {
+	// The server gives up when two connections alter the privileges of one database at once ("tuple concurrently updated"), and every call
+	// alters those of postgres and template1. The statements of one message are one transaction, which the lock ends with.
+	if err := a.exec(ctx, privilegesLock+"REVOKE ALL ON DATABASE "+name+", postgres, template1 FROM PUBLIC; GRANT CONNECT ON DATABASE "+name+" TO "+owner); err != nil {
 		return fmt.Errorf("privileges on database %s: %w", d.Name, err)
 	}
 	return nil

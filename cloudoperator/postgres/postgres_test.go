@@ -3,10 +3,12 @@
 package postgres_test
 
 import (
+	"fmt"
 	"net/url"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
@@ -107,6 +109,27 @@ func TestEnsureIsIdempotentAndPutsRight(t *testing.T) {
 	}
 	if got := rows(t, s, verifiers); len(got) != 0 {
 		t.Errorf("%d roles are left", len(got))
+	}
+}
+
+func TestDatabasesAreMadeAtOnce(t *testing.T) {
+	t.Parallel()
+	s := server(t)
+	var group errgroup.Group
+	for i := range 8 {
+		a := admin(t, s)
+		group.Go(func() error {
+			name := fmt.Sprintf("at_once_%d", i)
+			for range 20 {
+				if err := a.Ensure(t.Context(), postgres.Database{Name: name, Owner: postgres.Role{Name: name, Password: "secret"}}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -183,6 +183,8 @@ func (r *Reconciler) delete(ctx context.Context, p *cloud.Platform) (ctrl.Result
 			names = append(names, c.Name)
 		}
 		before := p.DeepCopy()
+		// It goes on working for them: a cell whose database fails could not take its participants down.
+		r.newRun(p).all(ctx)
 		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{
 			Type: cloud.ConditionReady, Reason: cloud.ReasonInUse, Message: "deletion waits until these cells are deleted: " + strings.Join(names, ", "),
 		})
