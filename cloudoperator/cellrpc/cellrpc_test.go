@@ -149,7 +149,7 @@ func TestCallGoesThroughTheAgentAndSurvivesARestart(t *testing.T) {
 	})
 	answered := func() {
 		t.Helper()
-		deadline := time.After(30 * time.Second)
+		deadline := time.After(2 * time.Minute)
 		for {
 			resp, err := caller.Call(t.Context(), "shared", call)
 			if err == nil && resp.Status == http.StatusCreated {

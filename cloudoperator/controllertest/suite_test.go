@@ -182,7 +182,7 @@ func install(ctx context.Context) error {
 	})
 }
 
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // until repeats check until it returns nil.
 func until(ctx context.Context, check func(ctx context.Context) error) error {

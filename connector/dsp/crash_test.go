@@ -309,7 +309,7 @@ func negotiateWithDeath(t *testing.T, victim string, boundary int64, gated bool)
 	defer consumer.stop()
 	const id = "negotiation-1"
 	deadline := time.Now().Add(patience)
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: 30 * time.Second}
 	begun := false
 	for !finalized(t, consumer, id) || !peerFinalized(t, provider, id) {
 		select { // the databases are looked at again soon, or at once after a death

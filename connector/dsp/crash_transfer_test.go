@@ -65,7 +65,7 @@ func TestTransferKilledAtEveryCommitBoundary(t *testing.T) {
 }
 
 func newParties(t *testing.T, backend string) *parties {
-	p := &parties{t: t, provider: newProcess(t, "supplier", supplier), consumer: newProcess(t, "buyer", buyer), client: &http.Client{Timeout: 5 * time.Second}}
+	p := &parties{t: t, provider: newProcess(t, "supplier", supplier), consumer: newProcess(t, "buyer", buyer), client: &http.Client{Timeout: 30 * time.Second}}
 	p.dataPlane = &process{t: t, cfg: p.provider.cfg}
 	p.dataPlane.listen()
 	p.dataPlane.cfg.DataPlane, p.provider.cfg.DataPlane, p.consumer.cfg.DataPlane = p.dataPlane.cfg.URL, p.dataPlane.cfg.URL, p.dataPlane.cfg.URL

@@ -36,7 +36,7 @@ const (
 	// attested is the operand of the tests: the age of the provider's attestation.
 	attested = "https://example.org/policy/attested"
 	purpose  = "https://example.org/policy/purpose"
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 )
 
 var testProfile = profile.Profile{

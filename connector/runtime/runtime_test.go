@@ -41,7 +41,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 const (
 	internalToken = "internal-token-of-the-test"
 	managementKey = "management-key-of-the-test"
-	patience      = 60 * time.Second
+	patience      = 3 * time.Minute
 )
 
 // part is one process of a connector.

@@ -138,7 +138,7 @@ func install(ctx context.Context, want func(*unstructured.Unstructured) bool) er
 // eventually repeats check until it returns nil.
 func eventually(t *testing.T, check func(ctx context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

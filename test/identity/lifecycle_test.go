@@ -138,7 +138,7 @@ func TestExpiryAndRenewal(t *testing.T) {
 	raw := r.raw("acme", old.ID)
 	// With a third of its life left it is renewed.
 	r.advance(21 * 24 * time.Hour)
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		got := r.awaitState("acme", "auditor", attestation, adminapi.CredentialValid)
 		if got.ID != old.ID {
@@ -267,7 +267,7 @@ func TestTokensOfAWalletElsewhere(t *testing.T) {
 
 func (r *rig) await(what string, done func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !done() {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("still waiting for %s", what)

@@ -211,7 +211,7 @@ func (r *rig) held(participant string) []adminapi.HeldCredential {
 func (r *rig) awaitState(participant, issuerName, typ string, state adminapi.CredentialState) adminapi.HeldCredential {
 	r.t.Helper()
 	var last []adminapi.HeldCredential
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for time.Now().Before(deadline) {
 		last = r.held(participant)
 		for _, h := range last {

@@ -31,7 +31,7 @@ type Server struct {
 	RootToken string
 }
 
-const startTimeout = 60 * time.Second
+const startTimeout = 3 * time.Minute
 
 // Start starts a server that ends with the test.
 func Start(tb testing.TB) *Server {

@@ -84,7 +84,7 @@ func TestClusterFromUpToDown(t *testing.T) {
 		wantContains(t, f.get(t, "https://probe."+f.info.Domain+"/deaf", http.StatusBadGateway).body, f.namespace+"/deaf", "refused")
 	})
 	t.Run("an event stream passes at once", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://probe."+f.info.Domain+"/events", nil)
 		must(t, err)
