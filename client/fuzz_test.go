@@ -29,3 +29,20 @@ func FuzzEvents(f *testing.F) {
 		}
 	})
 }
+
+// FuzzProblem: whatever is answered instead of what was asked for, the error says what it is.
+func FuzzProblem(f *testing.F) {
+	f.Add(http.StatusConflict, []byte(`{"status":409,"code":"conflict","detail":"it has changed","next":"read it again","errors":[{"location":"spec.x","message":"no"}]}`))
+	f.Add(http.StatusBadGateway, []byte(`<html>502</html>`))
+	f.Add(http.StatusNotFound, []byte(`{"detail":null}`))
+	f.Add(999, []byte(`{"status":200,"detail":"fine"}`))
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		err := check("https://api.example", &http.Response{StatusCode: status, Status: "as sent", Body: io.NopCloser(bytes.NewReader(body))}, nil)
+		if (err == nil) != (status < http.StatusMultipleChoices) {
+			t.Fatalf("%d %q gives %v", status, body, err)
+		}
+		if e := AsError(err); err != nil && (e == nil || e.Error() == "" || e.Status != int64(status)) {
+			t.Fatalf("%d %q gives %+v", status, body, err)
+		}
+	})
+}

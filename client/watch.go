@@ -56,8 +56,8 @@ func readEvents(resp *http.Response, api string, each func(Negotiation) error) e
 			}
 		case "problem":
 			e := &Error{}
-			if err := json.Unmarshal([]byte(data), &e.Problem); err != nil {
-				return fmt.Errorf("event of %s: %w", api, err)
+			if err := json.Unmarshal([]byte(data), &e.Problem); err != nil || e.Detail == "" {
+				return fmt.Errorf("event of %s: a problem that does not say what it is: %.200q", api, data)
 			}
 			return e
 		}

@@ -157,13 +157,18 @@ func (e *Engine) confidential(address string) error {
 // serviceID names the data service of a participant in a dataspace profile.
 func serviceID(did, profile string) string { return did + "#" + url.PathEscape(profile) }
 
-// discover reads a version endpoint and returns the base of the version spoken here: of the data service that is named after p's profile, as
-// serviceID does it. Connectors that name theirs otherwise are met at the first one, in the default profile only.
+// discover reads a version endpoint and returns the base of the version spoken here.
 func (e *Engine) discover(ctx context.Context, p *store.Participant, counterparty, address string) (string, error) {
 	raw, _, err := e.exchange(ctx, http.MethodGet, address, "", nil, maxAnswer)
 	if err != nil {
 		return "", unreachable(counterparty, err)
 	}
+	return versionBase(raw, p, counterparty, address)
+}
+
+// versionBase finds the base of the version spoken here in a version document (DSP 2025-1 §5.1): of the data service that is named after p's profile,
+// as serviceID does it. Connectors that name theirs otherwise are met at the first one, in the default profile only.
+func versionBase(raw []byte, p *store.Participant, counterparty, address string) (string, error) {
 	type version struct {
 		Version   string `json:"version"`
 		Path      string `json:"path"`
@@ -186,7 +191,11 @@ func (e *Engine) discover(ctx context.Context, p *store.Participant, counterpart
 	case i < 0:
 		i = 0
 	}
-	return join(strings.TrimSuffix(address, versionEndpoint), strings.Trim(all[i].Path, "/")), nil
+	base := join(strings.TrimSuffix(address, versionEndpoint), strings.Trim(all[i].Path, "/"))
+	if u, err := url.Parse(base); err != nil || strings.ContainsAny(base, "?#") || strings.Contains(u.Path+"/", "/../") {
+		return "", refuse(http.StatusBadGateway, "counterparty-refused", "the version endpoint %s of %s names %q, which is no path beneath its own", address, counterparty, all[i].Path)
+	}
+	return base, nil
 }
 
 // unreachable turns a failed call made on behalf of a person into words.

@@ -313,9 +313,28 @@ func (e *Engine) askWebhook(ctx context.Context, p *store.Participant, n *store.
 	if res.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("%s answered %s", h.Gate.URL, res.Status)
 	}
-	var answer adminapi.SignedDecision
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxDecision)).Decode(&answer); err != nil {
+	signed, err := readDecision(res.Body)
+	if err != nil {
 		return "", fmt.Errorf("the answer of %s is not understood: %w", h.Gate.URL, err)
+	}
+	return signed, nil
+}
+
+// readDecision reads what a webhook answers with 200.
+func readDecision(body io.Reader) (string, error) {
+	raw, err := io.ReadAll(io.LimitReader(body, maxDecision+1))
+	if err != nil {
+		return "", err
+	}
+	if len(raw) > maxDecision {
+		return "", fmt.Errorf("it is larger than %d bytes", maxDecision)
+	}
+	var answer adminapi.SignedDecision
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return "", err
+	}
+	if answer.Decision == "" {
+		return "", errors.New(`it holds no decision: answer {"decision": "<JWS>"}, or 202 as long as there is none`)
 	}
 	return answer.Decision, nil
 }

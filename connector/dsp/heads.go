@@ -147,8 +147,8 @@ func (e *Engine) fetchHead(ctx context.Context, r *store.HeadRequest, out *audit
 	if err != nil {
 		return fmt.Errorf("the head of its audit chain: %w", err)
 	}
-	var h audit.Head
-	if err := json.Unmarshal(s.Head, &h); err != nil || s.Agreement != r.AgreementID || !h.Valid() {
+	h, ok := headFor(r.AgreementID, s)
+	if !ok {
 		return &refusedError{status: http.StatusOK, reasons: []string{"what it signed is no head for this agreement"}}
 	}
 	if h.At.Before(r.SignedAt.Add(-headSkew)) {
@@ -156,4 +156,10 @@ func (e *Engine) fetchHead(ctx context.Context, r *store.HeadRequest, out *audit
 	}
 	out.Head, out.Signed = &h, got.Head
 	return nil
+}
+
+// headFor reads the head in a statement, if it is one about an agreement.
+func headFor(agreement string, s adminapi.HeadStatement) (h audit.Head, ok bool) {
+	err := json.Unmarshal(s.Head, &h)
+	return h, err == nil && h.Valid() && s.Agreement == agreement
 }
