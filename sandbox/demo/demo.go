@@ -117,6 +117,7 @@ func (d *demo) stages() []stage.Stage {
 		stage.Stage{Name: "platform", Group: stage.Provision, Needs: []string{"operators", "load services"}, Run: d.applyPlatform, Remedy: "`kubectl --kubeconfig " + d.path("kubeconfig") + " -n kaphera-system describe platform kaphera` names the part that is missing"},
 		stage.Stage{Name: "supplier backend", Group: stage.Provision, Needs: []string{"load programs"}, Run: d.applyBackend, Remedy: "the log shows which pod does not run and its last lines"},
 		stage.Stage{Name: "workspace", Group: stage.Provision, Needs: []string{"platform", "commands", "opentofu"}, Run: d.applyWorkspace, Remedy: "`source " + d.path("env") + " && kaphera status` shows which participant waits for what"},
+		stage.Stage{Name: "sign-off", Group: stage.Provision, Needs: []string{"workspace"}, Run: d.signOff, Remedy: "`source " + d.path("env") + " && kaphera get use-cases` shows which revisions are in force"},
 	)
 }
 

@@ -178,6 +178,17 @@ func TestEnvironmentCanBeSourcedAndKeepsTheAttestationsDate(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotInForceIsSignedOff(t *testing.T) {
+	waiting, err := unsigned([]byte(`{"items":[
+		{"name":"first","status":{"revision":{"number":1,"hash":"ab"}}},
+		{"name":"changed","status":{"revision":{"number":2,"hash":"cd"},"inForce":{"number":1,"hash":"ab","signedBy":"Gabriel Okafor"}}},
+		{"name":"signed","status":{"revision":{"number":1,"hash":"ef","signedBy":"Gabriel Okafor"},"inForce":{"number":1,"hash":"ef","signedBy":"Gabriel Okafor"}}},
+		{"name":"invalid","status":{}}]}`))
+	if err != nil || len(waiting) != 2 || waiting[0].Name != "first" || waiting[1].Name != "changed" || waiting[1].Status.Revision.Hash != "cd" {
+		t.Errorf("to be signed off: %+v, %v", waiting, err)
+	}
+}
+
 func TestNotReadyNamesWhatIsMissing(t *testing.T) {
 	condition := func(kind, status, message string) any {
 		return map[string]any{"type": kind, "status": status, "message": message}

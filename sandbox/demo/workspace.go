@@ -4,6 +4,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kaphera/kaphera/sandbox/internal/proc"
@@ -105,6 +109,70 @@ func (d *demo) applyWorkspace(ctx context.Context, log *stage.Log) error {
 	}
 	log.Printf("apply")
 	return d.runTofu(ctx, log, "apply", "-input=false", "-no-color", "-auto-approve")
+}
+
+// authority is the person who signs off for the governance authority.
+const authority = "gabriel"
+
+// signOff has the governance authority sign off the revisions that the workspace made, by the commands that people type.
+func (d *demo) signOff(ctx context.Context, log *stage.Log) error {
+	env, err := d.savedEnvironment()
+	if err != nil {
+		return err
+	}
+	kaphera := func(args ...string) (string, error) {
+		log.Printf("kaphera %s", strings.Join(args, " "))
+		return proc.Output(ctx, proc.Cmd{Name: d.path("bin", "kaphera"), Args: args, Env: env.process(), Log: log})
+	}
+	listed, err := kaphera("get", "use-cases", "--output", "json")
+	if err != nil {
+		return err
+	}
+	waiting, err := unsigned([]byte(listed))
+	if err != nil {
+		return err
+	}
+	if len(waiting) == 0 {
+		log.Cached()
+		return nil
+	}
+	if _, err := kaphera("demo", "login", authority); err != nil {
+		return err
+	}
+	if _, err := kaphera("--context", authority, "approvals", "key", "create"); err != nil {
+		return err
+	}
+	for _, u := range waiting {
+		if _, err := kaphera("--context", authority, "usecase", "sign-off", u.Name, "--revision", strconv.Itoa(u.Status.Revision.Number), "--hash", u.Status.Revision.Hash, "--yes"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// useCase is what is read of a use case.
+type useCase struct {
+	Name   string `json:"name"`
+	Status struct {
+		Revision revision `json:"revision"`
+		InForce  revision `json:"inForce"`
+	} `json:"status"`
+}
+
+type revision struct {
+	Number int    `json:"number"`
+	Hash   string `json:"hash"`
+}
+
+// unsigned are the use cases whose newest revision is not in force.
+func unsigned(list []byte) ([]useCase, error) {
+	var all struct {
+		Items []useCase `json:"items"`
+	}
+	if err := json.Unmarshal(list, &all); err != nil {
+		return nil, fmt.Errorf("use cases: %w", err)
+	}
+	return slices.DeleteFunc(all.Items, func(u useCase) bool { return u.Status.Revision == u.Status.InForce }), nil
 }
 
 func (d *demo) destroyWorkspace(ctx context.Context, log *stage.Log) error {

@@ -12,6 +12,9 @@ locals {
   oem      = "rheintal-motoren"
   supplier = "brandt-guss"
 
+  # One of these signs each change of a use case off before it takes effect (kaphera usecase sign-off).
+  signers = jsonencode([{ role = "governance-authority" }])
+
   # Who sees the offers.
   members = jsonencode({
     "@type" = "Set"
@@ -126,6 +129,7 @@ resource "kaphera_use_case" "carbon_footprint" {
   description = "A supplier's footprint of a delivered part, offered only with a third-party data-quality attestation younger than twelve months."
   asset_type  = "https://w3id.org/catenax/taxonomy#PcfExchange"
 
+  signers       = local.signers
   access_policy = local.members
 
   contract_policy = jsonencode({
@@ -165,6 +169,7 @@ resource "kaphera_use_case" "quality_recall" {
   description = "Quality data of delivered parts, for the investigation of a recall and nothing else."
   asset_type  = "https://w3id.org/catenax/taxonomy#QualityInvestigationNotification"
 
+  signers       = local.signers
   access_policy = local.members
 
   contract_policy = jsonencode({
@@ -202,6 +207,7 @@ resource "kaphera_use_case" "digital_product_passport" {
   description = "A part's passport with its chain of custody: every access is recorded, or refused."
   asset_type  = "https://w3id.org/catenax/taxonomy#DigitalProductPassport"
 
+  signers       = local.signers
   access_policy = local.members
 
   contract_policy = jsonencode({

@@ -38,6 +38,8 @@ type objectResource[M any, P modelOf[M]] struct {
 	schema func() schema.Schema
 	// settled says whether a written object has taken effect; nil where writing is all there is to it. A returned reason is what it waits for.
 	settled func(object) (done bool, waitsFor string)
+	// inForce says whether a settled object is in force, for which no apply waits; nil where that is the same.
+	inForce func(object) (done bool, waitsFor string)
 	api     *api
 }
 
@@ -131,6 +133,10 @@ func (r *objectResource[M, P]) store(ctx context.Context, m P, state *tfsdk.Stat
 	diags.Append(state.Set(ctx, m)...)
 	if err != nil {
 		addProblem(diags, "Written, but not in effect: "+r.noun+" "+m.objectName(), err)
+	} else if r.inForce != nil {
+		if done, waitsFor := r.inForce(*o); !done {
+			diags.AddWarning("Written, but not in force: "+r.noun+" "+m.objectName(), waitsFor)
+		}
 	}
 }
 

@@ -187,10 +187,10 @@ func TestSchemasAreValid(t *testing.T) {
 	}
 }
 
-func TestRemoveWaitsUntilItIsGone(t *testing.T) {
-	t.Parallel()
-	var looks atomic.Int32
-	s := cloudDouble(t, func(w http.ResponseWriter, r *http.Request) {
+// connected is the provider's way to a double that logs in whoever asks and has h answer for its objects.
+func connected(t *testing.T, h http.HandlerFunc) *api {
+	t.Helper()
+	a, err := connect(t.Context(), cloudDouble(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/info"):
@@ -201,6 +201,21 @@ func TestRemoveWaitsUntilItIsGone(t *testing.T) {
 			_, _ = w.Write([]byte(`{"access_token":"t","token_type":"Bearer","expires_in":60}`))
 		case strings.HasSuffix(r.URL.Path, "/status"):
 			_, _ = w.Write([]byte(`{"participants":[]}`))
+		default:
+			h(w, r)
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestRemoveWaitsUntilItIsGone(t *testing.T) {
+	t.Parallel()
+	var looks atomic.Int32
+	a := connected(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
 		case r.Method == http.MethodDelete:
 			w.WriteHeader(http.StatusNoContent)
 		case looks.Add(1) < 2:
@@ -210,10 +225,6 @@ func TestRemoveWaitsUntilItIsGone(t *testing.T) {
 			_, _ = w.Write([]byte(`{"title":"Not Found","status":404,"code":"not-found","detail":"there is no organization \"x\""}`))
 		}
 	})
-	a, err := connect(t.Context(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := a.remove(t.Context(), "organizations", "x", settleTimeout); err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,7 @@ func newUseCase() resource.Resource {
 	return &objectResource[useCaseModel, *useCaseModel]{
 		noun: "use_case", kind: "use-cases", schema: useCaseSchema,
 		settled: func(o object) (bool, string) { return conditionsTrue(o, "PolicyValid") },
+		inForce: func(o object) (bool, string) { return conditionsTrue(o, "SignedOff") },
 	}
 }
 
@@ -79,7 +80,7 @@ func useCaseSchema() schema.Schema {
 			},
 			"signers": schema.StringAttribute{
 				Optional: true, CustomType: jsontypes.NormalizedType{},
-				MarkdownDescription: "Those (JSON array of `person` or `role`) one of whom signs each change off before it takes effect: `kaphera usecase sign-off`. Absent: at once. Applying does not wait for it.",
+				MarkdownDescription: "Those (JSON array of `person` or `role`) one of whom signs each change off before it takes effect: `kaphera usecase sign-off`. Absent: at once. Applying does not wait for it, and warns.",
 			},
 			"revision": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of the newest revision."},
 			"hash":     schema.StringAttribute{Computed: true, MarkdownDescription: "SHA-256 of the newest revision's content."},
