@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 
@@ -67,9 +68,17 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
+	c, err := parse(raw)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func parse(raw []byte) (Config, error) {
 	var c Config
 	if err := yaml.UnmarshalStrict(raw, &c); err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+		return Config{}, err
 	}
 	for field, fallback := range map[*string]string{
 		&c.Listen.Public: ":8080", &c.Listen.Health: ":8082", &c.OIDC.Audience: "kaphera-api", &c.OIDC.CLIClientID: "kaphera-cli",
@@ -79,10 +88,7 @@ func Load(path string) (Config, error) {
 			*field = fallback
 		}
 	}
-	if err := c.check(); err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
-	}
-	return c, nil
+	return c, c.check()
 }
 
 func (c Config) check() error {
@@ -96,7 +102,7 @@ func (c Config) check() error {
 		}
 	}
 	for _, f := range []struct{ name, value string }{{"apiURL", c.APIURL}, {"consoleURL", c.ConsoleURL}, {"oidc.issuer", c.OIDC.Issuer}} {
-		if f.value != "" && !strings.HasPrefix(f.value, "https://") && !strings.HasPrefix(f.value, "http://127.0.0.1") {
+		if u, err := url.Parse(f.value); f.value != "" && (err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || u.Hostname() != "127.0.0.1")) {
 			errs = append(errs, fmt.Errorf("%s %q is not an https URL", f.name, f.value))
 		}
 		if strings.HasSuffix(f.value, "/") {

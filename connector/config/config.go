@@ -7,6 +7,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -236,7 +237,7 @@ func (c *Config) defaults() {
 			*d = Duration(v)
 		}
 	}
-	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
+	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	set(&c.Listen.Public, ":8080")
 	set(&c.Listen.Internal, ":8081")
 	set(&c.Listen.Health, ":8082")
@@ -263,7 +264,7 @@ func (c *Config) defaults() {
 
 func (c *Config) validate() error {
 	var errs []error
-	if u, err := url.Parse(c.PublicURL); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
+	if u, err := url.Parse(c.PublicURL); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || strings.ContainsAny(c.PublicURL, "?#") {
 		errs = append(errs, fmt.Errorf("publicURL %q: must be the http(s) base under which others reach this connector, such as https://connector.example", c.PublicURL))
 	}
 	for name, v := range map[string]string{"host": c.Database.Host, "name": c.Database.Name, "user": c.Database.User} {
@@ -285,8 +286,19 @@ func (c *Config) validate() error {
 			errs = append(errs, fmt.Errorf("audit.leaving %q: must be types of %s", t, strings.Join(audit.Types, ", ")))
 		}
 	}
-	if c.Audit.KeepBodies < 0 {
-		errs = append(errs, fmt.Errorf("audit.keepBodies %s: must not be negative", c.Audit.KeepBodies.Std()))
+	for name, d := range map[string]Duration{
+		"audit.keepBodies": c.Audit.KeepBodies, "verifier.maxClockSkew": c.Verifier.MaxClockSkew, "protocol.requestTimeout": c.Protocol.RequestTimeout,
+		"protocol.retryFor": c.Protocol.RetryFor, "dataPlane.tokenLifetime": c.DataPlane.TokenLifetime, "dataPlane.maxDuration": c.DataPlane.MaxDuration,
+		"dataPlane.backendTimeout": c.DataPlane.BackendTimeout,
+	} {
+		if d < 0 {
+			errs = append(errs, fmt.Errorf("%s %s: must not be negative", name, d.Std()))
+		}
+	}
+	for name, n := range map[string]int{"database.port": c.Database.Port, "database.maxConnections": int(c.Database.MaxConns), "protocol.workers": c.Protocol.Workers} {
+		if n < 0 || n > math.MaxUint16 {
+			errs = append(errs, fmt.Errorf("%s %d: must be between 1 and %d", name, n, math.MaxUint16))
+		}
 	}
 	return errors.Join(errs...)
 }

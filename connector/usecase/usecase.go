@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -121,6 +122,9 @@ func Read(text string) (c Content, err error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
 		return c, fmt.Errorf("it is not the content of a revision that is known here: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return c, errors.New("something follows the content of the revision")
 	}
 	if c.UseCase == "" || c.Number < 1 || c.ContractPolicy == nil {
 		return c, errors.New("useCase, revision and contractPolicy are all needed")

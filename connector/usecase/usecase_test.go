@@ -59,7 +59,7 @@ func newSigner(t *testing.T, id string) signer {
 	return signer{adminapi.Approver{ID: id, Name: strings.ToUpper(id), Organization: "authority", Keys: []json.RawMessage{raw}}, key}
 }
 
-func (s signer) thumbprint(t *testing.T) string {
+func (s signer) thumbprint(t testing.TB) string {
 	t.Helper()
 	thumb, _, err := gate.PublicKey(s.Keys[0])
 	if err != nil {
@@ -68,7 +68,7 @@ func (s signer) thumbprint(t *testing.T) string {
 	return thumb
 }
 
-func content(t *testing.T, change func(*usecase.Content)) usecase.Content {
+func content(t testing.TB, change func(*usecase.Content)) usecase.Content {
 	t.Helper()
 	c, err := usecase.Make(usecase.Content{UseCase: "footprint", Number: 1, AssetType: "urn:pcf", ContractPolicy: json.RawMessage(contract),
 		Signers: []usecase.Person{{Role: "governance-authority"}}}, vocabulary)
@@ -81,7 +81,7 @@ func content(t *testing.T, change func(*usecase.Content)) usecase.Content {
 	return c
 }
 
-func revision(t *testing.T, c usecase.Content) adminapi.UseCaseRevision {
+func revision(t testing.TB, c usecase.Content) adminapi.UseCaseRevision {
 	t.Helper()
 	text, hash, err := usecase.Write(c)
 	if err != nil {
@@ -91,7 +91,7 @@ func revision(t *testing.T, c usecase.Content) adminapi.UseCaseRevision {
 }
 
 // sign signs a revision off at a second, and lets next sign the one after it.
-func sign(t *testing.T, r adminapi.UseCaseRevision, by signer, at int64, next ...signer) adminapi.UseCaseRevision {
+func sign(t testing.TB, r adminapi.UseCaseRevision, by signer, at int64, next ...signer) adminapi.UseCaseRevision {
 	t.Helper()
 	claims := adminapi.SignOffClaims{Signer: by.ID, UseCase: r.UseCase, Number: r.Number, Hash: r.Hash, Read: "00", Language: "en", IssuedAt: at}
 	r.Signers = []adminapi.Approver{by.Approver}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -134,13 +135,22 @@ func (w *Wallet) send(ctx context.Context, r *request) error {
 	r.State = sent
 	now := w.now()
 	r.SentAt = &now
-	r.Location = ""
-	if location, err := url.Parse(header.Get("Location")); err == nil && location.String() != "" {
-		// The issuer may answer an address, a path or a bare id; only the id counts, below the service that its DID document names.
-		path := strings.TrimSuffix(location.Path, "/")
-		r.Location = base + "/requests/" + url.PathEscape(path[strings.LastIndex(path, "/")+1:])
-	}
+	r.Location = statusAddress(base, header.Get("Location"))
 	return nil
+}
+
+// statusAddress is where to ask for the status of a request; empty when the issuer did not say. It may answer an address, a path or a bare id: only
+// the id counts, below the service that its DID document names.
+func statusAddress(base, location string) string {
+	u, err := url.Parse(location)
+	if err != nil {
+		return ""
+	}
+	id := path.Base(u.Path)
+	if id == "." || id == ".." || id == "/" {
+		return ""
+	}
+	return base + "/requests/" + url.PathEscape(id)
 }
 
 func (w *Wallet) issuerService(ctx context.Context, issuer string) (string, error) {

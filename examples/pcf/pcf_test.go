@@ -13,7 +13,7 @@ import (
 
 var now = time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 
-func housing(t *testing.T, a *Attestation) []byte {
+func housing(t testing.TB, a *Attestation) []byte {
 	t.Helper()
 	raw, err := GearboxHousing(Supplier{"Musterguss GmbH", "BPNL00000000SUPP"}, a, now)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"sync"
 	"time"
 
@@ -113,7 +114,10 @@ func ReadyOf(o *celllink.Object) *metav1.Condition {
 	return ConditionOf(o, "Ready")
 }
 
-// ConditionOf is a condition of a reported object; nil when it has none.
+// reasonForm is what the API takes for the reason of a condition.
+var reasonForm = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$`)
+
+// ConditionOf is a condition of a reported object; nil when it has none, or one that the API would not take.
 func ConditionOf(o *celllink.Object, condition string) *metav1.Condition {
 	if o == nil || len(o.Status) == 0 {
 		return nil
@@ -124,7 +128,11 @@ func ConditionOf(o *celllink.Object, condition string) *metav1.Condition {
 	if json.Unmarshal(o.Status, &s) != nil {
 		return nil
 	}
-	return apimeta.FindStatusCondition(s.Conditions, condition)
+	c := apimeta.FindStatusCondition(s.Conditions, condition)
+	if c == nil || len(c.Reason) > 1024 || !reasonForm.MatchString(c.Reason) {
+		return nil
+	}
+	return c
 }
 
 // memo remembers, in the life of the process, what was done for a cell.

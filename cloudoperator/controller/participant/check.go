@@ -5,7 +5,6 @@ package participant
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dcp"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
@@ -221,14 +221,12 @@ func fetchDID(ctx context.Context, c *http.Client, hostname, contextID string) e
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answers %d", address, resp.StatusCode)
 	}
-	var doc struct {
-		ID string `json:"id"`
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument))
+	if err != nil {
+		return fmt.Errorf("%s: read the answer: %w", address, err)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(&doc); err != nil {
-		return fmt.Errorf("%s is no DID document: %w", address, err)
-	}
-	if want := snapshot.DID(hostname, contextID); doc.ID != want {
-		return fmt.Errorf("%s is the document of %q, not of %s", address, doc.ID, want)
+	if _, err := dcp.ParseDocument(raw, snapshot.DID(hostname, contextID)); err != nil { // as its counterparties read it
+		return fmt.Errorf("%s: %w", address, err)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func TestFetchDID(t *testing.T) {
 	host = strings.TrimPrefix(s.URL, "https://")
 	c := s.Client()
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	for ctx, want := range map[string]string{"good": "", "other": "is the document of", "moved": "answers 302", "page": "is no DID document", "absent": "answers 404"} {
+	for ctx, want := range map[string]string{"good": "", "other": "says it is that of", "moved": "answers 302", "page": "is not valid", "absent": "answers 404"} {
 		err := fetchDID(t.Context(), c, host, ctx)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", ctx, err, want)
