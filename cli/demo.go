@@ -38,6 +38,8 @@ func showings() []showing {
 			func(d *demo) []func(context.Context) error { return scenes{d.exchange, d.refusals, d.standing} }},
 		{"quality-recall", "an agreement that takes effect when both companies have approved it", true,
 			func(d *demo) []func(context.Context) error { return scenes{d.recall} }},
+		{"revision", "a use case is changed: nothing counts before the authority has signed it off, and agreements keep their terms", true,
+			func(d *demo) []func(context.Context) error { return scenes{d.revise} }},
 		{"policy-test", "a policy is tried on two connectors made for it", false, func(d *demo) []func(context.Context) error { return scenes{d.tryLive} }},
 		{"audit", "a changed record is found in an exported audit trail", false, func(d *demo) []func(context.Context) error { return scenes{d.trail} }},
 	}

@@ -58,7 +58,7 @@ func newStage(t *testing.T) *stage {
 			s.mu.Unlock()
 			w.WriteHeader(http.StatusNoContent)
 		})
-		for _, asset := range []string{demoAsset, recallAsset} {
+		for _, asset := range []string{demoAsset, recallAsset, passportAsset} {
 			s.on("PUT /api/v1/participants/"+p+"/assets/"+asset, func(w http.ResponseWriter, r *http.Request) {
 				var v client.Asset
 				s.decode(r, &v)

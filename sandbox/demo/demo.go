@@ -73,7 +73,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // showings are what `kaphera demo run` shows, in this order: the trail that the last one exports has the first one in it.
-var showings = []string{"carbon-footprint", "quality-recall", "policy-test", "audit"}
+var showings = []string{"carbon-footprint", "quality-recall", "revision", "policy-test", "audit"}
 
 // show runs the showings and lists how long each took.
 func (d *demo) show(ctx context.Context) error {

@@ -48,7 +48,7 @@ func TestExchange(t *testing.T) {
 
 // The other demonstrations end well; each of them compares what it claims.
 func TestShowings(t *testing.T) {
-	for name, words := range map[string]string{"quality-recall": "1 of 2 approvals are given", "policy-test": "came about under this policy"} {
+	for name, words := range map[string]string{"quality-recall": "1 of 2 approvals are given", "revision": "Kept.", "policy-test": "came about under this policy"} {
 		if out := must(t, "kaphera", "demo", "run", name); !strings.Contains(out, words) {
 			t.Errorf("%s does not show %q:\n%s", name, words, out)
 		}
