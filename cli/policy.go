@@ -469,7 +469,10 @@ func (a *app) readDocument(file string, into any) error {
 		raw, err = io.ReadAll(a.in)
 	}
 	if err == nil {
-		err = yaml.Unmarshal(raw, into)
+		raw, err = yaml.YAMLToJSONStrict(raw) // a member that stands there twice is an error
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, into)
 	}
 	if err != nil {
 		return fail(ExitFailed, "", "%s: %v", file, err)

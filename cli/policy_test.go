@@ -54,6 +54,12 @@ func TestPolicyLint(t *testing.T) {
 	if r := lint(impossible); r.code != ExitFailed || !strings.Contains(r.out, "nobody can satisfy this policy") {
 		t.Errorf("%+v", r)
 	}
+	if r := lint(written(t, `{"permission":[{"action":"use","constraint":[]}],"permission":[{"action":"use"}]}`)); r.code != ExitFailed || !strings.Contains(r.err, `"permission" already set`) {
+		t.Errorf("%+v", r)
+	}
+	if r := lint(written(t, `{"permission":[{"action":"use","assignee":"did:web:only.this"}]}`)); r.code != ExitFailed || !strings.Contains(r.out, "$.permission[0].assignee") {
+		t.Errorf("%+v", r)
+	}
 	if r := lint(policies+"carbon-footprint.json", "--access-policy"); r.code != ExitFailed || !strings.Contains(r.out, "an access policy is about the consumer") {
 		t.Errorf("%+v", r)
 	}

@@ -31,6 +31,25 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestTwice(t *testing.T) {
+	for raw, want := range map[string]string{
+		`{"a":1,"b":[{"c":1},{"c":2}]}`:       " ",
+		`{"a":1,"b":2,"a":1}`:                 "$ a",
+		`{"a":[0,{"b":{"c":1,"c":1}}]}`:       "$.a[1].b c",
+		`{"a":{"b":1},"c":{"b":1},"b":1}`:     " ",
+		`{"a":1,"\u0061":2}`:                  "$ a",
+		`[1 2]`:                               " ",
+		`{"a":1`:                              " ",
+		`{"a" "a"}`:                           " ",
+		`"{\"a\":1,\"a\":2}"`:                 " ",
+		strings.Repeat("[", 5000) + `{"a":1}`: " ",
+	} {
+		if path, name := jsondepth.Twice([]byte(raw)); path+" "+name != want {
+			t.Errorf("%.40s: %q in %q, want %q", raw, name, path, want)
+		}
+	}
+}
+
 // It refuses exactly the documents that are deeper than Max, as the decoder counts.
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte(`{"a":[{"b":"\"[["}]}`))

@@ -15,7 +15,7 @@ import (
 // wrong type, an action or duty that nothing evaluates, and constraints that no phase would evaluate are refused, all at once
 // (errors.Join of *Error with the JSON path); and, when nothing else is wrong, constraints that nobody can satisfy together.
 func (e *Evaluator) Check(p *Policy) error {
-	return e.check(p, contractPhases, func(o *operand) error {
+	return e.check(p, contractPhases, []string{"use"}, func(o *operand) error {
 		if len(o.Phases) == 1 && o.Phases[0] == profile.PhaseCatalog && o.Subject == profile.SubjectConsumer {
 			return errors.New("no phase evaluates it here: what a contract policy asks of the consumer is evaluated from the negotiation on, and the operand is declared for the catalog only; put it into the access policy")
 		}
@@ -25,7 +25,7 @@ func (e *Evaluator) Check(p *Policy) error {
 
 // CheckAccess is Check for an access policy, which decides who sees an offer: it is evaluated on the consumer in the phase catalog, and only there.
 func (e *Evaluator) CheckAccess(p *Policy) error {
-	return e.check(p, accessPhases, func(o *operand) error {
+	return e.check(p, accessPhases, []string{"use", "access", accessAction}, func(o *operand) error {
 		switch {
 		case o.Subject != profile.SubjectConsumer:
 			return errors.New("no phase evaluates it here: an access policy is about the consumer, and the operand is about the provider; put it into the contract policy")
@@ -42,7 +42,7 @@ var (
 	accessPhases   = []judged{{profile.PhaseCatalog, profile.SubjectConsumer}}
 )
 
-func (e *Evaluator) check(p *Policy, at []judged, evaluated func(*operand) error) error {
+func (e *Evaluator) check(p *Policy, at []judged, actions []string, evaluated func(*operand) error) error {
 	var errs []error
 	add := func(path, format string, args ...any) { errs = append(errs, errorf(path, format, args...)) }
 	if len(p.Permissions) == 0 {
@@ -50,8 +50,8 @@ func (e *Evaluator) check(p *Policy, at []judged, evaluated func(*operand) error
 	}
 	for _, rules := range [][]Rule{p.Permissions, p.Prohibitions} {
 		for _, r := range rules {
-			if !usable(r) {
-				add(r.Path+".action", "the action %s can't be evaluated: write use", join(r.Actions))
+			if !usable(r) || slices.ContainsFunc(r.Actions, func(a string) bool { return !slices.Contains(actions, a) }) {
+				add(r.Path+".action", "the action %s can't be evaluated here: write use", join(r.Actions))
 			}
 		}
 	}
@@ -75,7 +75,15 @@ func (e *Evaluator) check(p *Policy, at []judged, evaluated func(*operand) error
 		}
 		errs = append(errs, e.checkAlternatives(d.Constraints)...)
 	}
+	if p.Assignee != "" && p.Kind != "Agreement" {
+		add("$.assignee", "that the policy is for %s alone is not evaluated: state it as a constraint on a declared operand", p.Assignee)
+	}
 	if len(p.Permissions) > 1 {
+		for _, r := range p.Permissions {
+			if len(r.Constraints)+len(r.Duties) == 0 {
+				add(r.Path, "it permits use without a condition, so that the conditions of the other permissions mean nothing: take one of them away, or put all conditions into one permission")
+			}
+		}
 		errs = append(errs, e.samePhases("$.permission", p.Permissions, nil)...)
 	}
 	for _, r := range p.Prohibitions {

@@ -20,7 +20,10 @@ func TestCheck(t *testing.T) {
 		want         []string // each must stand in the error
 	}{
 		{name: "good", policy: permit(yes, atom("AttestationAge", "lt", `"P12M"`), purpose)},
-		{name: "access", policy: `{"permission":{"action":"access","constraint":` + yes + `}}`},
+		{name: "access", policy: `{"permission":{"action":"access","constraint":` + yes + `}}`, want: []string{"$.permission[0].action: the action access can't be evaluated here: write use"}},
+		{name: "access beside use", policy: `{"permission":[{"action":"use","constraint":` + yes + `},{"action":["use","access"],"constraint":` + yes + `}]}`, want: []string{"$.permission[1].action: "}},
+		{name: "unconditioned beside conditioned", policy: `{"permission":[{"action":"use","constraint":` + yes + `},{"action":"use"}]}`, want: []string{"$.permission[1]: it permits use without a condition"}},
+		{name: "for one company", policy: `{"assignee":"did:web:only.this","permission":{"action":"use"}}`, want: []string{"$.assignee: that the policy is for did:web:only.this alone is not evaluated"}},
 		{name: "undeclared operand", policy: permit(yes, `{"and":[`+atom("Region", "eq", `"EU"`)+`]}`),
 			want: []string{`$.permission[0].constraint[1].and[0].leftOperand: "Region" is not declared in the dataspace profile pilot; declared are`, vocab + "AttestationAge"}},
 		{name: "unsupported operator", policy: permit(atom("AttestationAge", "eq", `"P12M"`)),
@@ -59,9 +62,10 @@ func TestCheck(t *testing.T) {
 func TestCheckOfAnAccessPolicy(t *testing.T) {
 	e := evaluator(t)
 	for policy, want := range map[string]string{
-		permit(atom(vocab+"Seen", "isNoneOf", `["x"]`), atom("Membership", "eq", `"active"`)): "",
-		permit(atom("AttestationAge", "lt", `"P12M"`)):                                        "$.permission[0].constraint[0]: " + "AttestationAge: no phase evaluates it here: an access policy is about the consumer",
-		permit(atom(vocab+"Purpose", "eq", `"pcf"`)):                                          "no phase evaluates it here: an access policy is evaluated in the catalog, and the operand is declared for transfer",
+		permit(atom(vocab+"Seen", "isNoneOf", `["x"]`), atom("Membership", "eq", `"active"`)):          "",
+		`{"permission":{"action":"access","constraint":` + atom("Membership", "eq", `"active"`) + `}}`: "",
+		permit(atom("AttestationAge", "lt", `"P12M"`)):                                                 "$.permission[0].constraint[0]: " + "AttestationAge: no phase evaluates it here: an access policy is about the consumer",
+		permit(atom(vocab+"Purpose", "eq", `"pcf"`)):                                                   "no phase evaluates it here: an access policy is evaluated in the catalog, and the operand is declared for transfer",
 	} {
 		if err := e.CheckAccess(parsed(t, policy)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", policy, err, want)

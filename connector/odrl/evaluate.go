@@ -120,6 +120,10 @@ func (ev *evaluation) permissions(ctx context.Context) bool {
 			rules = append(rules, r)
 		}
 	}
+	// Permission to see an offer is none to use what it offers, where the policy has both.
+	if use := slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return !slices.Contains(r.Actions, "use") }); len(use) > 0 {
+		rules = use
+	}
 	switch len(rules) {
 	case 0:
 		ev.fail("$.permission", "the policy permits use", "die Richtlinie erlaubt die Nutzung",

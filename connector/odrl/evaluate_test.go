@@ -296,3 +296,17 @@ func TestScopes(t *testing.T) {
 		}
 	}
 }
+
+func TestPermissionToSeeIsNoneToUse(t *testing.T) {
+	e := evaluator(t)
+	for policy, allowed := range map[string]bool{
+		`{"permission":[{"action":"access"},{"action":"use","constraint":` + atom("AttestationAge", "lt", `"P12M"`) + `}]}`: false,
+		`{"permission":[{"action":"access"}]}`: true, // an access policy
+	} {
+		r := request(t, policy)
+		r.Provider = attested(map[string]any{})
+		if got := e.Evaluate(t.Context(), r); got.Allowed != allowed {
+			t.Errorf("%s: allowed %t", policy, got.Allowed)
+		}
+	}
+}

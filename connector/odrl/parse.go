@@ -10,6 +10,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/kaphera/kaphera/connector/jsondepth"
 )
 
 // Namespace is the ODRL vocabulary; its terms are also written with the prefix "odrl:" or bare.
@@ -44,6 +46,9 @@ func Parse(raw json.RawMessage) (*Policy, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errorf("$", "more than one JSON value")
 	}
+	if path, name := jsondepth.Twice(raw); name != "" {
+		return nil, errorf(path, "member %q stands there twice", name)
+	}
 	ps := &parser{}
 	p, err := ps.policy(v)
 	if err != nil {
@@ -53,7 +58,13 @@ func Parse(raw json.RawMessage) (*Policy, error) {
 	return p, nil
 }
 
-type parser struct{ entries int }
+type parser struct {
+	entries int
+	named   []named
+}
+
+// named is a party or an asset that a rule names.
+type named struct{ path, member, value string }
 
 // members is a JSON object with its keys stripped of the ODRL prefix.
 type members map[string]any
@@ -86,6 +97,14 @@ func (ps *parser) policy(v any) (*Policy, error) {
 		if _, ok := m[k]; ok {
 			return nil, errorf("$."+k, "%q changes the meaning of the policy and is not supported: write the rules out in full", k)
 		}
+	}
+	for k := range m { // another vocabulary's, such as dct:title, says nothing about rules
+		if strings.Contains(k, ":") {
+			delete(m, k)
+		}
+	}
+	if err := only("$", m, policyMembers, "a policy"); err != nil {
+		return nil, err
 	}
 	p := &Policy{Kind: "Set"}
 	if t, ok := m["@type"]; ok {
@@ -126,24 +145,38 @@ func (ps *parser) policy(v any) (*Policy, error) {
 		}
 		obligation, key = duty, "duty"
 	}
-	if p.Permissions, err = ps.rules("$.permission", m["permission"], 0); err != nil {
+	if p.Permissions, err = ps.rules("$.permission", m["permission"], 0, true); err != nil {
 		return nil, err
 	}
-	if p.Prohibitions, err = ps.rules("$.prohibition", m["prohibition"], 0); err != nil {
+	if p.Prohibitions, err = ps.rules("$.prohibition", m["prohibition"], 0, false); err != nil {
 		return nil, err
 	}
-	if p.Obligations, err = ps.rules("$."+key, obligation, 0); err != nil {
+	if p.Obligations, err = ps.rules("$."+key, obligation, 0, false); err != nil {
 		return nil, err
 	}
-	return p, nil
+	return p, ps.narrower(p)
 }
+
+// narrower refuses a rule that is for another party or asset than its policy: nothing evaluates that.
+func (ps *parser) narrower(p *Policy) error {
+	of := map[string]string{"target": p.Target, "assigner": p.Assigner, "assignee": p.Assignee}
+	for _, n := range ps.named {
+		if whole := of[n.member]; n.value != whole {
+			return errorf(n.path, "the rule is for %s %q alone, which is not evaluated: every rule is for the policy's own %s%s", n.member, n.value, n.member,
+				map[bool]string{true: ", which is not given here; state who or what it is for as a constraint", false: ", " + whole}[whole == ""])
+		}
+	}
+	return nil
+}
+
+var policyMembers = []string{"@context", "@id", "@type", "uid", "profile", "target", "assigner", "assignee", "permission", "prohibition", "obligation", "duty", "timestamp"}
 
 var ruleMembers = []string{"@id", "@type", "uid", "action", "constraint", "duty", "obligation", "target", "assigner", "assignee"}
 
-func (ps *parser) rules(path string, v any, depth int) ([]Rule, error) {
+func (ps *parser) rules(path string, v any, depth int, duties bool) ([]Rule, error) {
 	var out []Rule
 	for i, item := range list(v) {
-		r, err := ps.rule(fmt.Sprintf("%s[%d]", path, i), item, depth)
+		r, err := ps.rule(fmt.Sprintf("%s[%d]", path, i), item, depth, duties)
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +185,7 @@ func (ps *parser) rules(path string, v any, depth int) ([]Rule, error) {
 	return out, nil
 }
 
-func (ps *parser) rule(path string, v any, depth int) (Rule, error) {
+func (ps *parser) rule(path string, v any, depth int, duties bool) (Rule, error) {
 	r := Rule{Path: path}
 	if err := ps.enter(path, depth); err != nil {
 		return r, err
@@ -177,11 +210,26 @@ func (ps *parser) rule(path string, v any, depth int) (Rule, error) {
 	if r.Constraints, err = ps.constraints(path+".constraint", m["constraint"], depth+1); err != nil {
 		return r, err
 	}
-	duty, key := m["duty"], "duty"
-	if duty == nil {
-		duty, key = m["obligation"], "obligation"
+	for _, k := range []string{"target", "assigner", "assignee"} {
+		if m[k] == nil {
+			continue
+		}
+		s, err := text(path+"."+k, m[k])
+		if err != nil {
+			return r, err
+		}
+		ps.named = append(ps.named, named{path: path + "." + k, member: k, value: s})
 	}
-	r.Duties, err = ps.rules(path+"."+key, duty, depth+1)
+	duty, key := m["duty"], "duty"
+	if other := m["obligation"]; duty == nil {
+		duty, key = other, "obligation"
+	} else if other != nil {
+		return r, errorf(path+".obligation", "write either duty or obligation, not both")
+	}
+	if len(list(duty)) > 0 && !duties {
+		return r, errorf(path+"."+key, "only a permission can have duties here: nothing evaluates those of a prohibition or of another duty")
+	}
+	r.Duties, err = ps.rules(path+"."+key, duty, depth+1, false)
 	return r, err
 }
 
@@ -337,6 +385,11 @@ func text(path string, v any) (string, error) {
 		}
 		return "", errorf(path, "exactly one value is needed, not %d", len(t))
 	case map[string]any:
+		for k := range t { // such as the refinement of a party collection
+			if !slices.Contains([]string{"@id", "@type", "@value", "@language"}, k) {
+				return "", errorf(path+"."+k, "a value can't have the member %q here; known are @id, @type, @value", k)
+			}
+		}
 		if id, ok := t["@id"].(string); ok && id != "" {
 			return id, nil
 		}

@@ -70,6 +70,18 @@ func TestHashTellsPoliciesApart(t *testing.T) {
 	}
 }
 
+func TestParseAcceptsWhatChangesNothing(t *testing.T) {
+	for _, raw := range []string{
+		`{"@context":"http://www.w3.org/ns/odrl.jsonld","dct:title":"a policy","https://x.example/leftOperand":1,"permission":[{"action":"use"}]}`,
+		`{"target":"a","assigner":"p","assignee":"c","permission":[{"action":"use","target":{"@id":"a"},"assigner":"p","assignee":"c"}]}`,
+		`{"@type":"Agreement","timestamp":"2026-01-01T00:00:00Z","permission":[{"action":"use"}],"prohibition":[],"obligation":[]}`,
+	} {
+		if _, err := Parse(json.RawMessage(raw)); err != nil {
+			t.Errorf("%s: %v", raw, err)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	deep := strings.Repeat(`{"and":[`, 40) + atom("a", "eq", `"1"`) + strings.Repeat(`]}`, 40)
 	for _, c := range []struct{ name, raw, want string }{
@@ -93,7 +105,7 @@ func TestParseRefuses(t *testing.T) {
 		{"reference as right operand", permit(`{"leftOperand":"a","operator":"eq","rightOperandReference":"x"}`), "constraint[0].rightOperandReference: a constraint can't have the member"},
 		{"unit", permit(`{"leftOperand":"a","operator":"eq","rightOperand":"x","unit":"kg"}`), "constraint[0].unit"},
 		{"empty right operand", permit(atom("a", "isAnyOf", `[]`)), "constraint[0].rightOperand: the right operand is empty"},
-		{"right operand object", permit(atom("a", "eq", `{"a":1}`)), "constraint[0].rightOperand: must be a string"},
+		{"right operand object", permit(atom("a", "eq", `{"a":1}`)), `constraint[0].rightOperand.a: a value can't have the member "a" here`},
 		{"null in a list", permit(atom("a", "isAnyOf", `["x",null]`)), "constraint[0].rightOperand[1]"},
 		{"empty logical", permit(`{"or":[]}`), "constraint[0].or: the logical constraint is empty"},
 		{"two logical", permit(`{"or":[{}],"and":[{}]}`), "a logical constraint can't have the member"},
@@ -101,6 +113,19 @@ func TestParseRefuses(t *testing.T) {
 		{"too deep", permit(deep), "nested more than"},
 		{"too many", `{"permission":[` + strings.Repeat(`{"action":"use"},`, 1200) + `{"action":"use"}]}`, "more than 1000 rules"},
 		{"obligation and duty", `{"obligation":[],"duty":[]}`, "$.duty"},
+		{"constraint of the whole policy", `{"constraint":[` + atom("a", "eq", `"x"`) + `],"permission":[{"action":"use"}]}`, `$.constraint: a policy can't have the member "constraint" here`},
+		{"misspelt prohibition", `{"permission":[{"action":"use"}],"odrl:prohibitions":[]}`, "$.prohibitions: a policy can't"},
+		{"member twice", `{"permission":[{"action":"use","constraint":[]}],"permission":[{"action":"use"}]}`, `$: member "permission" stands there twice`},
+		{"member twice below", `{"permission":[{"action":"use","constraint":[` + atom("a", "eq", `"x"`) + `],"constraint":[]}]}`, `$.permission[0]: member "constraint" stands there twice`},
+		{"rule for one party", `{"permission":[{"action":"use","assignee":"did:web:only.this"}]}`, `$.permission[0].assignee: the rule is for assignee "did:web:only.this" alone`},
+		{"rule for another party", `{"assignee":"did:web:a","prohibition":[{"action":"use","assignee":{"@id":"did:web:b"}}]}`, "every rule is for the policy's own assignee, did:web:a"},
+		{"rule for another asset", `{"target":"a","permission":[{"action":"use","target":"b"}]}`, "$.permission[0].target"},
+		{"duty of another party", `{"permission":[{"action":"use","duty":[{"action":"inform","assigner":"x"}]}]}`, "$.permission[0].duty[0].assigner"},
+		{"refined party", `{"assignee":{"@id":"x","refinement":[]}}`, "$.assignee.refinement"},
+		{"duty and obligation of a rule", `{"permission":[{"action":"use","duty":[],"obligation":[{"action":"inform"}]}]}`, "$.permission[0].obligation: write either duty or obligation"},
+		{"duty of a duty", `{"permission":[{"action":"use","duty":[{"action":"inform","duty":[{"action":"inform"}]}]}]}`, "$.permission[0].duty[0].duty: only a permission can have duties"},
+		{"duty of an obligation", `{"obligation":[{"action":"inform","duty":{"action":"inform"}}]}`, "$.obligation[0].duty: only a permission"},
+		{"duty of a prohibition", `{"prohibition":[{"action":"use","obligation":{"action":"inform"}}]}`, "$.prohibition[0].obligation: only a permission"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Parse(json.RawMessage(c.raw))
@@ -141,6 +166,12 @@ func FuzzParse(f *testing.F) {
 		if err != nil || Hash(again) != Hash(p) {
 			t.Fatalf("read again: %v", err)
 		}
+		// What says something about use is judged, wherever it stands.
+		visited := 0
+		p.leaves(func(Constraint) { visited++ })
+		if written := constraintsIn(t, raw); written != visited {
+			t.Fatalf("%d constraints are written and %d are judged", written, visited)
+		}
 		e.Sentences(p, "de")
 		got := e.Evaluate(t.Context(), Request{Policy: p, Phase: "negotiation", Provider: attested(good()), Consumer: member(), Now: now})
 		if got.Allowed && len(p.Permissions) == 0 {
@@ -150,4 +181,33 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("allowed %v with reason %q", got.Allowed, Reason(got, ""))
 		}
 	})
+}
+
+// constraintsIn counts the left operands in the policy's own vocabulary.
+func constraintsIn(t *testing.T, raw []byte) int {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	var count func(v any) int
+	count = func(v any) (n int) {
+		switch v := v.(type) {
+		case []any:
+			for _, item := range v {
+				n += count(item)
+			}
+		case map[string]any:
+			for k, item := range v {
+				switch k = term(k); {
+				case k == "leftOperand":
+					n++
+				case k != "@context" && !strings.Contains(k, ":"):
+					n += count(item)
+				}
+			}
+		}
+		return n
+	}
+	return count(v)
 }

@@ -198,6 +198,7 @@ func TestRefusals(t *testing.T) {
 		"a list":                           {"POST", "/v3/assets", `[]`, 400, typeInvalid, "$", "object"},
 		"a NUL":                            {"POST", "/v3/assets", `{"@id":"a\u0000"}`, 400, typeInvalid, "$", "NUL"},
 		"too deep":                         {"POST", "/v3/assets", strings.Repeat(`{"a":`, 60) + `1` + strings.Repeat(`}`, 60), 400, typeInvalid, "$", "deep"},
+		"member twice":                     {"POST", "/v3/policydefinitions", `{"policy":{"permission":[{"action":"use","constraint":[]}],"permission":[{"action":"use"}]}}`, 400, typeInvalid, "$.policy", "stands there twice"},
 		"too many contexts":                {"POST", "/v3/assets", `{"a":[` + strings.Repeat(`{"@context":{}},`, 60) + `1]}`, 400, typeInvalid, "$", "contexts"},
 		"too long":                         {"POST", "/v3/assets", `{"a":"` + strings.Repeat("x", maxBody) + `"}`, 413, typeRequest, "", "bytes"},
 		"a context that is not here":       {"POST", "/v3/assets", `{"@context":["https://example.org/context.jsonld"],"@id":"x"}`, 400, typeInvalid, "$.@context", `"https://example.org/context.jsonld" is not bundled`},

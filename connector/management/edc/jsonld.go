@@ -15,6 +15,7 @@ import (
 
 	"github.com/piprate/json-gold/ld"
 
+	"github.com/kaphera/kaphera/connector/jsondepth"
 	"github.com/kaphera/kaphera/connector/odrl"
 )
 
@@ -130,6 +131,9 @@ func parse(raw []byte) (any, error) {
 	var tree any
 	if err := json.Unmarshal(raw, &tree); err != nil {
 		return nil, invalid("$", "the body is not valid JSON: "+err.Error())
+	}
+	if path, name := jsondepth.Twice(raw); name != "" {
+		return nil, invalid(path, fmt.Sprintf("member %q stands there twice", name))
 	}
 	return tree, nil
 }
