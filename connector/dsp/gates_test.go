@@ -312,8 +312,8 @@ func TestApproversSeeTheVerdictAboutTheOffer(t *testing.T) {
 // TestApproversSeeNothingThatTheirDecisionDoesNotCover: a consumer can send an offer with a quarter of a megabyte that changes nothing about its rules.
 func TestApproversSeeNothingThatTheirDecisionDoesNotCover(t *testing.T) {
 	junk := strings.Repeat("x", 100<<10)
-	n := &store.Negotiation{Process: store.Process{ID: "n1", Counterparty: buyer, AssetID: "asset-pcf"}, OfferID: "o1", Offer: json.RawMessage(`{"@id":"o1","@type":"odrl:Offer","profile":"` + junk + `","note":"hidden",
-		"permission":[{"@id":"hidden","action":"odrl:USE","constraint":[{"or":[{"@id":"hidden","leftOperand":"odrl:spatial","operator":"EQ","rightOperand":{"@value":"EU","hidden":"` + junk + `"}},
+	n := &store.Negotiation{Process: store.Process{ID: "n1", Counterparty: buyer, AssetID: "asset-pcf"}, OfferID: "o1", Offer: json.RawMessage(`{"@id":"o1","@type":"odrl:Offer","profile":"` + junk + `","dct:note":"hidden",
+		"permission":[{"@id":"hidden","action":"odrl:USE","constraint":[{"or":[{"@id":"hidden","leftOperand":"odrl:spatial","operator":"EQ","rightOperand":{"@value":"EU","@type":"hidden` + junk + `"}},
 		{"leftOperand":"count","operator":"lteq","rightOperand":[5,true]}]}],"duty":[{"action":{"@id":"inform"}}]}]}`)}
 	hash, err := dsp.OfferHash(n)
 	if err != nil {
