@@ -23,8 +23,9 @@ func (d *demo) trail(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	file := filepath.Join(dir, d.supplier+".jsonl")
-	for _, args := range [][]string{{"export", d.supplier, "--to", file}, {"verify", file, "--participant", d.supplier}} {
+	file, heads := filepath.Join(dir, d.supplier+".jsonl"), filepath.Join(dir, d.supplier+".heads")
+	// The heads first: the trail goes on, and later ones are not in its export.
+	for _, args := range [][]string{{"heads", d.supplier, "--to", heads}, {"export", d.supplier, "--to", file}, {"verify", file, "--checkpoint", heads}} {
 		said, err := d.command(ctx, d.app, ExitOK, append([]string{"audit"}, args...)...)
 		if err != nil {
 			return err
