@@ -189,23 +189,31 @@ func Append(ctx context.Context, db DB, participant string, entries ...Entry) er
 	if len(entries) == 0 {
 		return nil
 	}
-	types, actors, bodies := make([]string, len(entries)), make([]string, len(entries)), make([]string, len(entries))
-	for i, e := range entries {
-		raw, err := e.JSON()
-		if err != nil {
-			return err
-		}
-		if e.Actor == "" {
-			e.Actor = Actor(ctx)
-		}
-		types[i], actors[i], bodies[i] = e.Type, plain(e.Actor), raw
+	types, actors, bodies, err := Columns(ctx, entries...)
+	if err != nil {
+		return err
 	}
-	_, err := db.Exec(ctx, `SELECT audit.append($1, e.type, e.actor, e.body::json)
+	_, err = db.Exec(ctx, `SELECT audit.append($1, e.type, e.actor, e.body::json)
 		FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY e (type, actor, body, n) ORDER BY n`, participant, types, actors, bodies)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil
+}
+
+// Columns are what the function audit.append takes of each entry.
+func Columns(ctx context.Context, entries ...Entry) (types, actors, bodies []string, err error) {
+	for _, e := range entries {
+		raw, err := e.JSON()
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		if e.Actor == "" {
+			e.Actor = Actor(ctx)
+		}
+		types, actors, bodies = append(types, e.Type), append(actors, plain(e.Actor)), append(bodies, raw)
+	}
+	return types, actors, bodies, nil
 }
 
 // JSON is the body as it is recorded.

@@ -67,7 +67,7 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		out.Status, out.Bytes, out.SHA256 = rec.status, rec.bytes, hex.EncodeToString(rec.sum.Sum(nil))
-		s.end(context.WithoutCancel(ctx), ended{f.Context, f.Counterparty, out})
+		s.end(f, out)
 	}()
 	s.serve(rec, r, f, rest)
 	out.Whole = !rec.failed // not reached when the backend's body ends early, which panics

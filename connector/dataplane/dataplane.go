@@ -54,6 +54,8 @@ type Deps struct {
 	MaxDuration time.Duration
 	// HeaderTimeout is how long a backend may take until it begins to answer. Default 30 s.
 	HeaderTimeout time.Duration
+	// RecordTimeout is how long records may take to be written. Default 10 s.
+	RecordTimeout time.Duration
 	// PerCounterparty is how many accesses of one counterparty are served at once. Default 64.
 	PerCounterparty int
 	// BackendGrace and BackendRate: a backend may stand still for BackendGrace in all, and for as long as what it has sent takes at BackendRate bytes
@@ -75,11 +77,9 @@ type server struct {
 	metrics   metrics
 	running   running
 	shares    *limits.Shares
+	journal   *journal
 	boot      string // of this process, see record.go
-	late      struct {
-		sync.Mutex
-		outcomes []ended
-	}
+	beats     sync.Mutex
 }
 
 // DataPlane is the data plane role.
@@ -88,10 +88,20 @@ type DataPlane struct {
 	Internal http.Handler // signaling, /dataflows/...
 	// Run keeps the record of accesses until its context ends.
 	Run func(context.Context) error
+	// Close records what has not been yet, once no access is under way any more.
+	Close func()
 }
 
 // New makes a data plane.
 func New(d Deps) (*DataPlane, error) {
+	s, err := newServer(d)
+	if err != nil {
+		return nil, err
+	}
+	return &DataPlane{Public: http.HandlerFunc(s.access), Internal: s.signaling(), Run: s.Run, Close: s.journal.close}, nil
+}
+
+func newServer(d Deps) (*server, error) {
 	switch {
 	case d.DB == nil || d.Secrets == nil || d.Log == nil:
 		return nil, errors.New("data plane: database, secrets and log are needed")
@@ -104,6 +114,7 @@ func New(d Deps) (*DataPlane, error) {
 	setDefault(&d.MaxDuration, time.Hour)
 	setDefault(&d.HeaderTimeout, 30*time.Second)
 	setDefault(&d.BackendGrace, 30*time.Second)
+	setDefault(&d.RecordTimeout, 10*time.Second)
 	if d.BackendRate == 0 {
 		d.BackendRate = 1 << 10
 	}
@@ -121,13 +132,14 @@ func New(d Deps) (*DataPlane, error) {
 	}
 	d.PublicURL = strings.TrimSuffix(d.PublicURL, "/")
 	s := &server{Deps: d, flows: flows{tenant.DB{Pool: d.DB}}, metrics: newMetrics(), shares: limits.NewShares(d.PerCounterparty), boot: rand.Text()}
+	s.journal = newJournal(s.commit)
 	s.transport = newTransport(d)
 	if d.Metrics != nil {
 		if err := s.metrics.register(d.Metrics); err != nil {
 			return nil, err
 		}
 	}
-	return &DataPlane{Public: http.HandlerFunc(s.access), Internal: s.signaling(), Run: s.Run}, nil
+	return s, nil
 }
 
 // running are the accesses under way in this process, by flow: they end with their flow.

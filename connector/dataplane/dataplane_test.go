@@ -57,7 +57,7 @@ func (s secrets) Secret(_ context.Context, ctx, alias string, _ time.Time) (stri
 // bundle is a data plane with its database, a backend and a control plane's client.
 type bundle struct {
 	deps     Deps
-	plane    *DataPlane
+	plane    *server
 	public   *httptest.Server
 	internal *httptest.Server
 	backend  *httptest.Server
@@ -109,19 +109,18 @@ func setup(t *testing.T, change ...func(*Deps)) *bundle {
 	for _, c := range change {
 		c(&b.deps)
 	}
-	plane, err := New(b.deps)
-	if err != nil {
+	if b.plane, err = newServer(b.deps); err != nil {
 		t.Fatal(err)
 	}
 	in := tenant.DB{Pool: db}.In("supplier")
 	if err := audit.Open(t.Context(), in, "supplier"); err != nil { // as its control plane does
 		t.Fatal(err)
 	}
-	b.plane = plane
-	b.public.Config.Handler = plane.Public
+	t.Cleanup(b.plane.journal.close)
+	b.public.Config.Handler = http.HandlerFunc(b.plane.access)
 	b.public.Start()
 	t.Cleanup(b.public.Close)
-	b.internal = httptest.NewServer(plane.Internal)
+	b.internal = httptest.NewServer(b.plane.signaling())
 	t.Cleanup(b.internal.Close)
 	b.client = dps.NewClient(b.internal.URL, internalToken)
 	return b

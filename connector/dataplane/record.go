@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/kaphera/kaphera/connector/audit"
@@ -42,7 +44,6 @@ type (
 )
 
 const (
-	recordTimeout = 10 * time.Second
 	beat          = 10 * time.Second
 	aliveFor      = 30 * time.Second
 	orphansAtOnce = 100
@@ -53,70 +54,125 @@ var errUnrecorded = errors.New("the access could not be recorded, so no data is 
 
 // begin records an intent. Without an error it is committed, and end must follow.
 func (s *server) begin(r *http.Request, f flow, rest string) (outcome, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), recordTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), s.RecordTimeout)
 	defer cancel()
 	if r.URL.RawQuery != "" {
 		rest += "?" + r.URL.RawQuery
 	}
 	out := outcome{Access: rand.Text(), Flow: f.FlowID, Agreement: f.AgreementID}
-	e := audit.Entry{Type: audit.DataIntent, Body: intent{out.Access, f.FlowID, f.AgreementID, f.AssetID, f.Counterparty, f.Claims, f.Purposes, r.Method, rest}}
-	body, err := e.JSON()
-	if err != nil {
-		return out, err
+	e := &entry{outcome: out, asked: ctx, answer: make(chan error, 1)}
+	e.Entry = audit.Entry{Type: audit.DataIntent, Actor: f.Counterparty,
+		Body: intent{out.Access, f.FlowID, f.AgreementID, f.AssetID, f.Counterparty, f.Claims, f.Purposes, r.Method, rest}}
+	s.journal.add(f.Context, e)
+	if err := <-e.answer; err != nil { // also after ctx: what is committed needs its outcome
+		return out, fmt.Errorf("%w: %w", errUnrecorded, err)
 	}
-	for range 2 {
-		tag, err := s.flows.db.In(f.Context).Exec(ctx, `WITH a AS (INSERT INTO data_plane.accesses (id, ctx, boot, flow_id, agreement_id)
-				SELECT $1, $2, p.boot, $4, $5 FROM data_plane.processes p WHERE p.boot = $3 AND p.alive_until > clock_timestamp() RETURNING ctx)
-			SELECT audit.append(a.ctx, $6, $7, $8::json) FROM a`, out.Access, f.Context, s.boot, f.FlowID, f.AgreementID, e.Type, f.Counterparty, body)
-		if err != nil {
-			return out, fmt.Errorf("%w: %w", errUnrecorded, err)
-		}
-		if tag.RowsAffected() == 1 {
-			return out, nil
-		}
-		if err := s.beat(ctx); err != nil { // a process that is not known to be alive would have its accesses closed
-			return out, fmt.Errorf("%w: %w", errUnrecorded, err)
-		}
-	}
-	return out, fmt.Errorf("%w: another process has taken this one's name %q", errUnrecorded, s.Name)
+	return out, nil
 }
 
-// ended is an outcome that is to be recorded.
-type ended struct {
-	ctx, counterparty string
-	outcome
+// end records an outcome, soon or, when the database does not answer, once it does.
+func (s *server) end(f flow, out outcome) {
+	s.journal.add(f.Context, &entry{outcome: out, Entry: audit.Entry{Type: audit.DataOutcome, Actor: f.Counterparty, Body: out}})
 }
 
-// end records an outcome, at once or, when the database does not answer, as soon as it does. ctx must outlive the access.
-func (s *server) end(ctx context.Context, e ended) {
-	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
-	defer cancel()
-	if err := s.conclude(ctx, e); err != nil {
-		s.Log.ErrorContext(ctx, "the outcome of a data access could not be recorded yet", "context", e.ctx, "access", e.Access, "error", err)
-		s.late.Lock()
-		s.late.outcomes = append(s.late.outcomes, e)
-		s.late.Unlock()
-	}
-}
-
-// conclude records an outcome. It counts also when the access was taken for one of a process that had ended. The participant may have been
+// commit records a group of one participant's and answers its intents. It returns the outcomes that could not be recorded, unless the participant was
 // deleted meanwhile, and its chain closed.
-func (s *server) conclude(ctx context.Context, e ended) error {
-	body, err := audit.Entry{Type: audit.DataOutcome, Body: e.outcome}.JSON()
-	if err != nil {
-		return err
+func (s *server) commit(participant string, group []*entry) (late []*entry) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.RecordTimeout)
+	defer cancel()
+	group = slices.DeleteFunc(group, func(e *entry) bool {
+		gone := e.answer != nil && e.asked.Err() != nil
+		if gone {
+			e.answer <- e.asked.Err()
+		}
+		return gone
+	})
+	left, err := s.record(ctx, participant, group)
+	if err == nil && len(left) > 0 { // a process that is not known to be alive would have its accesses closed
+		if err = s.beat(ctx); err == nil {
+			left, err = s.record(ctx, participant, left)
+		}
 	}
-	const done = "DELETE FROM data_plane.accesses WHERE ctx = $1 AND id = $2"
-	_, err = s.flows.db.In(e.ctx).Exec(ctx, "WITH done AS ("+done+") SELECT audit.append($1, $3, $4, $5::json)", e.ctx, e.Access, audit.DataOutcome, e.counterparty, body)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("another process has taken this one's name %q", s.Name)
+	}
+	for _, e := range left {
+		if e.answer != nil {
+			e.answer <- err
+		} else {
+			late = append(late, e)
+		}
+	}
+	if len(late) == 0 {
+		return nil
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == audit.CodeNoChain {
-		_, err = s.flows.db.In(e.ctx).Exec(ctx, done, e.ctx, e.Access)
+		if _, err = s.flows.db.In(participant).Exec(ctx, endAccesses, participant, accesses(late)); err == nil {
+			return nil
+		}
 	}
-	return err
+	s.Log.ErrorContext(ctx, "outcomes of data accesses could not be recorded yet", "context", participant, "accesses", accesses(late), "error", err)
+	return late
+}
+
+// record commits a group in one transaction and answers its intents. It returns what is not recorded: everything, with an error, or the intents of a
+// process that is not known to be alive. An outcome counts also when the access was taken for one of a process that had ended.
+func (s *server) record(ctx context.Context, participant string, group []*entry) (left []*entry, err error) {
+	if len(group) == 0 {
+		return nil, nil
+	}
+	var entries []audit.Entry
+	var flows, agreements []string
+	for _, e := range group {
+		entries, flows, agreements = append(entries, e.Entry), append(flows, e.Flow), append(agreements, e.Agreement)
+	}
+	types, actors, bodies, err := audit.Columns(ctx, entries...)
+	if err != nil {
+		return group, err
+	}
+	ids, recorded := accesses(group), map[string]bool{}
+	b := &pgx.Batch{} // the chain last: whoever waits for it holds locks already
+	b.Queue(endAccesses, participant, accesses(slices.DeleteFunc(slices.Clone(group), func(e *entry) bool { return e.answer != nil })))
+	b.Queue(`INSERT INTO data_plane.accesses (id, ctx, boot, flow_id, agreement_id) SELECT e.id, $1, p.boot, e.flow, e.agreement
+		FROM data_plane.processes p, unnest($3::text[], $4::text[], $5::text[], $6::text[]) e (id, type, flow, agreement)
+		WHERE p.boot = $2 AND p.alive_until > clock_timestamp() AND e.type = $7`, participant, s.boot, ids, types, flows, agreements, audit.DataIntent)
+	b.Queue(`SELECT e.id, audit.append($1, e.type, e.actor, e.body::json)
+		FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY e (id, type, actor, body, n)
+		WHERE e.type <> $6 OR EXISTS (SELECT FROM data_plane.accesses a WHERE a.ctx = $1 AND a.id = e.id) ORDER BY n`,
+		participant, ids, types, actors, bodies, audit.DataIntent).Query(func(rows pgx.Rows) error {
+		var id string
+		_, err := pgx.ForEachRow(rows, []any{&id, nil}, func() error { recorded[id] = true; return nil })
+		return err
+	})
+	if err := s.flows.db.In(participant).SendBatch(ctx, b).Close(); err != nil {
+		return group, err
+	}
+	for _, e := range group {
+		switch {
+		case !recorded[e.Access]:
+			left = append(left, e)
+		case e.answer != nil:
+			e.answer <- nil
+		}
+	}
+	return left, nil
+}
+
+const endAccesses = "DELETE FROM data_plane.accesses WHERE ctx = $1 AND id = ANY ($2)"
+
+func accesses(group []*entry) []string {
+	ids := make([]string, len(group))
+	for i, e := range group {
+		ids[i] = e.Access
+	}
+	return ids
 }
 
 // beat says that this process is alive. Whatever ran under its name before is not.
 func (s *server) beat(ctx context.Context) error {
+	s.beats.Lock() // two at once would be in each other's way
+	defer s.beats.Unlock()
 	_, err := s.DB.Exec(ctx, `INSERT INTO data_plane.processes (name, boot, alive_until) VALUES ($1, $2, clock_timestamp() + $3::interval)
 		ON CONFLICT (name) DO UPDATE SET boot = $2, alive_until = excluded.alive_until`, s.Name, s.boot, aliveFor)
 	return err
@@ -131,13 +187,7 @@ func (s *server) keep(ctx context.Context) error {
 	if err := s.beat(ctx); err != nil {
 		return err
 	}
-	s.late.Lock()
-	late := s.late.outcomes
-	s.late.outcomes = nil
-	s.late.Unlock()
-	for _, e := range late {
-		s.end(ctx, e)
-	}
+	s.journal.again()
 	for {
 		var closed int
 		if err := s.DB.QueryRow(ctx, "SELECT data_plane.close_orphans($1)", orphansAtOnce).Scan(&closed); err != nil {

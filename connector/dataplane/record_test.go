@@ -31,11 +31,16 @@ import (
 // trail reads the supplier's chain, which must verify, as the bodies of its records with type and actor.
 func (b *bundle) trail(t *testing.T) (out []map[string]any, r *audit.Result) {
 	t.Helper()
-	h, err := audit.HeadOf(t.Context(), b.super, "supplier")
+	return b.trailOf(t, "supplier")
+}
+
+func (b *bundle) trailOf(t *testing.T, participant string) (out []map[string]any, r *audit.Result) {
+	t.Helper()
+	h, err := audit.HeadOf(t.Context(), b.super, participant)
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := audit.Records(t.Context(), b.super, h, 0, 1000)
+	records, err := audit.Records(t.Context(), b.super, h, 0, 10_000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +59,23 @@ func (b *bundle) trail(t *testing.T) (out []map[string]any, r *audit.Result) {
 		t.Fatal(err)
 	}
 	return out, r
+}
+
+// settled is trail once it has so many records.
+func (b *bundle) settled(t *testing.T, records int) (out []map[string]any, r *audit.Result) {
+	t.Helper()
+	until(t, fmt.Sprintf("there are %d records", records), func() bool { out, r = b.trail(t); return len(out) >= records })
+	if len(out) != records {
+		t.Fatalf("%d records, want %d: %v", len(out), records, out)
+	}
+	return out, r
+}
+
+// late is how many outcomes could not be recorded.
+func (b *bundle) late() int {
+	b.plane.journal.mu.Lock()
+	defer b.plane.journal.mu.Unlock()
+	return len(b.plane.journal.late["supplier"])
 }
 
 func (b *bundle) exec(t *testing.T, sql string) {
@@ -89,8 +111,8 @@ func TestEveryAccessIsRecorded(t *testing.T) {
 	if got := fetch(t, http.MethodGet, a.Endpoint+"?a=%3C1%3E", a.Properties["authorization"]); got.status != http.StatusOK || got.body != content {
 		t.Fatalf("%d, %d bytes", got.status, len(got.body))
 	}
-	got, r := b.trail(t)
-	if len(got) != 2 || len(r.Open)+len(r.Unknown) != 0 {
+	got, r := b.settled(t, 2)
+	if len(r.Open)+len(r.Unknown) != 0 {
 		t.Fatal(got)
 	}
 	sum := sha256.Sum256([]byte(content))
@@ -107,7 +129,7 @@ func TestEveryAccessIsRecorded(t *testing.T) {
 	if got := fetch(t, http.MethodPost, a.Endpoint, a.Properties["authorization"]); got.status != http.StatusMethodNotAllowed {
 		t.Errorf("%+v", got)
 	}
-	if got, _ = b.trail(t); len(got) != 4 || got[3]["status"] != 405.0 {
+	if got, _ = b.settled(t, 4); got[3]["status"] != 405.0 {
 		t.Errorf("an access that was refused is on record as %v", got[2:])
 	}
 	if got := fetch(t, http.MethodGet, a.Endpoint, "wrong"); got.status != http.StatusUnauthorized {
@@ -139,8 +161,7 @@ func TestAnAccessThatEndsEarlyIsRecordedAsSuch(t *testing.T) {
 		t.Errorf("%d bytes came and all was well", n)
 	}
 	_ = res.Body.Close()
-	until(t, "the outcome is on record", func() bool { got, _ := b.trail(t); return len(got) == 2 })
-	if got, _ := b.trail(t); got[1]["whole"] != false || got[1]["bytes"] != 100_000.0 {
+	if got, _ := b.settled(t, 2); got[1]["whole"] != false || got[1]["bytes"] != 100_000.0 {
 		t.Errorf("%v", got[1])
 	}
 }
@@ -169,11 +190,12 @@ func TestAnOutcomeIsRecordedOnceTheDatabaseAnswers(t *testing.T) {
 	if got := fetch(t, http.MethodGet, a.Endpoint, a.Properties["authorization"]); got.status != http.StatusOK {
 		t.Errorf("%+v", got)
 	}
+	until(t, "the outcome could not be recorded", func() bool { return b.late() > 0 })
 	if _, r := b.trail(t); len(r.Open) != 1 {
 		t.Fatalf("%+v", r)
 	}
 	b.exec(t, "ALTER FUNCTION audit.gone RENAME TO append")
-	b.run(t, b.plane)
+	b.run(t, b.plane.Run)
 	until(t, "the outcome is on record", func() bool { _, r := b.trail(t); return len(r.Open) == 0 })
 	if got, r := b.trail(t); len(got) != 2 || len(r.Unknown) != 0 || got[1]["status"] != 200.0 {
 		t.Errorf("%v", got)
@@ -181,11 +203,11 @@ func TestAnOutcomeIsRecordedOnceTheDatabaseAnswers(t *testing.T) {
 }
 
 // run runs a data plane's own work until the test ends.
-func (b *bundle) run(t *testing.T, p *DataPlane) {
+func (b *bundle) run(t *testing.T, run func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
+	go func() { done <- run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -267,7 +289,7 @@ func TestAKilledProcessLeavesAnUnknownOutcome(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.run(t, p)
+			b.run(t, p.Run)
 			until(t, "the access is closed", func() bool { _, r := b.trail(t); return len(r.Open) == 0 })
 			got, r := b.trail(t)
 			if len(got) != 2 || len(r.Unknown) != 1 || got[1]["unknown"] != true || got[1]["actor"] != audit.Self || got[1]["flow"] != "tp-1" || got[1]["access"] != got[0]["access"] {

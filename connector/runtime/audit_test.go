@@ -102,13 +102,13 @@ func TestTheAuditTrailOfAnExchange(t *testing.T) {
 
 	// Each has the other's head on record, signed by the other's wallet, which with no other head from elsewhere finds that the end was cut off.
 	told := func(c *connector, ctx string) (r *audit.Result) {
-		c.until("the counterparty's head", func() bool {
+		c.until("the counterparty's head, and the end of what is under way", func() bool {
 			_, export := c.trail(ctx, "", "")
 			var err error
 			if r, err = audit.Verify(bytes.NewReader(export), nil); err != nil {
 				t.Fatal(err)
 			}
-			return r.ByType[audit.CounterpartyHead] > 0
+			return r.ByType[audit.CounterpartyHead] > 0 && len(r.Open) == 0 // the outcome of an access too
 		})
 		if len(r.Witnessed) != 1 || r.Witnessed[0].Agreement != tr.AgreementID || strings.Count(r.Witnessed[0].Signed, ".") != 2 {
 			t.Fatalf("%s was told %+v", ctx, r.Witnessed)

@@ -102,6 +102,7 @@ func (p *process) startDataPlane(ctx context.Context) error {
 	p.public.Handle("/{ctx}/data/", plane.Public)
 	p.internal.Handle("/dataflows/", plane.Internal)
 	p.run = append(p.run, plane.Run)
+	p.close = append(p.close, plane.Close)
 	return nil
 }
 

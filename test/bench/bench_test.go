@@ -39,18 +39,25 @@ func edc(wait int) func(*testing.T, string) *rig.Connector {
 
 // size is how much is done. The small one only shows that everything still yields numbers.
 type size struct {
-	kinds                  []kind
-	warm, rounds           int // negotiations, catalogs
-	assets                 int
-	requests, bodies, blob int // of the data plane: small bodies, large bodies, MiB of a large one
+	kinds        []kind
+	warm, rounds int // negotiations, catalogs
+	assets       int
+	bodies       []body // of the data plane
 }
 
-var (
-	small = size{[]kind{{"Kaphera", rig.MockKaphera}, {"EDC, quick", edc(10)}}, 1, 2, 60, 200, 1, 8}
-	full  = size{[]kind{{"Kaphera", rig.MockKaphera}, {"EDC, quick", edc(10)}, {"EDC, default", edc(0)}}, 10, 20, 1000, 20_000, 8, 256}
-)
+// body is a size of data and how often each number of clients reads it.
+type body struct{ bytes, requests int }
 
-const clients = 8
+func (b body) asset() string { return fmt.Sprintf("body-%d", b.bytes) }
+
+// clients are how many read at once.
+var clients = []int{1, 16, 64}
+
+var (
+	small = size{[]kind{{"Kaphera", rig.MockKaphera}, {"EDC, quick", edc(10)}}, 1, 2, 60, []body{{1 << 10, 128}, {64 << 10, 64}, {1 << 20, 64}}}
+	full  = size{[]kind{{"Kaphera", rig.MockKaphera}, {"EDC, quick", edc(10)}, {"EDC, default", edc(0)}}, 10, 20, 1000,
+		[]body{{1 << 10, 6400}, {64 << 10, 3200}, {1 << 20, 640}, {256 << 20, 8}}}
+)
 
 // row is a line of a table: a number for each column, the first of which the others are compared with.
 type row struct {
@@ -77,8 +84,7 @@ func TestBench(t *testing.T) {
 	typical, slowest := &row{what: "negotiation, request to FINALIZED, median", unit: "ms"}, &row{what: "negotiation, the slowest", unit: "ms"}
 	catalog := &row{what: fmt.Sprintf("catalog of %d assets, median", run.assets), unit: "ms"}
 	atStart, atEnd := &row{what: "memory at the start, provider and consumer", unit: "MB"}, &row{what: "memory after that", unit: "MB"}
-	bodies := &row{what: fmt.Sprintf("bodies of 1 KiB, %d clients", clients), unit: "/s"}
-	large := &row{what: fmt.Sprintf("bodies of %d MiB, one client", run.blob), unit: "MB/s"}
+	var data []*row
 	heads := []string{""}
 	for _, k := range run.kinds {
 		heads = append(heads, k.name)
@@ -95,13 +101,19 @@ func TestBench(t *testing.T) {
 			if provider.Name == "EDC" { // 0.15.1 comes without an endpoint for data; the one in the rig is ours
 				return
 			}
-			for _, from := range []rig.EDR{{Endpoint: source + "/1024"}, consumer.Transfer(t, provider, asset(0)).Access(t)} {
-				took, _ := load(t, from, clients, run.requests)
-				bodies.add(float64(run.requests) / took.Seconds())
-			}
-			for _, from := range []rig.EDR{{Endpoint: source + "/" + strconv.Itoa(run.blob<<20)}, consumer.Transfer(t, provider, blob).Access(t)} {
-				took, n := load(t, from, 1, run.bodies)
-				large.add(float64(n) / 1e6 / took.Seconds())
+			for _, b := range run.bodies {
+				through := consumer.Transfer(t, provider, b.asset()).Access(t)
+				for _, n := range clients {
+					if n > b.requests {
+						break
+					}
+					r := &row{what: fmt.Sprintf("bodies of %d KiB, clients: %d", b.bytes>>10, n), unit: "KiB/s"}
+					for _, from := range []rig.EDR{{Endpoint: source + "/" + strconv.Itoa(b.bytes)}, through} {
+						took, got := load(t, from, n, b.requests)
+						r.add(float64(got) / 1024 / took.Seconds())
+					}
+					data = append(data, r)
+				}
 			}
 		})
 	}
@@ -123,7 +135,7 @@ func TestBench(t *testing.T) {
 		}
 	}
 	table(heads, typical, slowest, catalog, atStart, atEnd)
-	table([]string{"", "direct", "through Kaphera"}, bodies, large)
+	table([]string{"", "direct", "through Kaphera"}, data...)
 	rig.Must(t, out.Flush())
 	fmt.Printf("bench: %d numbers\n", numbers)
 }
@@ -150,17 +162,15 @@ func backend(t *testing.T) string {
 	return server.URL
 }
 
-const blob = "blob"
-
 func asset(i int) string { return fmt.Sprintf("part-%04d", i) }
 
-// offerAll offers all assets that a provider has: run.assets, the last of which is the large one.
+// offerAll offers all assets that a provider has: run.assets, the last of which are the bodies.
 func offerAll(t *testing.T, provider *rig.Connector, source string, run size) {
 	t.Helper()
 	for i := range run.assets {
 		id, bytes := asset(i), 1024
-		if i == run.assets-1 {
-			id, bytes = blob, run.blob<<20
+		if n := i - (run.assets - len(run.bodies)); n >= 0 {
+			id, bytes = run.bodies[n].asset(), run.bodies[n].bytes
 		}
 		provider.Asset(t, id, source+"/"+strconv.Itoa(bytes))
 	}
