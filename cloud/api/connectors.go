@@ -151,6 +151,7 @@ func connectorProblem(from callee, resp cellrpc.Response) *Problem {
 	if json.Unmarshal(resp.Body, &e) != nil || e.Message == "" {
 		e.Code, e.Message = CodeConnector, fmt.Sprintf("the connector answered %d", resp.Status)
 	}
+	e.Code = cmp.Or(e.Code, CodeConnector)
 	detail := from.words + ": " + e.Message
 	status := resp.Status
 	var next string
