@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,6 +69,35 @@ func FuzzShown(f *testing.F) {
 			if r != '\n' && r != '\t' && !strconv.IsPrint(r) {
 				t.Fatalf("%q shows %q", text, r)
 			}
+		}
+	})
+}
+
+// FuzzStored: what is kept of log-ins is read, or refused in words with what to do; a name of a context leads to no other file.
+func FuzzStored(f *testing.F) {
+	f.Add([]byte("current: demo\ncontexts:\n  demo: {api: https://api.example, caFile: /ca.crt}\n"), []byte(`{"token":{"access_token":"a","refresh_token":"r","expiry":"2026-01-01T00:00:00Z"},"clientID":"c","tokenURL":"https://id.example/token"}`))
+	f.Add([]byte("current: ../../x\ncontexts:\n  ../../x: {api: ' '}\n"), []byte(`{"token":null}`))
+	f.Add([]byte("contexts: [a]\n"), []byte(`{"token":{"access_token":{}}}`))
+	f.Fuzz(func(t *testing.T, config, token []byte) {
+		a := &app{home: t.TempDir(), env: func(string) string { return "" }}
+		if err := writeFile(a.configPath(), config); err != nil {
+			t.Fatal(err)
+		}
+		stored, err := a.loadContext()
+		if err != nil {
+			if err.Error() == "" {
+				t.Fatalf("%q is refused without a word", config)
+			}
+			return
+		}
+		if folder := filepath.Dir(a.tokenPath(stored.Name)); folder != filepath.Join(a.home, "tokens") {
+			t.Fatalf("%q keeps its token in %s", stored.Name, folder)
+		}
+		if err := writeFile(a.tokenPath("x"), token); err != nil {
+			t.Fatal(err)
+		}
+		if kept, err := a.loadToken("x"); err == nil && kept.Token == nil {
+			t.Fatalf("%q holds no token, and no error", token)
 		}
 	})
 }

@@ -120,7 +120,11 @@ func (b *backend) put(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var doc map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &doc); err != nil {
+	err = json.Unmarshal(raw, &doc)
+	if err == nil && doc == nil {
+		err = errors.New("it is null")
+	}
+	if err != nil {
 		b.fail(w, r, http.StatusBadRequest, "the document is not a JSON object: "+err.Error(), nil)
 		return
 	}

@@ -19,7 +19,7 @@ const (
 	readerKey = "reader-key-0123456789"
 )
 
-func keyFiles(t *testing.T, writer string) (string, string) {
+func keyFiles(t testing.TB, writer string) (string, string) {
 	t.Helper()
 	dir := t.TempDir()
 	w, r := filepath.Join(dir, "writer"), filepath.Join(dir, "reader")
