@@ -377,10 +377,13 @@ func cellGone(t *testing.T, cell string) {
 		return nil
 	})
 	names := databases(t)
-	ns.Spec.Finalizers = nil
-	if err := admin.SubResource("finalize").Update(t.Context(), ns); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, func(ctx context.Context) error { // the operator writes it too
+		if err := admin.Get(ctx, client.ObjectKeyFromObject(ns), ns); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		ns.Spec.Finalizers = nil
+		return admin.SubResource("finalize").Update(ctx, ns)
+	})
 	eventually(t, func(ctx context.Context) error { return absent(ctx, &cloud.Cell{ObjectMeta: named(cell)}) })
 	for _, n := range names {
 		if strings.HasPrefix(n, "cell_"+cell) {

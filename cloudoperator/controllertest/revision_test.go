@@ -92,16 +92,6 @@ func TestARevisionTakesEffectWhenItIsSignedOff(t *testing.T) {
 		}
 		return h
 	}
-	change := func(o client.Object, f func()) {
-		t.Helper()
-		eventually(t, func(ctx context.Context) error { // the operator writes finalizers meanwhile
-			if err := admin.Get(ctx, client.ObjectKeyFromObject(o), o); err != nil {
-				return err
-			}
-			f()
-			return admin.Update(ctx, o)
-		})
-	}
 	h := stands(1, 0, "everybody with the role governance-authority, and nothing can be offered")
 	if first := h.Newest().Spec; first.MadeBy != "Ada" || usecase.Hash(first.Content) != first.Hash {
 		t.Errorf("made: %+v", first)
@@ -134,16 +124,16 @@ func TestARevisionTakesEffectWhenItIsSignedOff(t *testing.T) {
 	if err := admin.Update(t.Context(), r); err == nil || !strings.Contains(err.Error(), "a sign-off does not change") {
 		t.Errorf("exchanging a sign-off: %v", err)
 	}
-	change(u, func() { u.Spec.Title = "another title" })
-	change(u, func() {
+	change(t, u, func() { u.Spec.Title = "another title" })
+	change(t, u, func() {
 		u.Spec.ContractPolicy, u.Annotations[cloud.ChangedByAnnotation] = policy("two"), "Bob"
 	})
 	if h = stands(2, 1, "revision 1 stays in force"); h.Newest().Spec.MadeBy != "Bob" || !strings.Contains(h.Newest().Spec.Content, h.All[0].Spec.Hash) {
 		t.Errorf("the second: %+v", h.Newest().Spec)
 	}
-	change(p, func() { p.Spec.Operands[0].Sentence.EN += "!" })
+	change(t, p, func() { p.Spec.Operands[0].Sentence.EN += "!" })
 	stands(3, 1, "revision 3 waits")
-	change(u, func() { u.Spec.Signers = nil }) // needs the sign-off of those who are signers now
+	change(t, u, func() { u.Spec.Signers = nil }) // needs the sign-off of those who are signers now
 	h = stands(4, 1, "everybody with the role governance-authority")
 	r = h.Newest()
 	r.Spec.SignOff = signed(t, r)
@@ -151,8 +141,8 @@ func TestARevisionTakesEffectWhenItIsSignedOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	stands(4, 4, "signed off by")
-	change(u, func() { u.Spec.ContractPolicy = policy("three") })
-	stands(5, 5, "took effect at once")
+	change(t, u, func() { u.Spec.ContractPolicy = policy("three") })
+	h = stands(5, 5, "took effect at once")
 
 	// A history in which one is missing has none in force.
 	if err := admin.Delete(t.Context(), &h.All[1]); err != nil {
@@ -166,5 +156,11 @@ func TestARevisionTakesEffectWhenItIsSignedOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, func(ctx context.Context) error { return absent(ctx, o) })
+	}
+	// There is no garbage collector here.
+	for i := range h.All {
+		if err := client.IgnoreNotFound(admin.Delete(t.Context(), &h.All[i])); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

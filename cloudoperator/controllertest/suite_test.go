@@ -214,6 +214,18 @@ func eventually(t *testing.T, check func(ctx context.Context) error) {
 	}
 }
 
+// change reads o, changes it and writes it, again if the operator wrote meanwhile.
+func change(t *testing.T, o client.Object, f func()) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		if err := admin.Get(ctx, client.ObjectKeyFromObject(o), o); err != nil {
+			return err
+		}
+		f()
+		return admin.Update(ctx, o)
+	})
+}
+
 // condition waits for a condition of o and returns an error with what it is instead.
 func condition(ctx context.Context, o client.Object, kind string, status metav1.ConditionStatus, reason string) error {
 	if err := admin.Get(ctx, client.ObjectKeyFromObject(o), o); err != nil {

@@ -151,13 +151,7 @@ func TestUseCaseIsJudgedByItsProfile(t *testing.T) {
 		}
 	}
 	p := goodProfile("judged")
-	if err := admin.Get(t.Context(), client.ObjectKeyFromObject(p), p); err != nil {
-		t.Fatal(err)
-	}
-	p.Spec.Operands[0].Expression = "nonsense("
-	if err := admin.Update(t.Context(), p); err != nil {
-		t.Fatal(err)
-	}
+	change(t, p, func() { p.Spec.Operands[0].Expression = "nonsense(" })
 	eventually(t, func(ctx context.Context) error {
 		return condition(ctx, p, cloud.ConditionPolicyValid, metav1.ConditionFalse, cloud.ReasonInvalid)
 	})
