@@ -114,28 +114,28 @@ func TestSecondReconcileChangesNothing(t *testing.T) {
 	create(t, p)
 	c.publish("brandt-guss", c.did("brandt-guss"))
 	c.await(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
-	eventually(t, func(ctx context.Context) error {
-		must(t, admin.Get(ctx, client.ObjectKeyFromObject(conn), conn))
-		if conn.Status.Participants != 1 {
-			return fmt.Errorf("%d participants", conn.Status.Participants)
-		}
-		return admin.Get(ctx, client.ObjectKeyFromObject(conn), &networkingv1.Ingress{})
-	})
-	before := c.versions()
-	if len(before) != 17 {
-		t.Fatalf("%d objects: %v", len(before), before)
-	}
 	stages := &stage.Runner{Client: manager.GetClient(), Reader: manager.GetAPIReader(), Dial: net1.dial, Now: time.Now}
 	settler := outcome.Settler{Client: manager.GetClient(), Recorder: manager.GetEventRecorder("test")}
-	for range 2 {
-		_, err := connector.New(stages, settler, connectorImage).Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(conn)})
-		must(t, err)
-		_, err = participantcontext.New(stages, settler).Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(p)})
-		must(t, err)
-	}
-	if diff := cmp.Diff(before, c.versions()); diff != "" {
-		t.Errorf("a reconcile of what is there already wrote: %s", diff)
-	}
+	connectors, participants := connector.New(stages, settler, connectorImage), participantcontext.New(stages, settler)
+	// The operator itself may still be at it, and the cache behind; one that writes each time never comes to an end.
+	eventually(t, func(ctx context.Context) error {
+		before := c.versions()
+		if len(before) != 17 {
+			return fmt.Errorf("%d objects: %v", len(before), before)
+		}
+		for range 2 {
+			if _, err := connectors.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(conn)}); err != nil {
+				return err
+			}
+			if _, err := participants.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(p)}); err != nil {
+				return err
+			}
+		}
+		if diff := cmp.Diff(before, c.versions()); diff != "" {
+			return fmt.Errorf("a reconcile of what is there already wrote: %s", diff)
+		}
+		return nil
+	})
 }
 
 // versions are the resource versions of everything in the namespace that the operator may write.
