@@ -99,12 +99,16 @@ type Trust struct {
 	AllowPrivateNetworks bool `json:"allowPrivateNetworks"`
 }
 
-// Internal is how the roles of one connector reach each other.
+// Internal is how the roles of one connector reach each other. Each token opens the internal API of one role, so that who has a role has no other.
 type Internal struct {
-	TokenFile       string `json:"tokenFile"`
-	WalletURL       string `json:"walletURL"`
-	DataPlaneURL    string `json:"dataPlaneURL"`
-	ControlPlaneURL string `json:"controlPlaneURL"`
+	TokenFile string `json:"tokenFile"` // opens the internal APIs of this process
+	// WalletTokenFile and DataPlaneTokenFile open those of the wallet and of the data plane, with which the data plane also asks the control plane
+	// whether an access is allowed. Default tokenFile.
+	WalletTokenFile    string `json:"walletTokenFile"`
+	DataPlaneTokenFile string `json:"dataPlaneTokenFile"`
+	WalletURL          string `json:"walletURL"`
+	DataPlaneURL       string `json:"dataPlaneURL"`
+	ControlPlaneURL    string `json:"controlPlaneURL"`
 }
 
 // Management is the EDC Management API. Without key and OAuth 2 it is not served.

@@ -67,7 +67,7 @@ func (s *server) authorized(r *http.Request) error {
 	got := sha256.Sum256([]byte(bearer(r.Header.Get("Authorization"))))
 	want := sha256.Sum256([]byte(s.InternalToken))
 	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-		return refuse(http.StatusUnauthorized, "unauthorized", "the internal token is missing or wrong: control plane and data plane must have the same internal.tokenFile")
+		return refuse(http.StatusUnauthorized, "unauthorized", "the internal token is missing or wrong: it is the data plane's, which the control plane has from internal.dataPlaneTokenFile")
 	}
 	return nil
 }

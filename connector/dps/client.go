@@ -43,7 +43,7 @@ type Client struct {
 }
 
 // NewClient makes a client of the data plane whose internal address is base, such as http://shared-data-plane:8081. token is the
-// connector's internal bearer token.
+// data plane's internal bearer token.
 func NewClient(base, token string) *Client {
 	return &Client{base: strings.TrimSuffix(base, "/"), token: token, http: &http.Client{Timeout: callTimeout}, pause: pause}
 }
@@ -110,7 +110,7 @@ func (c *Client) control(ctx context.Context, flowID, verb string) error {
 // ControlPlane asks a control plane on behalf of a data plane.
 type ControlPlane struct{ client *Client }
 
-// NewControlPlane makes a client of the control plane whose internal address is base. token is the connector's internal bearer token.
+// NewControlPlane makes a client of the control plane whose internal address is base. token is the data plane's.
 func NewControlPlane(base, token string) *ControlPlane { return &ControlPlane{NewClient(base, token)} }
 
 // Access asks whether one access to a flow may be served. An error means that it must not.

@@ -45,6 +45,8 @@ type Deps struct {
 	Secrets       Secrets
 	DataPlane     DataPlane
 	InternalToken string // of /admin and /api
+	// DataPlaneToken opens nothing but the question whether an access is allowed.
+	DataPlaneToken string
 	// Fetch fetches data from the providers' data planes; without overall time-out, since data may be long.
 	Fetch *http.Client
 	// Backends says where the data plane reads data from.
@@ -63,8 +65,8 @@ func New(d Deps) (http.Handler, error) {
 	if d.Engine == nil || d.Store == nil || d.Secrets == nil || d.DataPlane == nil || d.Fetch == nil || d.Log == nil {
 		return nil, errors.New("management: engine, store, secrets, data plane, HTTP client and log are all needed")
 	}
-	if d.InternalToken == "" {
-		return nil, errors.New("management: the internal token is empty: set internal.tokenFile")
+	if d.InternalToken == "" || d.DataPlaneToken == "" {
+		return nil, errors.New("management: an internal token is empty: set internal.tokenFile")
 	}
 	if d.AuditLeaving == nil {
 		d.AuditLeaving = audit.Leaving
@@ -78,7 +80,7 @@ func New(d Deps) (http.Handler, error) {
 	guarded := Bearer(d.InternalToken, internal)
 	mux.Handle("/admin/v1/", guarded)
 	mux.Handle("/api/", guarded)
-	mux.Handle("/internal/v1/{ctx}/transfers/", guarded)
+	mux.Handle("POST /internal/v1/{ctx}/transfers/{id}/access", Bearer(d.DataPlaneToken, s.handle(http.StatusOK, s.judgeAccess)))
 	return mux, nil
 }
 

@@ -49,7 +49,6 @@ func (s *server) processRoutes(mux *http.ServeMux) {
 	}
 	mux.Handle("GET"+base+"/transfers/{id}/data", http.HandlerFunc(s.data))
 	mux.Handle("GET"+base+"/transfers/{id}/data/{path...}", http.HandlerFunc(s.data))
-	mux.Handle("POST /internal/v1/{ctx}/transfers/{id}/access", s.handle(http.StatusOK, s.judgeAccess))
 	mux.Handle("GET"+base+"/audit", http.HandlerFunc(s.auditTrail))
 	mux.Handle("GET"+base+"/summary", s.inParticipant(http.StatusOK, s.summary))
 }

@@ -37,7 +37,7 @@ func (p *process) startWallet(ctx context.Context) error {
 		return err
 	}
 	p.public.Handle("/{ctx}/dcp/", p.wallet.Public())
-	internal := management.Bearer(p.token, p.wallet.Internal())
+	internal := management.Bearer(p.walletToken, p.wallet.Internal())
 	p.internal.Handle("/internal/v1/", internal)
 	if p.shared(ControlPlane) {
 		// Both roles have /admin/v1/participants/{ctx}; in one process the wallet's is below /wallet.
@@ -86,13 +86,13 @@ func (p *process) startDataPlane(ctx context.Context) error {
 	}
 	var judge dataplane.Judge
 	if address := p.Config.Internal.ControlPlaneURL; address != "" {
-		judge = dps.NewControlPlane(address, p.token)
+		judge = dps.NewControlPlane(address, p.dataPlaneToken)
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
-	plane, err := dataplane.New(dataplane.Deps{DB: db, Judge: judge, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.token,
+	plane, err := dataplane.New(dataplane.Deps{DB: db, Judge: judge, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.dataPlaneToken,
 		Metrics: p.metrics, Log: p.Log.With("role", DataPlane), BackendTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
 		TokenLifetime: p.Config.DataPlane.TokenLifetime.Std(), MaxDuration: p.Config.DataPlane.MaxDuration.Std(), HeaderTimeout: p.Config.DataPlane.BackendTimeout.Std(),
 		Backends: p.Config.Backends(), Name: host + p.Config.Listen.Public})
@@ -136,7 +136,7 @@ func (p *process) startControlPlane(ctx context.Context) error {
 		return errors.New("internal.dataPlaneURL: missing; it is the data plane's internal address")
 	}
 	protocol := p.Config.Protocol
-	dataPlane := dps.NewClient(dataPlaneURL, p.token)
+	dataPlane := dps.NewClient(dataPlaneURL, p.dataPlaneToken)
 	options := dsp.Options{Store: st, Identity: ids, DataPlane: dataPlane, HTTP: p.httpClient(protocol.RequestTimeout.Std()),
 		PublicURL: p.Config.PublicURL, AllowPlainHTTP: p.Config.PlainHTTP(), RequestTimeout: protocol.RequestTimeout.Std(), RetryFor: protocol.RetryFor.Std(), Workers: protocol.Workers,
 		Log: p.Log.With("role", ControlPlane), Metrics: p.metrics}
@@ -147,7 +147,7 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token,
+	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token, DataPlaneToken: p.dataPlaneToken,
 		Fetch: p.httpClient(time.Hour), Backends: p.Config.Backends(), AuditLeaving: p.Config.Audit.Leaving, Log: p.Log.With("role", ControlPlane)})
 	if err != nil {
 		return err
@@ -197,5 +197,5 @@ func (p *process) tokens() dcp.Tokens {
 	if p.wallet != nil {
 		return p.wallet
 	}
-	return dcp.NewTokenClient(p.Config.Internal.WalletURL, func() (string, error) { return p.token, nil })
+	return dcp.NewTokenClient(p.Config.Internal.WalletURL, func() (string, error) { return p.walletToken, nil })
 }

@@ -5,6 +5,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -89,7 +90,9 @@ var vaultAccess = map[Role]vault.Access{ControlPlane: vault.StoreSecrets, Wallet
 // process is what the roles of one process share.
 type process struct {
 	Options
-	token   string // internal bearer token
+	// Bearer tokens of the internal APIs: of this process, the wallet and the data plane.
+	token, walletToken, dataPlaneToken string
+
 	roots   *x509.CertPool
 	vault   *vault.Store
 	metrics *prometheus.Registry
@@ -149,8 +152,8 @@ func (p *process) assemble(ctx context.Context) (err error) {
 	if len(p.Roles) == 0 {
 		return fmt.Errorf("no role to run: use %v", Roles)
 	}
-	if p.token, err = config.ReadSecret(p.Config.Internal.TokenFile); err != nil {
-		return fmt.Errorf("internal.tokenFile: %w", err)
+	if err := p.readTokens(); err != nil {
+		return err
 	}
 	if p.roots, err = roots(p.Config.Trust.CAFile); err != nil {
 		return err
@@ -173,6 +176,20 @@ func (p *process) assemble(ctx context.Context) (err error) {
 		}
 	}
 	p.documents()
+	return nil
+}
+
+func (p *process) readTokens() (err error) {
+	c := p.Config.Internal
+	if p.token, err = config.ReadSecret(c.TokenFile); err != nil {
+		return fmt.Errorf("internal.tokenFile: %w", err)
+	}
+	if p.walletToken, err = config.ReadSecret(cmp.Or(c.WalletTokenFile, c.TokenFile)); err != nil {
+		return fmt.Errorf("internal.walletTokenFile: %w", err)
+	}
+	if p.dataPlaneToken, err = config.ReadSecret(cmp.Or(c.DataPlaneTokenFile, c.TokenFile)); err != nil {
+		return fmt.Errorf("internal.dataPlaneTokenFile: %w", err)
+	}
 	return nil
 }
 

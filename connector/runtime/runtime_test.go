@@ -45,7 +45,7 @@ const (
 )
 
 // part is one process of a connector.
-type part struct{ public, internal, health string }
+type part struct{ public, internal, health, token string }
 
 // connector is a connector whose roles run in one process or in several, behind one public address.
 type connector struct {
@@ -111,7 +111,12 @@ func startWith(t *testing.T, kv vault.KV, dsn string, change func(*runtime.Optio
 		l := listeners{listener(t), listener(t), listener(t)}
 		all = append(all, l)
 		for _, r := range roles {
-			c.parts[r] = part{"http://" + l.public.Addr().String(), "http://" + l.internal.Addr().String(), "http://" + l.health.Addr().String()}
+			c.parts[r] = part{"http://" + l.public.Addr().String(), "http://" + l.internal.Addr().String(), "http://" + l.health.Addr().String(), internalToken}
+		}
+		if apart := map[runtime.Role]*string{runtime.Wallet: &cfg.Internal.WalletTokenFile, runtime.DataPlane: &cfg.Internal.DataPlaneTokenFile}[roles[0]]; apart != nil && len(roles) == 1 {
+			p := c.parts[roles[0]]
+			p.token = string(roles[0]) + "-token-of-the-test"
+			c.parts[roles[0]], *apart = p, secret(t, p.token)
 		}
 	}
 	signaling := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -184,7 +189,17 @@ func (c *connector) did(ctx string) string {
 	return "did:web:" + strings.Replace(strings.TrimPrefix(c.public, "http://"), ":", "%3A", 1) + ":" + ctx
 }
 
-// status makes a call with the internal token and returns its status; in and out may be nil.
+// token opens the internal API at an address.
+func (c *connector) token(address string) string {
+	for _, p := range c.parts {
+		if p.internal != "" && strings.HasPrefix(address, p.internal+"/") {
+			return p.token
+		}
+	}
+	return internalToken
+}
+
+// status makes a call with the token of the internal API there and returns its status; in and out may be nil.
 func (c *connector) status(method, address string, in, out any) int {
 	c.t.Helper()
 	var body io.Reader
@@ -199,7 +214,7 @@ func (c *connector) status(method, address string, in, out any) int {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+internalToken)
+	req.Header.Set("Authorization", "Bearer "+c.token(address))
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		c.t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/dcp"
+	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 	"github.com/kaphera/kaphera/connector/usecase"
@@ -136,10 +137,14 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 	}
 	another := map[string]string{"acme": "other", "other": "acme", "authority": "second", "second": "authority"}
 	callers := map[string]func(tenant string, h http.Header){
-		"nobody":          func(string, http.Header) {},
-		"a wrong token":   func(_ string, h http.Header) { h.Set("Authorization", "Bearer wrong") },
-		"a wrong key":     func(_ string, h http.Header) { h.Set("X-Api-Key", "wrong") },
-		"the operator":    func(_ string, h http.Header) { h.Set("Authorization", "Bearer "+internalToken) },
+		"nobody":        func(string, http.Header) {},
+		"a wrong token": func(_ string, h http.Header) { h.Set("Authorization", "Bearer wrong") },
+		"a wrong key":   func(_ string, h http.Header) { h.Set("X-Api-Key", "wrong") },
+		"the operator":  func(_ string, h http.Header) { h.Set("Authorization", "Bearer "+internalToken) },
+		"the wallet":    func(_ string, h http.Header) { h.Set("Authorization", "Bearer "+supplier.parts[runtime.Wallet].token) },
+		"the data plane": func(_ string, h http.Header) {
+			h.Set("Authorization", "Bearer "+supplier.parts[runtime.DataPlane].token)
+		},
 		"the application": func(_ string, h http.Header) { h.Set("X-Api-Key", managementKey) },
 		"the buyer": func(tenant string, h http.Header) {
 			h.Set("Authorization", "Bearer "+token(buyers, "buyer", did(tenant), "", membership))
@@ -175,16 +180,21 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 	admin := func(c *connector, r runtime.Role, path string) func(string) string {
 		return func(tenant string) string { return c.admin(r, strings.ReplaceAll(path, "{t}", tenant)) }
 	}
+	// What opens a role's internal API is that role's own token, which its callers have as well.
+	ofWallet, ofDataPlane := []string{"the wallet at acme", "the wallet at other"}, []string{"the data plane at acme", "the data plane at other"}
 	operator, application := []string{"the operator at acme", "the operator at other"}, []string{"the application at acme", "the application at other"}
 	dspContext := []string{"https://w3id.org/dspace/2025/1/context.jsonld"}
 	holder := base64.RawURLEncoding.EncodeToString([]byte(supplier.did("acme")))
 	for _, e := range []entrance{
 		{name: "admin: participant", at: admin(supplier, runtime.ControlPlane, "/participants/{t}"), open: operator},
-		{name: "wallet admin: participant", at: admin(supplier, runtime.Wallet, "/participants/{t}"), open: operator},
-		{name: "wallet admin: credentials", at: admin(supplier, runtime.Wallet, "/participants/{t}/credentials"), open: operator, shows: operator[:1]},
+		{name: "wallet admin: participant", at: admin(supplier, runtime.Wallet, "/participants/{t}"), open: ofWallet},
+		{name: "wallet admin: credentials", at: admin(supplier, runtime.Wallet, "/participants/{t}/credentials"), open: ofWallet, shows: ofWallet[:1]},
 		{name: "wallet: token", method: http.MethodPost, at: func(tenant string) string {
 			return supplier.parts[runtime.Wallet].internal + "/internal/v1/" + tenant + "/token"
-		}, body: adminapi.TokenRequest{Audience: "did:web:x"}, open: operator},
+		}, body: adminapi.TokenRequest{Audience: "did:web:x"}, open: ofWallet},
+		{name: "control plane: access", method: http.MethodPost, at: func(tenant string) string {
+			return supplier.parts[runtime.ControlPlane].internal + "/internal/v1/" + tenant + "/transfers/" + tr.ID + "/access"
+		}, body: dps.AccessRequest{AgreementID: n.AgreementID, Method: http.MethodGet}, open: ofDataPlane[:1]},
 		{name: "participant: assets", at: api("/assets"), open: operator, shows: operator[:1]},
 		{name: "participant: asset", at: api("/assets/" + mark[:4]), open: operator[:1], shows: operator[:1]},
 		{name: "participant: offers", at: api("/offers"), open: operator, shows: operator[:1]},
@@ -207,7 +217,7 @@ func entrances(t *testing.T, database func(testing.TB) string) {
 		{name: "participant: summary", at: api("/summary"), open: operator},
 		{name: "data plane: status", at: func(string) string {
 			return supplier.parts[runtime.DataPlane].internal + "/dataflows/" + tr.ID + "/status"
-		}, open: operator},
+		}, open: ofDataPlane},
 		{name: "EDC: assets", method: http.MethodPost, at: management("/v3/assets/request"), body: map[string]any{}, open: application, shows: application[:1]},
 		{name: "EDC: asset", at: management("/v3/assets/" + mark[:4]), open: application[:1], shows: application[:1]},
 		{name: "EDC: contract definition", at: management("/v3/contractdefinitions/" + mark[:4]), open: application[:1]},

@@ -136,10 +136,8 @@ func (c *cell) runConnector() *v1alpha1.Connector {
 // serve puts the double behind the Services of the connector.
 func (c *cell) serve() {
 	c.t.Helper()
-	token := c.internalToken("shared-internal")
-	c.double.with(func() { c.double.token = token })
-	net1.route("shared-control-plane."+c.namespace+".svc:8081", c.double.server(c.t, c.double.controlPlane()))
-	net1.route("shared-wallet."+c.namespace+".svc:8081", c.double.server(c.t, c.double.wallet()))
+	net1.route("shared-control-plane."+c.namespace+".svc:8081", c.double.server(c.t, c.internalToken("shared-internal"), c.double.controlPlane()))
+	net1.route("shared-wallet."+c.namespace+".svc:8081", c.double.server(c.t, c.internalToken("shared-wallet-internal"), c.double.wallet()))
 }
 
 func (c *cell) internalToken(name string) string {

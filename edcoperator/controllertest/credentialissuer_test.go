@@ -42,11 +42,10 @@ func TestIssuerIsConfigured(t *testing.T) {
 	create(t, i)
 	token := c.internalToken("membership-internal")
 	c.double.with(func() {
-		c.double.token = token
 		c.double.holders["did:web:old.example:old"] = adminapi.Holder{DID: "did:web:old.example:old"}
 	})
 	c.await(i, v1alpha1.ConditionDIDPublished, metav1.ConditionFalse, v1alpha1.ReasonRuntimeUnreachable, "the issuer does not answer")
-	net1.route("membership."+c.namespace+".svc:8081", c.double.server(t, c.double.issuer()))
+	net1.route("membership."+c.namespace+".svc:8081", c.double.server(t, token, c.double.issuer()))
 	c.await(i, v1alpha1.ConditionDIDPublished, metav1.ConditionFalse, v1alpha1.ReasonNotPublished, "answers 404")
 	c.publish("issuer", c.did("issuer"))
 	c.await(i, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
@@ -97,9 +96,8 @@ func TestIssuerRefusalIsShown(t *testing.T) {
 	create(t, i)
 	token := c.internalToken("membership-internal")
 	c.double.with(func() {
-		c.double.token = token
 		c.double.refuse["/admin/v1/issuers/issuer"] = adminapi.Error{Message: `validity "P1X" is no duration`}
 	})
-	net1.route("membership."+c.namespace+".svc:8081", c.double.server(t, c.double.issuer()))
+	net1.route("membership."+c.namespace+".svc:8081", c.double.server(t, token, c.double.issuer()))
 	c.await(i, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonRefused, `validity "P1X" is no duration`)
 }

@@ -48,7 +48,7 @@ func (n *network) dial(ctx context.Context, network, address string) (net.Conn, 
 // runtimeDouble answers the admin API of every role as a connector does, from memory.
 type runtimeDouble struct {
 	mu           sync.Mutex
-	token        string
+	forgotten    bool // the tokens that the operator reads are none of the runtime's
 	refuse       map[string]adminapi.Error // by path: answered with 422
 	profiles     map[string]adminapi.Profile
 	participants map[string]adminapi.Participant
@@ -81,19 +81,19 @@ func read[T any](d *runtimeDouble, f func() T) T {
 	return f()
 }
 
-func (d *runtimeDouble) server(t *testing.T, h http.Handler) *httptest.Server {
+func (d *runtimeDouble) server(t *testing.T, token string, h http.Handler) *httptest.Server {
 	t.Helper()
-	s := httptest.NewServer(d.guard(h))
+	s := httptest.NewServer(d.guard(token, h))
 	t.Cleanup(s.Close)
 	return s
 }
 
 // guard checks the token and answers the refusals asked for.
-func (d *runtimeDouble) guard(h http.Handler) http.Handler {
+func (d *runtimeDouble) guard(token string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if r.Header.Get("Authorization") != "Bearer "+d.token {
+		if d.forgotten || r.Header.Get("Authorization") != "Bearer "+token {
 			answer(w, http.StatusUnauthorized, adminapi.Error{Code: "unauthenticated", Message: "the bearer token is not this connector's"})
 			return
 		}

@@ -239,7 +239,7 @@ func TestDeletionWaitsForNothingThatIsGone(t *testing.T) {
 	p := c.participant("supplier", "brandt-guss")
 	create(t, p)
 	c.await(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
-	c.double.with(func() { c.double.token = "changed: the runtime answers nobody any more" })
+	c.double.with(func() { c.double.forgotten = true })
 	must(t, admin.Delete(t.Context(), conn))
 	c.gone(conn)
 	must(t, admin.Delete(t.Context(), p))

@@ -22,7 +22,6 @@ const (
 	secretDir = "/var/run/kaphera" // #nosec G101 -- a path
 
 	fileDatabasePassword = "database-password"
-	fileInternalToken    = "internal-token"
 	fileManagementKey    = "management-key"
 	fileVaultToken       = "vault-token"
 	fileVaultRoleID      = "vault-role-id"
@@ -32,6 +31,9 @@ const (
 	keyDatabaseCA = "database-ca.pem"
 	keyVaultCA    = "vault-ca.pem"
 )
+
+// fileToken is the file with the token of a role's internal API.
+func fileToken(role Role) string { return string(role) + "-token" }
 
 // ConfigMap holds one configuration file per role, <role>.yaml, and the certificate authorities. No secret is in it.
 func (r Runtime) ConfigMap() *corev1.ConfigMap {
@@ -65,7 +67,7 @@ func (r Runtime) Config(role Role) config.Config {
 		return c
 	}
 	c.Trust = config.Trust{CAFile: fileOf(keyTrustCA, r.Trust.CABundle), AllowPrivateNetworks: r.Trust.AllowPrivateNetworks}
-	c.Internal.TokenFile = secretDir + "/" + fileInternalToken
+	c.Internal.TokenFile = secretDir + "/" + fileToken(role)
 	if role != Issuer {
 		c.Internal.WalletURL, c.Internal.DataPlaneURL, c.Internal.ControlPlaneURL = r.InternalURL(Wallet), r.InternalURL(DataPlane), r.InternalURL(ControlPlane)
 	}
@@ -73,6 +75,7 @@ func (r Runtime) Config(role Role) config.Config {
 		c.DataPlane.AllowedNetworks, c.DataPlane.DeniedNetworks = networks(r.DataPlane.AllowedNetworks), networks(r.DataPlane.DeniedNetworks)
 	}
 	if role == ControlPlane {
+		c.Internal.WalletTokenFile, c.Internal.DataPlaneTokenFile = secretDir+"/"+fileToken(Wallet), secretDir+"/"+fileToken(DataPlane)
 		c.Management.APIKeyFile = secretDir + "/" + fileManagementKey
 		if o := r.Management.OAuth2; o != nil {
 			c.Management.OAuth2 = config.OAuth2{Issuer: o.Issuer, Audience: o.Audience, JWKSURL: o.JWKSURL}

@@ -147,11 +147,12 @@ func (r Runtime) secretSources(role Role) []corev1.VolumeProjection {
 	if role == Migrate {
 		return sources
 	}
-	internal := []corev1.KeyToPath{{Key: KeyToken, Path: fileInternalToken}}
-	if role == ControlPlane {
-		internal = append(internal, corev1.KeyToPath{Key: KeyManagementKey, Path: fileManagementKey})
+	for _, called := range calls(role) {
+		sources = append(sources, secret(r.InternalSecret(called), corev1.KeyToPath{Key: KeyToken, Path: fileToken(called)}))
 	}
-	sources = append(sources, secret(r.InternalSecret(), internal...))
+	if role == ControlPlane {
+		sources = append(sources, secret(r.InternalSecret(role), corev1.KeyToPath{Key: KeyManagementKey, Path: fileManagementKey}))
+	}
 	if name, keys := r.VaultSecret(role); name != "" {
 		var items []corev1.KeyToPath
 		for _, k := range keys {

@@ -10,9 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -92,8 +90,9 @@ type Runtime struct {
 	Accounts map[Role]Credentials
 	// VaultLogins are the contents of the Secrets that VaultSecret names, by role.
 	VaultLogins map[Role]string
-	// Internal is the content of the Secret InternalSecret.
-	Internal map[string]string
+	// Tokens open the roles' internal APIs, and ManagementKey the EDC Management API: the contents of the Secrets InternalSecret.
+	Tokens        map[Role]string
+	ManagementKey string
 	// OperatorNamespace is where the operator's own Pods run; empty when it runs outside the cluster.
 	OperatorNamespace string
 	// APIServers are the addresses behind the Kubernetes API's Service, which no Pod of a runtime has business with.
@@ -108,8 +107,21 @@ func (r Runtime) ObjectName(role Role) string {
 	return r.Name + "-" + string(role)
 }
 
-// InternalSecret is the name of the Secret with the token that the roles and the operator share, and the management API's key.
-func (r Runtime) InternalSecret() string { return r.Name + "-internal" }
+// InternalSecret is the name of the Secret with the token of a role's internal API; in the control plane's is the management API's key, too.
+func (r Runtime) InternalSecret(role Role) string {
+	if role == ControlPlane {
+		return r.Name + "-internal"
+	}
+	return r.ObjectName(role) + "-internal"
+}
+
+// calls are the roles whose internal APIs a role has the token of, its own first. The data plane asks the control plane with its own.
+func calls(role Role) []Role {
+	if role == ControlPlane {
+		return []Role{ControlPlane, Wallet, DataPlane}
+	}
+	return []Role{role}
+}
 
 // ConfigName is the name of the ConfigMap.
 func (r Runtime) ConfigName() string { return r.Name + "-config" }
@@ -185,16 +197,19 @@ func (r Runtime) meta(name string, role Role) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: r.Namespace, Labels: r.Labels(role), OwnerReferences: []metav1.OwnerReference{r.Owner}}
 }
 
-// hash is keyed with the internal token, so that it tells nothing of the secrets that go into it.
+// hash is keyed with an internal token, so that it tells nothing of the secrets that go into it.
 func (r Runtime) hash(role Role) string {
-	h := hmac.New(sha256.New, []byte(r.Internal[KeyToken]))
+	h := hmac.New(sha256.New, []byte(r.Tokens[r.Roles[0]]))
 	account := r.Accounts[role]
 	parts := []string{r.configFile(role), r.Database.CABundle, account.User, account.Password}
 	if role != Migrate {
 		parts = append(parts, r.Trust.CABundle, r.Vault.CABundle, r.VaultLogins[role])
-		for _, k := range slices.Sorted(maps.Keys(r.Internal)) {
-			parts = append(parts, r.Internal[k])
+		for _, called := range calls(role) {
+			parts = append(parts, r.Tokens[called])
 		}
+	}
+	if role == ControlPlane {
+		parts = append(parts, r.ManagementKey)
 	}
 	for _, p := range parts {
 		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p) // a hash takes everything

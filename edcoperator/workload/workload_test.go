@@ -25,7 +25,7 @@ func runtime() workload.Runtime {
 			workload.Migrate: {User: "owner", Password: "o"}, workload.ControlPlane: {User: "cp", Password: "c"},
 			workload.Wallet: {User: "owner", Password: "o"}, workload.DataPlane: {User: "owner", Password: "o"},
 		},
-		Internal: map[string]string{workload.KeyToken: "token", workload.KeyManagementKey: "key"},
+		Tokens: map[workload.Role]string{workload.ControlPlane: "token", workload.Wallet: "w", workload.DataPlane: "d"}, ManagementKey: "key",
 	}
 }
 
@@ -63,7 +63,9 @@ func TestHashFollowsWhatARoleReads(t *testing.T) {
 			r.VaultLogins = map[workload.Role]string{workload.ControlPlane: "new", workload.Wallet: "new"}
 		}, true, true},
 		"the wallet's secret id":         {func(r *workload.Runtime) { r.VaultLogins = map[workload.Role]string{workload.Wallet: "new"} }, false, true},
-		"the internal token":             {func(r *workload.Runtime) { r.Internal = map[string]string{workload.KeyToken: "new"} }, true, true},
+		"the token of the wallet":        {func(r *workload.Runtime) { r.Tokens[workload.Wallet] = "new" }, true, true},
+		"the token of the data plane":    {func(r *workload.Runtime) { r.Tokens[workload.DataPlane] = "new" }, true, false},
+		"the management API's key":       {func(r *workload.Runtime) { r.ManagementKey = "new" }, true, false},
 		"the role in the Vault":          {func(r *workload.Runtime) { r.Vault.Auth.Roles.Wallet = "w" }, false, true},
 		"the annotations of the Ingress": {func(r *workload.Runtime) { r.Exposure.Annotations = map[string]string{"a": "b"} }, false, false},
 	} {
@@ -133,9 +135,11 @@ func TestSecretsOfARole(t *testing.T) {
 	}
 	for role, want := range map[workload.Role]map[string]string{
 		workload.ControlPlane: {
-			"database-password": "cp/password", "internal-token": "shared-internal/token", "management-key": "shared-internal/management-key", "vault-token": "audience vault",
+			"database-password": "cp/password", "management-key": "shared-internal/management-key", "vault-token": "audience vault",
+			"control-plane-token": "shared-internal/token", "wallet-token": "shared-wallet-internal/token", "data-plane-token": "shared-data-plane-internal/token",
 		},
-		workload.DataPlane: {"database-password": "owner/password", "internal-token": "shared-internal/token", "vault-token": "audience vault"},
+		workload.Wallet:    {"database-password": "owner/password", "wallet-token": "shared-wallet-internal/token", "vault-token": "audience vault"},
+		workload.DataPlane: {"database-password": "owner/password", "data-plane-token": "shared-data-plane-internal/token", "vault-token": "audience vault"},
 	} {
 		if diff := cmp.Diff(want, files(r.Deployment(role).Spec.Template.Spec)); diff != "" {
 			t.Errorf("%s: %s", role, diff)

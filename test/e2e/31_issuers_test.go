@@ -30,6 +30,7 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dcp"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
 const attestation = "DataQualityAttestationCredential"
@@ -235,7 +236,7 @@ func connectorOfCell(t *testing.T, cs *kubernetes.Clientset) *edc.Connector {
 func walletAPI(t *testing.T, cs *kubernetes.Clientset) (base, token string) {
 	t.Helper()
 	conn := connectorOfCell(t, cs)
-	return internalAPI(t, cellNamespace, conn.Status.WalletURL, conn.Status.InternalSecret)
+	return internalAPI(t, cellNamespace, conn.Status.WalletURL, workload.Runtime{Name: conn.Name}.InternalSecret(workload.Wallet))
 }
 
 // stopOperator ends the EDC operator and returns what starts it again.

@@ -61,7 +61,7 @@ func (r *run) namespace(ctx context.Context) error {
 	}
 	issuers := &rbacv1.Role{ObjectMeta: r.meta(agentIssuersRole)}
 	for _, i := range snapshot.Issuers(r.cell, r.profiles) { // a rule without names would open every Secret
-		issuers.Rules = append(issuers.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}, ResourceNames: []string{workload.Runtime{Name: i.Issuer.Name}.InternalSecret()}})
+		issuers.Rules = append(issuers.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}, ResourceNames: []string{workload.Runtime{Name: i.Issuer.Name}.InternalSecret(workload.Issuer)}})
 	}
 	bound := r.binding(agentIssuersRole, account(r.ns, agentName))
 	bound.RoleRef.Kind = "Role"

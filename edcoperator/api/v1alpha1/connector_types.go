@@ -68,7 +68,7 @@ type ConnectorStatus struct {
 	// PublicURL is the base of everything public.
 	// +optional
 	PublicURL string `json:"publicURL,omitempty"`
-	// WalletURL is the wallet's internal API inside the cluster; same token as InternalURL.
+	// WalletURL is the wallet's internal API inside the cluster; its token is the operator's to know.
 	// +optional
 	WalletURL string `json:"walletURL,omitempty"`
 	// InternalURL is the control plane's internal API inside the cluster; its token is in Secret InternalSecret, key token.

@@ -70,7 +70,7 @@ func (r *Reconciler) run(ctx context.Context, c *v1alpha1.Connector, ids []strin
 	rt := Runtime(c, r.Image)
 	c.Status.PublicURL = workload.PublicURL(c.Spec.Exposure)
 	c.Status.InternalURL, c.Status.WalletURL = rt.InternalURL(workload.ControlPlane), rt.InternalURL(workload.Wallet)
-	c.Status.InternalSecret = rt.InternalSecret()
+	c.Status.InternalSecret = rt.InternalSecret(workload.ControlPlane)
 	c.Status.Participants = int32(len(ids))
 	return r.Stages.Run(ctx, &rt, c, rt.Ingress(ids))
 }

@@ -71,11 +71,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 func (r *Reconciler) run(ctx context.Context, i *v1alpha1.CredentialIssuer) error {
 	rt := Runtime(i, r.Image)
 	i.Status.DID = workload.DID(i.Spec.Exposure, i.Spec.Context)
-	i.Status.InternalURL, i.Status.InternalSecret = rt.InternalURL(workload.Issuer), rt.InternalSecret()
+	i.Status.InternalURL, i.Status.InternalSecret = rt.InternalURL(workload.Issuer), rt.InternalSecret(workload.Issuer)
 	if err := r.Stages.Run(ctx, &rt, i, rt.Ingress([]string{i.Spec.Context})); err != nil {
 		return err
 	}
-	issuer := runtimeclient.New(i.Status.InternalURL, rt.Internal[workload.KeyToken], r.Stages.Dial, timeout)
+	issuer := runtimeclient.New(i.Status.InternalURL, rt.Tokens[workload.Issuer], r.Stages.Dial, timeout)
 	if err := configure(ctx, issuer, i); err != nil {
 		return err
 	}

@@ -169,10 +169,14 @@ func (r *Reconciler) tenancy(ctx context.Context, c *v1alpha1.Connector) (tenanc
 	if err != nil {
 		return tenancy{}, err
 	}
+	walletToken, err := r.Stages.InternalToken(ctx, c.Namespace, workload.Runtime{Name: c.Name}.InternalSecret(workload.Wallet), v1alpha1.ConditionReady)
+	if err != nil {
+		return tenancy{}, err
+	}
 	return tenancy{
 		connector:    c,
 		controlPlane: runtimeclient.New(c.Status.InternalURL, token, r.Stages.Dial, controlPlaneTimeout),
-		wallet:       runtimeclient.New(c.Status.WalletURL, token, r.Stages.Dial, walletTimeout),
+		wallet:       runtimeclient.New(c.Status.WalletURL, walletToken, r.Stages.Dial, walletTimeout),
 	}, nil
 }
 

@@ -21,9 +21,20 @@ import (
 
 // Secrets reads what rt's roles connect with and makes the internal Secret when it is absent.
 func (r *Runner) Secrets(ctx context.Context, rt *workload.Runtime) error {
-	var err error
-	if rt.Internal, err = r.internal(ctx, rt); err != nil {
-		return err
+	rt.Tokens = map[workload.Role]string{}
+	for _, role := range rt.Roles {
+		keys := []string{workload.KeyToken}
+		if role == workload.ControlPlane {
+			keys = append(keys, workload.KeyManagementKey)
+		}
+		data, err := r.internal(ctx, rt, role, keys)
+		if err != nil {
+			return err
+		}
+		rt.Tokens[role] = data[workload.KeyToken]
+		if role == workload.ControlPlane {
+			rt.ManagementKey = data[workload.KeyManagementKey]
+		}
 	}
 	rt.Accounts = map[workload.Role]workload.Credentials{}
 	for _, role := range append([]workload.Role{workload.Migrate}, rt.Roles...) {
@@ -91,11 +102,10 @@ func (r *Runner) read(ctx context.Context, namespace, name string) (*corev1.Secr
 	return &s, nil
 }
 
-// internal reads the Secret that the roles share and makes it when it is absent. One that somebody else made is used as it is.
-func (r *Runner) internal(ctx context.Context, rt *workload.Runtime) (map[string]string, error) {
-	keys := []string{workload.KeyToken, workload.KeyManagementKey}
+// internal reads the Secret of a role's internal API and makes it when it is absent. One that somebody else made is used as it is.
+func (r *Runner) internal(ctx context.Context, rt *workload.Runtime, role workload.Role, keys []string) (map[string]string, error) {
 	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
-		Name: rt.InternalSecret(), Namespace: rt.Namespace, Labels: rt.Labels(""), OwnerReferences: []metav1.OwnerReference{rt.Owner},
+		Name: rt.InternalSecret(role), Namespace: rt.Namespace, Labels: rt.Labels(role), OwnerReferences: []metav1.OwnerReference{rt.Owner},
 	}, Type: corev1.SecretTypeOpaque, StringData: map[string]string{}}
 	_, err := r.read(ctx, s.Namespace, s.Name)
 	switch {
