@@ -78,12 +78,8 @@ func (s *Service) RegisterKey(ctx context.Context, raw json.RawMessage) (Approva
 	if raw, err = gate.Canonical(raw); err != nil {
 		return ApprovalKey{}, internalError(err)
 	}
-	spec := cloudv1.ApprovalKeySpec{Subject: who.Subject, Person: who.Username, Name: who.Name, Organization: who.Organization, Thumbprint: thumbprint, PublicKey: apiextensionsv1.JSON{Raw: raw}}
-	for _, r := range authz.Roles {
-		if who.Has(r) {
-			spec.Roles = append(spec.Roles, string(r))
-		}
-	}
+	spec := specOf(who)
+	spec.Thumbprint, spec.PublicKey = thumbprint, apiextensionsv1.JSON{Raw: raw}
 	ctx, cancel := context.WithTimeout(ctx, kubernetesTimeout)
 	defer cancel()
 	k := &cloudv1.ApprovalKey{Spec: spec}
@@ -98,6 +94,17 @@ func (s *Service) RegisterKey(ctx context.Context, raw json.RawMessage) (Approva
 		}
 	}
 	return approvalKeys.show(k), approvalKeys.problem(k.Name, err)
+}
+
+// specOf is who the caller is, without a key.
+func specOf(who authz.Principal) cloudv1.ApprovalKeySpec {
+	spec := cloudv1.ApprovalKeySpec{Subject: who.Subject, Person: who.Username, Name: who.Name, Organization: who.Organization}
+	for _, r := range authz.Roles {
+		if who.Has(r) {
+			spec.Roles = append(spec.Roles, string(r))
+		}
+	}
+	return spec
 }
 
 // roomForKey refuses one key more than a person may have.
@@ -195,6 +202,14 @@ func (p person) is(r cloudv1.ApproverRef) bool {
 	return slices.Contains(p.roles, r.Role) && (r.Organization == "" || r.Organization == p.Organization)
 }
 
+func personOf(spec cloudv1.ApprovalKeySpec) person {
+	p := person{Approver: adminapi.Approver{ID: spec.Subject, Name: spec.Name, Organization: spec.Organization}, username: spec.Person, roles: spec.Roles}
+	if p.Organization == "" && len(p.roles) > 0 { // people of the platform and of the authority belong to no company
+		p.Organization = p.roles[0]
+	}
+	return p
+}
+
 // people are all who have registered a key, by name; who a person is, is what the newest key says.
 func (s *Service) people(ctx context.Context) ([]person, error) {
 	var list cloudv1.ApprovalKeyList
@@ -204,14 +219,13 @@ func (s *Service) people(ctx context.Context) ([]person, error) {
 	slices.SortFunc(list.Items, func(a, b cloudv1.ApprovalKey) int { return oldest(b, a) })
 	var out []person
 	for _, k := range list.Items {
+		if len(k.Spec.Roles) == 0 { // the Cloud operator found the person gone, or with nothing to do here
+			continue
+		}
 		i := slices.IndexFunc(out, func(p person) bool { return p.ID == k.Spec.Subject })
 		if i < 0 {
 			i = len(out)
-			p := person{Approver: adminapi.Approver{ID: k.Spec.Subject, Name: k.Spec.Name, Organization: k.Spec.Organization}, username: k.Spec.Person, roles: k.Spec.Roles}
-			if p.Organization == "" && len(p.roles) > 0 { // people of the platform and of the authority belong to no company
-				p.Organization = p.roles[0]
-			}
-			out = append(out, p)
+			out = append(out, personOf(k.Spec))
 		}
 		if len(out[i].Keys) < gate.MaxKeys { // two registered at the same moment pass each other's check
 			out[i].Keys = append(out[i].Keys, json.RawMessage(k.Spec.PublicKey.Raw))
@@ -285,6 +299,62 @@ func waitingFor(person string, answer []byte) (out []adminapi.Approval, err erro
 	}), nil
 }
 
+// stillMay refuses a decision of somebody who has no longer what an open gate's offer was made with: the role, or the organization. Offers pin people as they
+// were then. Whether the decision is theirs, and counts, is the connector's to say.
+func (s *Service) stillMay(ctx context.Context, p *cloudv1.Participant, signed string) error {
+	var c adminapi.DecisionClaims
+	j, err := gate.ParseJWS(gate.Type, signed)
+	if err != nil || json.Unmarshal(j.Payload, &c) != nil {
+		return nil // the connector says what is wrong with it
+	}
+	resp, err := s.reach(ctx, p, http.MethodGet, "/approvals", nil)
+	if err != nil {
+		return err
+	}
+	var open []adminapi.Approval
+	if err := json.Unmarshal(resp.Body, &open); err != nil {
+		return internalError(err)
+	}
+	i := slices.IndexFunc(open, func(a adminapi.Approval) bool { return a.Negotiation == c.Negotiation && a.Gate.Name == c.Gate })
+	if i < 0 || open[i].Gate.Type == adminapi.GateWebhook { // what decides there is no person
+		return nil
+	}
+	known := open[i].Gate.WaitsFor
+	for _, d := range open[i].Gate.Decided {
+		known = append(known, d.By)
+	}
+	pinned := slices.IndexFunc(known, func(a adminapi.Approver) bool { return a.ID == c.Approver })
+	if pinned < 0 {
+		return nil
+	}
+	then := known[pinned]
+	now, err := s.standing(ctx, c.Approver)
+	switch {
+	case err != nil:
+		return err
+	case then.Role != "" && !slices.Contains(now.roles, then.Role):
+		return problem(http.StatusForbidden, CodeForbidden, fmt.Sprintf("%s may decide at gate %q with the role %s, and does not have it now", then.Name, c.Gate, then.Role),
+			"let somebody decide who has it")
+	case then.Organization != now.Organization:
+		return problem(http.StatusForbidden, CodeForbidden, fmt.Sprintf("%s may decide at gate %q as somebody of %s, and is not now", then.Name, c.Gate, then.Organization),
+			"let somebody of "+then.Organization+" decide")
+	}
+	return nil
+}
+
+// standing is who a person is now: the caller, by the access token, or somebody else, by the registered keys.
+func (s *Service) standing(ctx context.Context, subject string) (person, error) {
+	if who := authz.From(ctx).Principal; who.Subject == subject {
+		return personOf(specOf(who)), nil
+	}
+	people, err := s.people(ctx)
+	i := slices.IndexFunc(people, func(p person) bool { return p.ID == subject })
+	if err != nil || i < 0 {
+		return person{}, err
+	}
+	return people[i], nil
+}
+
 // Decide passes a signed decision on. Whoever it is of, only the connector can tell, by the keys that the gate knows.
 func (s *Service) Decide(ctx context.Context, participant, id string, d adminapi.SignedDecision) error {
 	var p cloudv1.Participant
@@ -294,6 +364,9 @@ func (s *Service) Decide(ctx context.Context, participant, id string, d adminapi
 	}
 	if !ok {
 		return notFound("participant", participant)
+	}
+	if err := s.stillMay(ctx, &p, d.Decision); err != nil {
+		return err
 	}
 	_, err = s.reach(ctx, &p, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/decisions", d)
 	return err

@@ -191,6 +191,63 @@ func TestADecisionIsPassedOnAsItIs(t *testing.T) {
 	}
 }
 
+// TestWhoLostTheRoleDecidesNoMore: an offer pins people with the role and the organization that they had; a decision passes only with what they have now.
+func TestWhoLostTheRoleDecidesNoMore(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	until := time.Now().Add(time.Hour)
+	waits := func(name string, kind adminapi.GateType, person, organization, role string) adminapi.Approval {
+		return adminapi.Approval{Negotiation: "n-1", Gate: adminapi.GateState{Name: name, Type: kind, State: adminapi.GateOpen, Deadline: &until,
+			WaitsFor: []adminapi.Approver{{ID: person, Name: person, Organization: organization, Role: role}}}}
+	}
+	decided := waits("decided", adminapi.GateApproval, "sub-else", "rheintal-motoren", "")
+	decided.Gate.Decided = []adminapi.GateDecision{{By: adminapi.Approver{ID: "sub-renate", Name: "Renate", Organization: "rheintal-motoren", Role: "viewer"}}}
+	b.connector.Answer("GET brandt/approvals", http.StatusOK, []adminapi.Approval{
+		waits("by-role", adminapi.GateApproval, "sub-renate", "rheintal-motoren", "organization-admin"), waits("by-name", adminapi.GateApproval, "sub-renate", "rheintal-motoren", ""),
+		waits("lost", adminapi.GateApproval, "sub-renate", "rheintal-motoren", "viewer"), waits("moved", adminapi.GateApproval, "sub-renate", "brandt-guss", ""),
+		waits("system", adminapi.GateWebhook, "erp", "brandt-guss", ""), waits("stranger", adminapi.GateApproval, "sub-gone", "rheintal-motoren", ""), decided})
+	b.connector.Answer("POST brandt/negotiations/n-1/decisions", http.StatusOK, adminapi.Negotiation{ID: "n-1"})
+	b.want(http.StatusCreated, b.call(renate, "POST", "/approval-keys", KeyRegistration{publicKey(t)}))
+	raw, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := jwk.Import(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		gate, person string
+		passes       bool
+	}{
+		{"by-role", "sub-renate", true}, {"by-name", "sub-renate", true}, {"lost", "sub-renate", false}, {"moved", "sub-renate", false}, {"decided", "sub-renate", false},
+		{"system", "erp", true}, {"stranger", "sub-gone", false}, {"by-role", "sub-nobody-of-the-gate", true}, {"no-gate", "sub-renate", true},
+	} {
+		signed, err := gate.Sign(signer, adminapi.DecisionClaims{Approver: c.person, Negotiation: "n-1", Gate: c.gate, Verdict: adminapi.Reject, ID: "1", IssuedAt: 1, Expires: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// By the person, whose token says what it is now; and by another one, for whom the registered key does.
+		for name, caller := range map[string]map[string]any{"themselves": renate, "another": brandt} {
+			want := http.StatusNoContent
+			if !c.passes {
+				want = http.StatusForbidden
+			}
+			if a := b.call(caller, "POST", "/participants/supplier/negotiations/n-1/decisions", adminapi.SignedDecision{Decision: signed}); a.status != want {
+				t.Errorf("%s at gate %s, handed in by %s: %d %s", c.person, c.gate, name, a.status, a.body)
+			}
+		}
+	}
+	b.connector.Answer("GET brandt/approvals", http.StatusServiceUnavailable, nil)
+	signed, err := gate.Sign(signer, adminapi.DecisionClaims{Approver: "sub-renate", Negotiation: "n-1", Gate: "by-role", Verdict: adminapi.Approve, ID: "2", IssuedAt: 1, Expires: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := b.call(renate, "POST", "/participants/supplier/negotiations/n-1/decisions", adminapi.SignedDecision{Decision: signed}); a.status < 500 {
+		t.Errorf("without an answer who may decide: %d %s", a.status, a.body)
+	}
+}
+
 func TestAPersonHasAsManyKeysAsOffersTake(t *testing.T) {
 	b := setup(t)
 	var oldest ApprovalKey

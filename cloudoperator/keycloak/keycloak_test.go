@@ -93,6 +93,8 @@ func (s *server) handle(r *http.Request, path string, body any) any {
 			return []keycloak.Rep{{"type": "password"}}
 		}
 		return []keycloak.Rep{}
+	case strings.HasSuffix(path, "/role-mappings/realm/composite"):
+		return append([]keycloak.Rep{}, s.lists[strings.TrimSuffix(path, "/composite")]...)
 	case strings.HasSuffix(path, "/role-mappings/realm"):
 		return s.mapping(r.Method, path, body)
 	}
@@ -226,5 +228,32 @@ func TestErrorsAreTold(t *testing.T) {
 	h.Close()
 	if err := keycloak.New(h.URL, "operator", "secret", nil).Ensure(t.Context(), realm()); err == nil {
 		t.Error("a server that does not answer is no error")
+	}
+}
+
+func TestStandingIsWhatThePersonHasNow(t *testing.T) {
+	t.Parallel()
+	s, c := start(t)
+	if err := c.Ensure(t.Context(), realm()); err != nil {
+		t.Fatal(err)
+	}
+	user := fmt.Sprint(s.lists["users"][0]["id"])
+	standing := func(want keycloak.Standing) {
+		t.Helper()
+		got, err := c.Standing(t.Context(), "kaphera", user)
+		if err != nil || !slices.Equal(got.Roles, want.Roles) || got.Organization != want.Organization {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+	}
+	standing(keycloak.Standing{Roles: []string{"viewer"}, Organization: "oem"})
+	s.lists["users/"+user+"/role-mappings/realm"] = nil
+	standing(keycloak.Standing{Organization: "oem"})
+	s.lists["users"][0]["enabled"] = false
+	standing(keycloak.Standing{})
+	s.lists["users"] = nil
+	standing(keycloak.Standing{})
+	gone := keycloak.New("http://127.0.0.1:1", "operator", "secret", nil)
+	if _, err := gone.Standing(t.Context(), "kaphera", user); err == nil {
+		t.Error("a server that does not answer says that a person has no role")
 	}
 }

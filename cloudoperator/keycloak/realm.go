@@ -80,6 +80,42 @@ func (c *Client) DeletePerson(ctx context.Context, realm, username string) error
 	return c.call(ctx, http.MethodDelete, e.realm+"/users/"+id(user), nil, nil)
 }
 
+// Standing is what the realm says of a person.
+type Standing struct {
+	Roles        []string // of the realm, those of groups and of other roles included
+	Organization string
+}
+
+// Standing reads a user by id. Who is not there, or may not log in, has no role.
+func (c *Client) Standing(ctx context.Context, realm, user string) (Standing, error) {
+	path := "/" + url.PathEscape(realm) + "/users/" + url.PathEscape(user)
+	var have struct {
+		Enabled    bool `json:"enabled"`
+		Attributes struct {
+			Organization []string `json:"organization"`
+		} `json:"attributes"`
+	}
+	err := c.call(ctx, http.MethodGet, path, nil, &have)
+	if isStatus(err, http.StatusNotFound) || err == nil && !have.Enabled {
+		return Standing{}, nil
+	}
+	if err != nil {
+		return Standing{}, err
+	}
+	var roles []Rep
+	if err := c.call(ctx, http.MethodGet, path+"/role-mappings/realm/composite", nil, &roles); err != nil {
+		return Standing{}, err
+	}
+	var out Standing
+	for _, r := range roles {
+		out.Roles = append(out.Roles, text(r, "name"))
+	}
+	if len(have.Attributes.Organization) > 0 {
+		out.Organization = have.Attributes.Organization[0]
+	}
+	return out, nil
+}
+
 type ensurer struct {
 	c     *Client
 	realm string

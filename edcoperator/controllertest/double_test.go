@@ -48,7 +48,7 @@ func (n *network) dial(ctx context.Context, network, address string) (net.Conn, 
 // runtimeDouble answers the admin API of every role as a connector does, from memory.
 type runtimeDouble struct {
 	mu           sync.Mutex
-	forgotten    bool // the tokens that the operator reads are none of the runtime's
+	forgotten    bool                      // the tokens that the operator reads are none of the runtime's
 	refuse       map[string]adminapi.Error // by path: answered with 422
 	profiles     map[string]adminapi.Profile
 	participants map[string]adminapi.Participant

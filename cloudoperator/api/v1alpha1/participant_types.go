@@ -50,8 +50,8 @@ type OrganizationList struct {
 }
 
 // ApprovalKeySpec is a public key with which a person signs decisions, and who that was when it was registered. The Cloud API writes all of it
-// but the key from the person's access token.
-// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a key does not change; register another one"
+// but the key from the person's access token; organization and roles follow the person's.
+// +kubebuilder:validation:XValidation:rule="self.subject == oldSelf.subject && self.person == oldSelf.person && self.thumbprint == oldSelf.thumbprint && self.publicKey == oldSelf.publicKey",message="a key does not change; register another one"
 type ApprovalKeySpec struct {
 	// Subject of the person at the identity provider.
 	// +kubebuilder:validation:MinLength=1

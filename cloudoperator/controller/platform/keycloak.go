@@ -5,9 +5,11 @@ package platform
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
@@ -127,7 +129,7 @@ func (r *run) keycloak(ctx context.Context) error {
 	return r.realm(ctx, string(admin[adminSecretKey]))
 }
 
-// realmEvery is how often the realm is compared with what it should be when nothing of the Platform has changed.
+// realmEvery is how often the realm is compared with what it should be, and approval keys with their people, when nothing of the Platform has changed.
 const realmEvery = 5 * time.Minute
 
 func (r *run) realm(ctx context.Context, secret string) error {
@@ -162,8 +164,47 @@ func (r *run) realm(ctx context.Context, secret string) error {
 	if err := r.forget(ctx, people.gone); err != nil {
 		return err
 	}
+	standing := func(ctx context.Context, person string) (keycloak.Standing, error) {
+		return kc.Standing(ctx, Realm, person)
+	}
+	if err := refreshKeys(ctx, r.access.Reader, r.client, r.platform.Namespace, standing); err != nil {
+		return fmt.Errorf("approval keys: %w", err)
+	}
 	if len(people.made) == 0 && len(people.gone) == 0 {
 		r.realms.set(r.key(), memoEntry{digest: digest, at: r.Now()})
+	}
+	return nil
+}
+
+// refreshKeys gives approval keys the roles and the organization that their people have now.
+func refreshKeys(ctx context.Context, reader client.Reader, writer client.Writer, namespace string, standing func(ctx context.Context, person string) (keycloak.Standing, error)) error {
+	var keys cloud.ApprovalKeyList
+	if err := reader.List(ctx, &keys, client.InNamespace(namespace)); err != nil {
+		return err
+	}
+	known := map[string]keycloak.Standing{}
+	for _, k := range keys.Items {
+		now, ok := known[k.Spec.Subject]
+		if !ok {
+			var err error
+			if now, err = standing(ctx, k.Spec.Subject); err != nil {
+				return err
+			}
+			known[k.Spec.Subject] = now
+		}
+		before := k.DeepCopy()
+		k.Spec.Organization, k.Spec.Roles = now.Organization, nil
+		for _, role := range []string{RolePlatformOperator, RoleGovernanceAuthority, RoleOrganizationAdmin, RoleViewer} { // the order in which the Cloud API registers them
+			if slices.Contains(now.Roles, role) {
+				k.Spec.Roles = append(k.Spec.Roles, role)
+			}
+		}
+		if k.Spec.Organization == before.Spec.Organization && slices.Equal(k.Spec.Roles, before.Spec.Roles) {
+			continue
+		}
+		if err := writer.Patch(ctx, &k, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("%s of %s: %w", k.Name, k.Spec.Person, err)
+		}
 	}
 	return nil
 }
