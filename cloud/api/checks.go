@@ -281,24 +281,29 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 	return f.result("participant", name)
 }
 
-// mayVouch refuses credentials that are granted by somebody who may not vouch for their claims.
+// mayVouch refuses a change, by anybody but the governance authority, of what it vouches for: the credentials and the dataspaces whose issuers
+// issue them. Whoever makes a participant chooses its dataspaces, and starts in them without a credential.
 func mayVouch(ctx context.Context, spec, old *cloudv1.ParticipantSpec) error {
-	var before any = []string{}
-	if old != nil && old.Credentials != nil {
-		before = old.Credentials
-	}
-	var after any = []string{}
-	if spec.Credentials != nil {
-		after = spec.Credentials
+	if old == nil {
+		old = &cloudv1.ParticipantSpec{Profile: spec.Profile, FurtherProfiles: spec.FurtherProfiles}
 	}
 	access := authz.From(ctx)
-	if access.Principal.Has(authz.GovernanceAuthority) || len(changedFields(map[string]any{"credentials": before}, map[string]any{"credentials": after})) == 0 {
+	changed := changedFields(vouchedFor(old), vouchedFor(spec))
+	if access.Principal.Has(authz.GovernanceAuthority) || len(changed) == 0 {
 		return nil
 	}
-	p := problem(http.StatusForbidden, CodeForbidden, fmt.Sprintf("%s may not change spec.credentials: its claims are what the governance authority vouches for", access.Principal.Name),
-		"leave credentials as they are, and ask somebody with the role "+string(authz.GovernanceAuthority)+" to grant them")
-	p.Errors = []FieldError{{"spec.credentials", "only the governance authority may change it"}}
+	p := problem(http.StatusForbidden, CodeForbidden, fmt.Sprintf("%s may not change %s: it is what the governance authority vouches for", access.Principal.Name, strings.Join(changed, ", ")),
+		"leave it as it is, and ask somebody with the role "+string(authz.GovernanceAuthority)+" to change it")
+	for _, field := range changed {
+		p.Errors = append(p.Errors, FieldError{field, "only the governance authority may change it"})
+	}
 	return p
+}
+
+func vouchedFor(spec *cloudv1.ParticipantSpec) map[string]any {
+	return map[string]any{
+		"profile": spec.Profile, "furtherProfiles": append([]string{}, spec.FurtherProfiles...), "credentials": append([]edc.HolderCredential{}, spec.Credentials...),
+	}
 }
 
 func checkEntitlements(f *findings, spec *cloudv1.ParticipantSpec, profiles []profile.Profile) {

@@ -154,16 +154,23 @@ func TestInvalidSpecsAreToldByField(t *testing.T) {
 func TestOnlyTheAuthorityVouches(t *testing.T) {
 	b := setup(t)
 	b.pilot()
-	changed := strings.Replace(participantSpec("brandt-guss", "brandt"), `"pilot"`, `"everything"`, 1)
-	for who, status := range map[string]int{"admin": http.StatusForbidden, "operator": http.StatusForbidden, "authority": http.StatusOK} {
-		claims := map[string]map[string]any{"admin": brandt, "operator": operator, "authority": authority}[who]
-		a := b.call(claims, "PUT", "/participants/supplier?force=true&dryRun=true", wrap(changed))
-		if a.status != status || status == http.StatusForbidden && !a.has("spec.credentials", "governance authority") {
-			t.Errorf("%s: got %d %s, want %d", who, a.status, a.body, status)
+	b.want(http.StatusCreated, b.call(both, "PUT", "/dataspace-profiles/other", wrap(strings.Replace(strings.Replace(profileSpec, "auditor.example", "other.example", 1), `"auditor"`, `"other"`, 1))))
+	spec := participantSpec("brandt-guss", "brandt")
+	for field, changed := range map[string]string{
+		"spec.credentials":     strings.Replace(spec, `"pilot"`, `"everything"`, 1),
+		"spec.profile":         strings.Replace(spec, `"automotive"`, `"other"`, 1), // whose issuer has a credential of the same type
+		"spec.furtherProfiles": strings.Replace(spec, `"cell"`, `"furtherProfiles":["other"],"cell"`, 1),
+	} {
+		for who, status := range map[string]int{"admin": http.StatusForbidden, "operator": http.StatusForbidden, "authority": http.StatusOK} {
+			claims := map[string]map[string]any{"admin": brandt, "operator": operator, "authority": authority}[who]
+			a := b.call(claims, "PUT", "/participants/supplier?force=true&dryRun=true", wrap(changed))
+			if a.status != status || status == http.StatusForbidden && !a.has(field, "governance authority") {
+				t.Errorf("%s changes %s: got %d %s, want %d", who, field, a.status, a.body, status)
+			}
 		}
 	}
 	// What the organization may decide itself.
-	off := strings.Replace(participantSpec("brandt-guss", "brandt"), `"cell"`, `"selfCheck":"Off","cell"`, 1)
+	off := strings.Replace(spec, `"cell"`, `"selfCheck":"Off","cell"`, 1)
 	b.want(http.StatusOK, b.call(brandt, "PUT", "/participants/supplier?force=true", wrap(off)))
 	// A new participant of an organization starts without credentials.
 	bare := `{"organization":"brandt-guss","cell":"shared","profile":"automotive","identity":{"context":"second","businessPartnerNumber":"BPNL0000000CAST2"}}`
