@@ -227,7 +227,8 @@ func (e *Engine) judgeCredentials(ctx context.Context, p *store.Participant, n *
 			if trace.Allowed {
 				n.Traces = append(n.Traces, trace)
 			} else {
-				h.Attested.Reason, h.Attested.DE = odrl.Reason(trace, ""), odrl.Reason(trace, "de")
+				said := odrl.Withhold(trace, p.DID) // approvers of any organization read it
+				h.Attested.Reason, h.Attested.DE = odrl.Reason(said, ""), odrl.Reason(said, "de")
 			}
 		}
 		if slices.ContainsFunc(holds, open) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
+	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -85,7 +86,7 @@ func (s *server) writeTrail(w http.ResponseWriter, r *http.Request, p *store.Par
 	}
 	var out bytes.Buffer
 	for _, rec := range records {
-		if r.Header.Get(adminapi.ActorHeader) != "" && !slices.Contains(s.AuditLeaving, rec.Type) { // it is for somebody outside the cell
+		if !s.mayLeave(r, rec.Type) {
 			rec.Withhold()
 		}
 		before := out.Len()
@@ -104,6 +105,56 @@ func (s *server) writeTrail(w http.ResponseWriter, r *http.Request, p *store.Par
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = out.WriteTo(w) // the caller may be gone
 	return nil
+}
+
+// mayLeave says whether the caller may read the bodies of records of a type: whoever is in the cell reads all.
+func (s *server) mayLeave(r *http.Request, typ string) bool {
+	return r.Header.Get(adminapi.ActorHeader) == "" || slices.Contains(s.AuditLeaving, typ)
+}
+
+// leaving is an answer without what the caller may not read of policy records either: what was seen of other parties. A summary has it for nobody, since
+// the operator writes it into a status, which leaves.
+func (s *server) leaving(r *http.Request, p *store.Participant, answer any) any {
+	if v, ok := answer.(adminapi.Summary); ok {
+		if last := v.LastFailure; last != nil {
+			withhold(p.DID, &last.Reason, &last.Traces)
+		}
+		return v
+	}
+	if s.mayLeave(r, audit.Policy) {
+		return answer
+	}
+	switch v := answer.(type) {
+	case adminapi.Negotiation:
+		withhold(p.DID, &v.Reason, &v.Traces)
+		return v
+	case adminapi.Transfer:
+		withhold(p.DID, &v.Reason, &v.Traces)
+		return v
+	case []adminapi.Negotiation:
+		for i := range v {
+			withhold(p.DID, &v[i].Reason, &v[i].Traces)
+		}
+	case []adminapi.Transfer:
+		for i := range v {
+			withhold(p.DID, &v[i].Reason, &v[i].Traces)
+		}
+	}
+	return answer
+}
+
+// withhold is odrl.Withhold for all traces of a process, and for the own denial that was made of them.
+func withhold(own string, reason **adminapi.Reason, traces *[]adminapi.Trace) {
+	var out []adminapi.Trace
+	denial := "the policy is not met"
+	for _, t := range *traces {
+		t = odrl.Withhold(t, own)
+		out, denial = append(out, t), cmp.Or(odrl.Reason(t, ""), denial)
+	}
+	*traces = out
+	if r := *reason; r != nil && r.By == "own" && r.Code == "policy-denied" {
+		*reason = &adminapi.Reason{Code: r.Code, Message: denial, By: r.By}
+	}
 }
 
 // auditHeads answers the heads of all chains, also of participants that were deleted.

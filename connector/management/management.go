@@ -128,7 +128,8 @@ func (s *server) inParticipant(status int, f func(r *http.Request, p *store.Part
 					return nil, invalid("the body is not understood: %s", err)
 				}
 			}
-			return f(r, p)
+			out, err := f(r, p)
+			return s.leaving(r, p, out), err
 		})(w, r)
 	}
 }

@@ -211,7 +211,7 @@ func (s *server) negotiationEvents(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		raw, err := json.Marshal(view)
+		raw, err := json.Marshal(s.leaving(r, p, view))
 		if err != nil {
 			return
 		}

@@ -264,3 +264,39 @@ func Reason(t adminapi.Trace, lang string) string {
 	}
 	return strings.Join(out, ". ")
 }
+
+// Withhold takes away what was seen of the credentials and the requests of others than the party own (DID), and leaves each verdict with its sentence. A
+// sentence that names the value gives way to the constraint. What a missing credential is called is nothing that was seen.
+func Withhold(t adminapi.Trace, own string) adminapi.Trace {
+	t.Checks = slices.Clone(t.Checks)
+	for i := range t.Checks {
+		c := &t.Checks[i]
+		if c.Party == "" || c.Party == own || c.CredentialType != "" && c.Credential == "" {
+			continue
+		}
+		names := func(text string) bool {
+			return c.Value != "" && strings.Contains(text, c.Value) && !strings.Contains(string(c.RightOperand), c.Value)
+		}
+		constraint := c.LeftOperand + " " + c.Operator + " " + string(c.RightOperand)
+		withhold := func(w adminapi.CheckWords, because string) adminapi.CheckWords {
+			if names(w.Sentence) {
+				w.Sentence = constraint
+			}
+			if names(w.Remedy) {
+				w.Remedy = ""
+			}
+			if w.Reason != "" {
+				w.Reason = because
+			}
+			return w
+		}
+		w := withhold(adminapi.CheckWords{Sentence: c.Sentence, Reason: c.Reason, Remedy: c.Remedy}, "what was seen stays in the connector's cell")
+		c.Sentence, c.Reason, c.Remedy = w.Sentence, w.Reason, w.Remedy
+		if c.DE != nil {
+			de := withhold(*c.DE, "was gesehen wurde, bleibt in der Zelle des Konnektors")
+			c.DE = &de
+		}
+		c.Value, c.Credential = "", ""
+	}
+	return t
+}

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/profile"
@@ -318,7 +320,8 @@ const policy = `{"@type":"Set","permission":[{"action":"use","constraint":[{"lef
 // TestExchange: an issuer, a supplier whose roles share a process and a buyer whose roles run apart exchange data over real DSP and DCP.
 func TestExchange(t *testing.T) {
 	authority := start(t, []runtime.Role{runtime.Issuer})
-	supplier := start(t, []runtime.Role{runtime.ControlPlane, runtime.Wallet, runtime.DataPlane})
+	supplier := startWith(t, vaulttest.New(), pgtest.NewDatabase(t), func(o *runtime.Options) { o.Config.Audit.Leaving = audit.Types },
+		[]runtime.Role{runtime.ControlPlane, runtime.Wallet, runtime.DataPlane})
 	buyer := start(t, []runtime.Role{runtime.ControlPlane}, []runtime.Role{runtime.Wallet}, []runtime.Role{runtime.DataPlane})
 	authority.call(http.MethodPut, authority.admin(runtime.Issuer, "/issuers/authority"), adminapi.IssuerConfig{DID: authority.did("authority"),
 		Types: []adminapi.CredentialType{{Type: "MembershipCredential", Validity: "P365D"}, {Type: "AttestationCredential", Validity: "P365D"}}}, nil)
@@ -377,6 +380,7 @@ func TestExchange(t *testing.T) {
 	if status := buyer.status(http.MethodGet, buyer.api("buyer", "/transfers/"+tr.ID+"/data"), nil, nil); status != http.StatusConflict {
 		t.Errorf("fetching from a completed transfer answers %d", status)
 	}
+	t.Run("what leaves", func(t *testing.T) { whatLeaves(t, supplier, buyer, n.ID) })
 	t.Run("refusals", func(t *testing.T) { refusals(t, authority, supplier, buyer, n) })
 	t.Run("EDC Management API", func(t *testing.T) { edcExchange(t, supplier, buyer, backend.URL, value) })
 	t.Run("gates", func(t *testing.T) { gatedExchange(t, supplier, buyer) })
@@ -385,6 +389,50 @@ func TestExchange(t *testing.T) {
 	supplier.call(http.MethodGet, supplier.api("supplier", "/summary"), nil, &summary)
 	if summary.Agreements != 8 || summary.Negotiations["FINALIZED"] != 8 || summary.Transfers["COMPLETED"] != 1 || summary.Transfers["TERMINATED"] != 3 {
 		t.Errorf("summary %+v", summary)
+	}
+}
+
+// whatLeaves: what each saw of the other's credentials leaves the supplier's cell, as its policy records do, and stays in the buyer's.
+func whatLeaves(t *testing.T, supplier, buyer *connector, negotiation string) {
+	seen := func(c *connector, ctx, id, actor string) (of []string, checks int) {
+		t.Helper()
+		for _, path := range []string{"", "/events"} { // which ends, as the negotiation has
+			raw := c.read(c.api(ctx, "/negotiations/"+id+path), actor)
+			if _, data, ok := bytes.Cut(raw, []byte("data: ")); ok {
+				raw = data
+			}
+			var n adminapi.Negotiation
+			if err := json.Unmarshal(raw, &n); err != nil || n.State != "FINALIZED" || len(n.Traces) == 0 {
+				t.Fatalf("%v: %s", err, raw)
+			}
+			for _, tr := range n.Traces {
+				for _, ch := range tr.Checks {
+					if checks++; !ch.Satisfied || ch.Sentence == "" {
+						t.Errorf("%+v", ch)
+					}
+					if ch.Party != c.did(ctx) {
+						of = append(of, ch.Value+ch.Credential)
+					}
+				}
+			}
+		}
+		return of, checks
+	}
+	var theirs []adminapi.Negotiation
+	supplier.call(http.MethodGet, supplier.api("supplier", "/negotiations"), nil, &theirs)
+	for _, c := range []struct {
+		*connector
+		ctx, id string
+		leaves  bool
+	}{{supplier, "supplier", theirs[0].ID, true}, {buyer, "buyer", negotiation, false}} {
+		inside, all := seen(c.connector, c.ctx, c.id, "")
+		outside, n := seen(c.connector, c.ctx, c.id, "user:anna")
+		if len(inside) == 0 || slices.Contains(inside, "") || n != all {
+			t.Errorf("in the cell of %s: %d checks, seen %q", c.ctx, all, inside)
+		}
+		if want := map[bool][]string{true: inside, false: make([]string, len(inside))}[c.leaves]; !slices.Equal(outside, want) {
+			t.Errorf("outside the cell of %s: seen %q, want %q", c.ctx, outside, want)
+		}
 	}
 }
 

@@ -161,7 +161,9 @@ func (p *Process) entries(table string, before mark, side Side) (out []audit.Ent
 		t := transition{Process: p.ID, Role: p.Role, State: ev.State, At: ev.At.UTC(), Counterparty: p.Counterparty, CounterpartyPID: p.CounterpartyPID,
 			Asset: p.AssetID, Agreement: p.AgreementID}
 		if ev.State == state.Terminated {
-			t.Reason = p.Reason
+			if t.Reason = p.Reason; t.Reason != nil && t.Reason.Code == "policy-denied" && t.Reason.By == "own" { // what was seen stands in the record of the evaluation
+				t.Reason = &adminapi.Reason{Code: t.Reason.Code, By: t.Reason.By}
+			}
 		}
 		out = append(out, audit.Entry{Type: typ, Body: t})
 	}

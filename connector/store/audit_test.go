@@ -77,7 +77,7 @@ func TestWhatHappensToAProcessIsRecordedWithIt(t *testing.T) {
 		second.At, second.Allowed = time.Now().Add(time.Second), true
 		n.Traces = append(n.Traces, second)
 		n.History = append(n.History, adminapi.Event{At: time.Now(), State: state.Terminated})
-		n.State, n.Step, n.Reason, n.Next = state.Terminated, state.Terminated, &adminapi.Reason{Code: "x", Message: "because", By: "own"}, &store.Next{Never: true}
+		n.State, n.Step, n.Reason, n.Next = state.Terminated, state.Terminated, &adminapi.Reason{Code: "policy-denied", Message: "seen silver", By: "own"}, &store.Next{Never: true}
 		return store.Side{}
 	})
 	h, err := s.AuditHead(t.Context(), "acme")
@@ -93,7 +93,7 @@ func TestWhatHappensToAProcessIsRecordedWithIt(t *testing.T) {
 	if check["value"] != "silver" || check["rightOperand"] != "gold" || check["reason"] != "it is silver" || check["sentence"] != nil || bodies[2]["allowed"] != false || bodies[7]["allowed"] != true {
 		t.Errorf("%v", bodies)
 	}
-	if bodies[5]["sha256"] != "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" || bodies[6]["agreement"] != "a1" || bodies[8]["reason"].(map[string]any)["message"] != "because" {
+	if bodies[5]["sha256"] != "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" || bodies[6]["agreement"] != "a1" || bodies[8]["reason"].(map[string]any)["code"] != "policy-denied" || bodies[8]["reason"].(map[string]any)["message"] != "" {
 		t.Errorf("%v", bodies[5:])
 	}
 }
