@@ -59,6 +59,13 @@ func FuzzBody(f *testing.F) {
 		same[adminapi.Secret](t, body)
 		same[adminapi.SignedDecision](t, body)
 		same[adminapi.Participant](t, body)
+		same[adminapi.Profile](t, body)
+		same[adminapi.NegotiationRequest](t, body)
+		same[adminapi.OfferRequest](t, body)
+		same[adminapi.CounterOffer](t, body)
+		same[adminapi.TransferRequest](t, body)
+		same[adminapi.UseCaseRevision](t, body)
+		same[dps.AccessRequest](t, body)
 	})
 }
 
