@@ -208,35 +208,53 @@ func (v *verifier) read(r *Record) error {
 		v.bareLine[r.Seq] = v.line
 		return nil
 	}
-	var body struct {
-		Through int64  `json:"through"`
-		Access  string `json:"access"`
-		Unknown bool   `json:"unknown"`
-		Witness
-	}
-	switch r.Type {
-	case Pruned, DataIntent, DataOutcome, CounterpartyHead:
-	default:
-		return nil
-	}
-	if err := json.Unmarshal(r.Body, &body); err != nil {
-		return v.bad(r.Seq, "its body is not that of a record of type %s: %v", r.Type, err)
-	}
 	switch r.Type {
 	case Pruned:
+		var body struct {
+			Through int64 `json:"through"`
+		}
+		if err := v.body(r, &body); err != nil {
+			return err
+		}
 		v.bare = slices.DeleteFunc(v.bare, func(seq int64) bool { return seq <= body.Through })
 	case DataIntent:
-		v.accesses[body.Access] = &Access{Seq: r.Seq, ID: body.Access, Agreement: body.Witness.Agreement, Actor: r.Actor}
+		var body struct {
+			Access    string `json:"access"`
+			Agreement string `json:"agreement"`
+		}
+		if err := v.body(r, &body); err != nil {
+			return err
+		}
+		v.accesses[body.Access] = &Access{Seq: r.Seq, ID: body.Access, Agreement: body.Agreement, Actor: r.Actor}
 		v.order = append(v.order, body.Access)
 	case DataOutcome:
+		var body struct {
+			Access  string `json:"access"`
+			Unknown bool   `json:"unknown"`
+		}
+		if err := v.body(r, &body); err != nil {
+			return err
+		}
 		if a := v.accesses[body.Access]; a != nil && body.Unknown {
 			v.result.Unknown = append(v.result.Unknown, *a)
 		}
 		delete(v.accesses, body.Access)
 	case CounterpartyHead:
-		if body.Head != nil {
-			v.result.Witnessed = append(v.result.Witnessed, body.Witness)
+		var body Witness
+		if err := v.body(r, &body); err != nil {
+			return err
 		}
+		if body.Head != nil {
+			v.result.Witnessed = append(v.result.Witnessed, body)
+		}
+	}
+	return nil
+}
+
+// body reads the body of a record.
+func (v *verifier) body(r *Record, into any) error {
+	if err := json.Unmarshal(r.Body, into); err != nil {
+		return v.bad(r.Seq, "its body is not that of a record of type %s: %v", r.Type, err)
 	}
 	return nil
 }

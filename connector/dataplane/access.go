@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kaphera/kaphera/connector/dps"
@@ -230,7 +231,8 @@ var strippedResponse = []string{"Set-Cookie", "Server", "Location", "Www-Authent
 
 func (s *server) proxy(f flow, t target) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport: s.transport,
+		Transport:  s.transport,
+		BufferPool: buffers,
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			u := *t.base
 			u.RawQuery = t.query.Encode()
@@ -285,6 +287,14 @@ func (s *server) proxy(f flow, t target) *httputil.ReverseProxy {
 	}
 }
 
+// buffers are what bodies are copied through.
+var buffers = &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+
+type bufferPool struct{ sync.Pool }
+
+func (p *bufferPool) Get() []byte  { return p.Pool.Get().(*[32 << 10]byte)[:] }
+func (p *bufferPool) Put(b []byte) { p.Pool.Put((*[32 << 10]byte)(b)) }
+
 // paced ends a body that comes too slowly: each read takes from what is left, and what it brings adds to it.
 type paced struct {
 	io.ReadCloser
@@ -318,7 +328,7 @@ func isTimeout(err error) bool {
 // checked at the moment of the connection.
 func newTransport(d Deps) *http.Transport {
 	return &http.Transport{DialContext: d.Backends.Dialer().DialContext, TLSClientConfig: d.BackendTLS, TLSHandshakeTimeout: 5 * time.Second,
-		ResponseHeaderTimeout: d.HeaderTimeout, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
+		ResponseHeaderTimeout: d.HeaderTimeout, MaxIdleConnsPerHost: d.PerCounterparty, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
 		DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}
 }
 
