@@ -93,7 +93,7 @@ func (s *server) notStarted(r *http.Request, p *store.Participant) error {
 // address whose endpoint is a property is EDC's (connector/dsp keeps it there).
 func dataRequest(r *http.Request, address *dps.DataAddress) (*http.Request, error) {
 	u, err := url.Parse(address.Endpoint)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") {
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" {
 		return nil, &dsp.RefusalError{Status: http.StatusBadGateway, Code: "counterparty-refused", Message: "the provider's data address " + address.Endpoint + " is not an http(s) address"}
 	}
 	if path := r.PathValue("path"); path != "" {
