@@ -37,7 +37,7 @@ func FuzzDataRequest(f *testing.F) {
 			t.Fatal(err)
 		}
 		under := strings.TrimSuffix(path.Clean("/"+given.Path), "/")
-		if req.URL.Host != given.Host || req.URL.Scheme != given.Scheme || req.Header.Get("Authorization") != "Bearer token" {
+		if req.URL.Hostname() != given.Hostname() || req.URL.Port() != given.Port() || req.URL.Scheme != given.Scheme || req.Header.Get("Authorization") != "Bearer token" {
 			t.Fatalf("%q below %q asks %s", below, endpoint, req.URL)
 		}
 		if asked := path.Clean("/" + req.URL.Path); asked != under && !strings.HasPrefix(asked, under+"/") && below != "" {
