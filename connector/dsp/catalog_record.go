@@ -5,6 +5,8 @@ package dsp
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -98,6 +100,17 @@ func (c *catalogVerdicts) news(participant string, v *catalogVerdict, now time.T
 	v.Omitted, h.omitted = h.omitted, 0
 	return true
 }
+
+// forget forgets a participant, so that a later one of the same name begins with nothing.
+func (c *catalogVerdicts) forget(participant string) {
+	c.Lock()
+	defer c.Unlock()
+	delete(c.hour, participant)
+	maps.DeleteFunc(c.last, func(key, _ string) bool { return strings.HasPrefix(key, participant+" ") })
+}
+
+// Forget drops what the engine remembers of a participant that was deleted.
+func (e *Engine) Forget(participant string) { e.verdicts.forget(participant) }
 
 // recordCatalog records how a catalog request was answered, if that is news. The answer does not depend on it: it holds no data.
 func (e *Engine) recordCatalog(ctx context.Context, p *store.Participant, v catalogVerdict) {

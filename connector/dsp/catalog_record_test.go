@@ -47,4 +47,13 @@ func TestNewsOfCatalogsIsBounded(t *testing.T) {
 	if omitted != maxVerdicts+10-(verdictsPerHour-2) {
 		t.Errorf("%d omitted", omitted)
 	}
+	again := func() bool { v := other; return c.news("other", &v, now) }
+	expect("another participant's again", again(), false)
+	c.forget("acme")
+	expect("another participant's, when one was deleted", again(), false)
+	c.forget("other")
+	expect("the first of a later participant of the same name", again(), true)
+	if len(c.hour) != 1 || len(c.last) != 1 {
+		t.Errorf("of participants that are deleted, %d hours and %d verdicts are kept", len(c.hour)-1, len(c.last)-1)
+	}
 }

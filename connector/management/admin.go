@@ -76,6 +76,7 @@ func (s *server) deleteParticipant(r *http.Request) (any, error) {
 	if deleted != nil && !errors.Is(deleted, store.ErrNotFound) {
 		return nil, deleted
 	}
+	s.Engine.Forget(name)
 	if err := errors.Join(s.Secrets.DeleteSecrets(r.Context(), name), s.DataPlane.Forget(r.Context(), name)); err != nil {
 		return nil, err
 	}
