@@ -1051,6 +1051,12 @@ type Revision struct {
 
 	// WaitsFor Who may sign it off, in words, while it waits for that
 	WaitsFor string `json:"waitsFor,omitempty,omitzero"`
+
+	// WaitsForDE The same in German
+	WaitsForDE string `json:"waitsForDE,omitempty,omitzero"`
+
+	// Yours It waits for the caller among others, who needs a registered key
+	Yours bool `json:"yours,omitempty,omitzero"`
 }
 
 // RevisionList defines model for RevisionList.
@@ -1094,8 +1100,11 @@ type SignOff struct {
 	Read string `json:"read"`
 
 	// Signed The JWS, for whoever verifies it again
-	Signed  string `json:"signed"`
-	Subject string `json:"subject"`
+	Signed string `json:"signed"`
+
+	// Signers Thumbprints of the keys that may sign the next revision
+	Signers []string `json:"signers"`
+	Subject string   `json:"subject"`
 }
 
 // SignedDecision defines model for SignedDecision.

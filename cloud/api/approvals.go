@@ -195,6 +195,12 @@ type person struct {
 	roles    []string
 }
 
+// of is the caller, without keys.
+func of(who authz.Principal) person {
+	spec := specOf(who)
+	return person{Approver: adminapi.Approver{ID: spec.Subject, Name: spec.Name, Organization: spec.Organization}, username: spec.Person, roles: spec.Roles}
+}
+
 func (p person) is(r cloudv1.ApproverRef) bool {
 	if r.Person != "" {
 		return p.username == r.Person

@@ -36,6 +36,8 @@ type Revision struct {
 	InForce     bool        `json:"inForce" doc:"New offers and negotiations are under it"`
 	SignOff     *SignOff    `json:"signOff,omitempty"`
 	WaitsFor    string      `json:"waitsFor,omitempty" doc:"Who may sign it off, in words, while it waits for that"`
+	WaitsForDE  string      `json:"waitsForDE,omitempty" doc:"The same in German"`
+	Yours       bool        `json:"yours,omitempty" doc:"It waits for the caller among others, who needs a registered key"`
 	NextSigners []Signer    `json:"nextSigners,omitempty" doc:"Who could sign the next revision with a key registered now: what a sign-off of this one lists"`
 }
 
@@ -52,6 +54,7 @@ type SignOff struct {
 	At       time.Time `json:"at"`
 	Language string    `json:"language" doc:"Of the explanation that was shown"`
 	Read     string    `json:"read" doc:"SHA-256 of the explanation that was shown, its sentences joined by line feeds"`
+	Signers  []string  `json:"signers" doc:"Thumbprints of the keys that may sign the next revision"`
 	Signed   string    `json:"signed" doc:"The JWS, for whoever verifies it again"`
 }
 
@@ -131,7 +134,7 @@ func (s *Service) Revisions(ctx context.Context, useCase string) (List[Revision]
 		return out, err
 	}
 	for i := range slices.Backward(h.All) {
-		r, err := show(h, i, people)
+		r, err := show(authz.From(ctx).Principal, h, i, people)
 		if err != nil {
 			return out, err
 		}
@@ -154,10 +157,10 @@ func (s *Service) Revision(ctx context.Context, useCase string, number int) (Rev
 	if i < 0 {
 		return Revision{}, notFound("revision of use case "+useCase, fmt.Sprint(number))
 	}
-	return show(h, i, people)
+	return show(authz.From(ctx).Principal, h, i, people)
 }
 
-func show(h revisions.History, i int, people []person) (Revision, error) {
+func show(me authz.Principal, h revisions.History, i int, people []person) (Revision, error) {
 	spec := h.All[i].Spec
 	out := Revision{UseCase: spec.UseCase, Number: spec.Number, Hash: spec.Hash, Content: spec.Content, MadeBy: spec.MadeBy, MadeAt: spec.MadeAt.UTC(), InForce: i == h.At}
 	c, err := usecase.Check(revisions.Wire(&h.All[i]))
@@ -176,13 +179,14 @@ func show(h revisions.History, i int, people []person) (Revision, error) {
 			return out, tampered(err)
 		}
 		out.SignOff = &SignOff{Subject: signed.Claims.Signer, Name: spec.SignOff.By, At: time.Unix(signed.Claims.IssuedAt, 0).UTC(), Language: signed.Claims.Language, Read: signed.Claims.Read,
-			Signed: spec.SignOff.Signed}
+			Signers: append([]string{}, signed.Claims.Signers...), Signed: spec.SignOff.Signed}
 	} else if i == len(h.All)-1 && !out.InForce && h.Err == nil {
 		who, err := h.Signers()
 		if err != nil {
 			return out, internalError(err)
 		}
-		out.WaitsFor = usecase.People(who, "en")
+		out.WaitsFor, out.WaitsForDE = usecase.People(who, "en"), usecase.People(who, "de")
+		out.Yours = len(among([]person{of(me)}, who)) > 0
 	}
 	return out, nil
 }

@@ -78,6 +78,12 @@ func TestARevisionIsSignedOffByWhomTheUseCaseNames(t *testing.T) {
 	if first.MadeBy != "gerd" && first.MadeBy == "" || first.InForce || first.WaitsFor == "" || len(first.NextSigners) != 2 || !slices.ContainsFunc(first.Explanation.EN, func(s string) bool { return strings.Contains(s, "younger than 12 months") }) {
 		t.Errorf("as people read it: %+v", first)
 	}
+	for who, yours := range map[string]bool{"authority": true, "brandt": false} {
+		got := decodeTo[Revision](t, b.want(http.StatusOK, b.call(map[string]map[string]any{"authority": authority, "brandt": brandt}[who], "GET", path+"/revisions/1", nil)))
+		if got.Yours != yours || got.WaitsForDE != "alle mit der Rolle governance-authority" {
+			t.Errorf("%s reads that it waits for %q, and for the reader: %t", who, got.WaitsForDE, got.Yours)
+		}
+	}
 	now := time.Now()
 	for name, c := range map[string]struct {
 		who    map[string]any
@@ -121,7 +127,7 @@ func TestARevisionIsSignedOffByWhomTheUseCaseNames(t *testing.T) {
 		return a
 	}
 	done := decodeTo[Revision](t, b.want(http.StatusOK, sign(first, authority, key, "sub-gerd")))
-	if !done.InForce || done.SignOff == nil || done.SignOff.Subject != "sub-gerd" || done.SignOff.Language != "de" || done.SignOff.Read != usecase.ReadHash(first.Explanation.DE) || done.WaitsFor != "" {
+	if !done.InForce || done.SignOff == nil || done.SignOff.Subject != "sub-gerd" || done.SignOff.Language != "de" || len(done.SignOff.Signers) != 2 || done.SignOff.Read != usecase.ReadHash(first.Explanation.DE) || done.WaitsFor != "" {
 		t.Errorf("signed off: %+v", done.SignOff)
 	}
 	if a := sign(first, authority, key, "sub-gerd"); a.status != http.StatusConflict {

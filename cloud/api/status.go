@@ -71,3 +71,8 @@ func (s *Service) Partners(ctx context.Context, participant string) ([]Partner, 
 func (s *Service) Participant(ctx context.Context, name string) (Participant, error) {
 	return participants.get(ctx, s, name)
 }
+
+// UseCases lists all use cases.
+func (s *Service) UseCases(ctx context.Context) (List[UseCase], error) {
+	return useCases.page(ctx, s, PageOptions{})
+}

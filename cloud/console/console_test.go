@@ -824,6 +824,20 @@ func TestTheInboxShowsWhatWaitsForThePersonAndPassesItsDecisionOn(t *testing.T) 
 			t.Errorf("%s: the negotiation's page does not say what it waits for: %s", language, of)
 		}
 	}
+	broken := a
+	broken.Negotiation, broken.Unreadable, broken.Policy, broken.OfferHash = "n-2", "ENGLISH", nil, ""
+	b.connector.Answer("GET brandt-guss/approvals", http.StatusOK, []adminapi.Approval{a, broken})
+	p := b.get("/approvals", "Accept-Language", "de")
+	if got := text(p, "[data-unreadable]"); p.Find(".approval").Length() != 1 || !strings.Contains(got, "Das Angebot ist nicht lesbar") || !strings.Contains(got, "n-2") || text(p, `[data-unreadable] [lang="en"]`) != "ENGLISH" {
+		t.Errorf("an offer that cannot be read: %s", got)
+	}
+	theirs := adminapi.Negotiation{ID: "n-3", Role: "consumer", State: "VERIFIED", Counterparty: a.Provider, AssetID: "pcf", Waiting: "ENGLISH", History: []adminapi.Event{{State: "VERIFIED", At: time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)}}}
+	b.connector.Answer("GET rheintal-motoren/negotiations/n-3", http.StatusOK, theirs)
+	for language, want := range map[string]string{"en": "the other side's turn, since 2026-12-01 12:00:00 UTCA gate there may hold it", "de": "Die Gegenseite ist am Zug, seit 2026-12-01 12:00:00 UTCDort kann ein Prüfschritt sie halten"} {
+		if got := text(b.get("/participants/oem/negotiations/n-3", "Accept-Language", language), ".waiting"); !strings.Contains(got, want) {
+			t.Errorf("%s: the consumer reads: %s", language, got)
+		}
+	}
 	b.connector.Answer("POST brandt-guss/negotiations/n-1/decisions", http.StatusOK, n)
 	if got := b.script("/participants/supplier/negotiations/n-1/decisions", `{"decision":"a.b.c"}`); got != http.StatusNoContent {
 		t.Errorf("the decision is answered %d", got)

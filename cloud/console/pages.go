@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/kaphera/kaphera/cloud/api"
 	"github.com/kaphera/kaphera/cloud/status"
@@ -167,6 +168,14 @@ func negotiationPath(participant, id string) string {
 }
 
 func ended(n adminapi.Negotiation) bool { return api.Ended(n) }
+
+// since is when a negotiation got into its state.
+func since(n adminapi.Negotiation) *time.Time {
+	if len(n.History) == 0 {
+		return nil
+	}
+	return &n.History[len(n.History)-1].At
+}
 
 // stateWords says a protocol state in plain words.
 func stateWords(state string) string {

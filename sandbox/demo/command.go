@@ -46,8 +46,14 @@ func start(cmd *cobra.Command, o Options, run func(context.Context, Options) err
 	return run(cmd.Context(), o)
 }
 
+// report is what the stages, and then what was shown, took.
+type report struct {
+	stage.Report
+	Showings []shown `json:"showings"`
+}
+
 // writeReport keeps the time table for those who measure.
-func (d *demo) writeReport(r stage.Report) error {
+func (d *demo) writeReport(r report) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err

@@ -56,17 +56,21 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	report, err := stage.Run(ctx, d.stages(), stage.Options{Out: d.Out, Live: d.Live, LogDir: d.path("logs")})
+	stages, err := stage.Run(ctx, d.stages(), stage.Options{Out: d.Out, Live: d.Live, LogDir: d.path("logs")})
 	if err != nil {
 		return err
 	}
-	if err := d.writeReport(report); err != nil {
+	r := report{Report: stages, Showings: []shown{}}
+	if err := d.writeReport(r); err != nil {
 		return err
 	}
 	if d.NoExchange {
 		return d.farewell(ctx)
 	}
-	if err := d.show(ctx); err != nil {
+	if r.Showings, err = d.show(ctx); err != nil {
+		return err
+	}
+	if err := d.writeReport(r); err != nil {
 		return err
 	}
 	return d.farewell(ctx)
@@ -75,20 +79,29 @@ func Run(ctx context.Context, o Options) error {
 // showings are what `kaphera demo run` shows, in this order: the trail that the last one exports has the first one in it.
 var showings = []string{"carbon-footprint", "quality-recall", "revision", "policy-test", "audit"}
 
+// shown is a showing, and how long it took.
+type shown struct {
+	Name    string        `json:"name"`
+	Elapsed time.Duration `json:"elapsed"` // nanoseconds
+}
+
 // show runs the showings and lists how long each took.
-func (d *demo) show(ctx context.Context) error {
-	var took strings.Builder
+func (d *demo) show(ctx context.Context) (took []shown, err error) {
 	begin := time.Now()
 	for _, name := range showings {
 		_, _ = fmt.Fprintf(d.Out, "\n== %s\n", name)
 		start := time.Now()
 		if err := d.kaphera(ctx, "demo", "run", name); err != nil {
-			return fmt.Errorf("%s could not be shown: %w: the rest stands; after fixing it run make demo again", name, err)
+			return nil, fmt.Errorf("%s could not be shown: %w: the rest stands; after fixing it run make demo again", name, err)
 		}
-		_, _ = fmt.Fprintf(&took, "  %-18s %s\n", name, time.Since(start).Round(100*time.Millisecond))
+		took = append(took, shown{name, time.Since(start)})
 	}
-	_, err := fmt.Fprintf(d.Out, "\nshown in %s\n%s\n", time.Since(begin).Round(100*time.Millisecond), took.String())
-	return err
+	_, _ = fmt.Fprintf(d.Out, "\nshown in %s\n", time.Since(begin).Round(100*time.Millisecond))
+	for _, s := range took {
+		_, _ = fmt.Fprintf(d.Out, "  %-18s %s\n", s.Name, s.Elapsed.Round(100*time.Millisecond))
+	}
+	_, err = fmt.Fprintln(d.Out)
+	return took, err
 }
 
 // stages are the demo's steps. Among heavy ones that could start the first in

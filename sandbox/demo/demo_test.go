@@ -178,6 +178,17 @@ func TestEnvironmentCanBeSourcedAndKeepsTheAttestationsDate(t *testing.T) {
 	}
 }
 
+func TestTheReportHasStagesAndShowings(t *testing.T) {
+	d := newTestDemo(t, Options{})
+	if err := d.writeReport(report{Report: stage.Report{Stages: []stage.Entry{{Name: "cluster"}}}, Showings: []shown{{"audit", 2}}}); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(d.path("report.json"))
+	if got := strings.Join(strings.Fields(string(raw)), ""); err != nil || !strings.Contains(got, `"stages":[{"name":"cluster"`) || !strings.Contains(got, `"showings":[{"name":"audit","elapsed":2}]`) {
+		t.Errorf("%s, %v", raw, err)
+	}
+}
+
 func TestWhatIsNotInForceIsSignedOff(t *testing.T) {
 	waiting, err := unsigned([]byte(`{"items":[
 		{"name":"first","status":{"revision":{"number":1,"hash":"ab"}}},

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: FSL-1.1-ALv2
-// Decisions are signed here, with a key (ECDSA P-256) that the browser made and lets nobody read, this script included.
+// Decisions and sign-offs are signed here, with a key (ECDSA P-256) that the browser made and lets nobody read, this script included.
 (() => {
   const inbox = document.querySelector("[data-approvals]");
   if (!inbox) return;
@@ -26,10 +26,12 @@
     return { crv, kty, x, y };
   };
 
-  const sign = async (pair, claims) => {
-    const kid = base64url(await crypto.subtle.digest("SHA-256", utf8(JSON.stringify(await publicHalf(pair)))));
+  const sha256 = (text) => crypto.subtle.digest("SHA-256", utf8(text));
+  const thumbprint = async (pair) => base64url(await sha256(JSON.stringify(await publicHalf(pair))));
+
+  const sign = async (pair, typ, claims) => {
     const part = (value) => base64url(utf8(JSON.stringify(value)));
-    const input = part({ alg: "ES256", kid, typ: "kaphera-decision+jwt" }) + "." + part(claims);
+    const input = part({ alg: "ES256", kid: await thumbprint(pair), typ }) + "." + part(claims);
     return input + "." + base64url(await crypto.subtle.sign({ name: "ECDSA", hash: "SHA-256" }, pair.privateKey, utf8(input)));
   };
 
@@ -60,6 +62,7 @@
       await store("readwrite", (s) => s.put(pair, person));
     }
     await post("/approvals/keys", { publicKey: await publicHalf(pair) });
+    if ("reload" in maker.dataset) location.reload(); // the page shows who has keys
     return maker.dataset.done;
   }));
 
@@ -71,10 +74,28 @@
       const pair = await ownKey();
       if (!pair) return inbox.dataset.missing;
       const now = Math.floor(Date.now() / 1000);
-      const decision = await sign(pair, {
+      const decision = await sign(pair, "kaphera-decision+jwt", {
         iss: person, aud: provider, negotiation, offer, gate, decision: verdict, comment: new FormData(e.target).get("comment"), iat: now, exp: now + 600, jti: crypto.randomUUID(),
       });
       await post(`/participants/${encodeURIComponent(participant)}/negotiations/${encodeURIComponent(negotiation)}/decisions`, { decision });
+      location.reload();
+    });
+  }));
+
+  // What is signed is what the page shows: hashes are made here, of the content and of the sentences.
+  document.querySelectorAll(".sign-off").forEach((form) => form.addEventListener("submit", (e) => {
+    e.preventDefault();
+    attempt(form, async () => {
+      const pair = await ownKey();
+      if (!pair) return inbox.dataset.missing;
+      const { useCase, revision, listed, unlisted } = form.dataset, texts = (selector) => [...form.querySelectorAll(selector)].map((element) => element.textContent);
+      if (listed && !listed.split(" ").includes(await thumbprint(pair))) return unlisted;
+      const hex = async (text) => [...new Uint8Array(await sha256(text))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+      const signed = await sign(pair, "kaphera-revision+jwt", {
+        iss: person, useCase, revision: Number(revision), hash: await hex(texts("[data-content]")[0]), read: await hex(texts("[data-read] li").join("\n")), language: document.documentElement.lang,
+        signers: texts("[data-signer]"), iat: Math.floor(Date.now() / 1000),
+      });
+      await post(`/use-cases/${encodeURIComponent(useCase)}/revisions/${revision}/sign-off`, { signed });
       location.reload();
     });
   }));
