@@ -174,7 +174,7 @@ func (p *parties) opens(a *dps.DataAddress, want bool) (answered bool) {
 	}
 	defer func() { _ = res.Body.Close() }()
 	raw, err := io.ReadAll(res.Body)
-	if err != nil {
+	if err != nil || res.StatusCode >= http.StatusInternalServerError { // what it asks is being killed
 		return false
 	}
 	open, refused := res.StatusCode == http.StatusOK && string(raw) == footprint, res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,12 +36,16 @@ func (f fixed) find(host, _ string) (Backend, bool) {
 }
 func (f fixed) targets(Backend) ([]string, error) { return f.to, f.err }
 
+// closedPort is a port that is taken until the test ends, and where nobody listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	must(t, err)
-	must(t, l.Close())
-	return l.Addr().String()
+	t.Cleanup(func() { must(t, syscall.Close(fd)) })
+	must(t, syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	at, err := syscall.Getsockname(fd)
+	must(t, err)
+	return fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port)
 }
 
 func ask(t *testing.T, h http.Handler, method, url, body string) (int, string) {

@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"context"
 	"net/http"
 	"regexp"
 	"strings"
@@ -103,10 +104,14 @@ func TestTheDataPlaneNeedsTheAgreementsToken(t *testing.T) {
 }
 
 func TestStatusIsOneTable(t *testing.T) {
-	out := must(t, "kaphera", "status")
-	for _, p := range []string{"oem", "supplier"} {
-		if !regexp.MustCompile(`(?m)^` + p + `\s+\S+\s+shared\s.*Healthy`).MatchString(out) {
-			t.Errorf("%s is not shown healthy on the shared cell:\n%s", p, out)
+	eventually(t, "both participants healthy on the shared cell", func(context.Context) (bool, string) {
+		out := must(t, "kaphera", "status")
+		for _, p := range []string{"oem", "supplier"} {
+			// Participant, organization, cell, who operates it, connector, credentials, contracts.
+			if !regexp.MustCompile(`(?m)^` + p + ` {2,}\S+ {2,}shared {2,}\S.*? {2,}Healthy {2,}Healthy {2,}\S`).MatchString(out) {
+				return false, out
+			}
 		}
-	}
+		return true, ""
+	})
 }

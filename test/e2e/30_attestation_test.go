@@ -173,6 +173,20 @@ func removeParticipant(t *testing.T, api *client.API, name string) {
 	if _, err := api.DeleteParticipantWithResponse(ctx, name, &client.DeleteParticipantParams{}); err != nil && !client.IsNotFound(err) {
 		t.Errorf("remove participant %s: %v", name, err)
 	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for { // the tests after this one count participants
+		_, err := api.GetParticipantWithResponse(ctx, name)
+		if client.IsNotFound(err) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Errorf("participant %s is not removed: %v", name, err)
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // negotiate finds the asset's offer in a participant's catalog, negotiates, and waits for the end. The authority lets it pass, by hand; a gate that finds the

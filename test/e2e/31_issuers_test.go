@@ -24,6 +24,7 @@ import (
 	authv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kaphera/kaphera/client"
@@ -244,12 +245,8 @@ func stopOperator(t *testing.T, cs *kubernetes.Clientset) (restart func()) {
 	t.Helper()
 	scale := func(ctx context.Context, n int32) {
 		t.Helper()
-		s, err := cs.AppsV1().Deployments(ownSystem).GetScale(ctx, "edc-operator", metav1.GetOptions{})
-		if err == nil {
-			s.Spec.Replicas = n
-			_, err = cs.AppsV1().Deployments(ownSystem).UpdateScale(ctx, "edc-operator", s, metav1.UpdateOptions{})
-		}
-		if err != nil {
+		replicas := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n)
+		if _, err := cs.AppsV1().Deployments(ownSystem).Patch(ctx, "edc-operator", types.MergePatchType, replicas, metav1.PatchOptions{}, "scale"); err != nil {
 			t.Errorf("scale the EDC operator to %d: %v", n, err)
 		}
 	}

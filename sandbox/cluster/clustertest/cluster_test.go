@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -80,8 +79,8 @@ func TestClusterFromUpToDown(t *testing.T) {
 	})
 	t.Run("what cannot be served says why", func(t *testing.T) {
 		wantContains(t, f.get(t, "https://"+f.info.Domain+"/nothing", http.StatusNotFound).body, "no Ingress", "/nothing", f.info.Domain)
-		wantContains(t, f.get(t, "https://probe."+f.info.Domain+"/absent", http.StatusServiceUnavailable).body, f.namespace+"/absent", "does not exist")
-		wantContains(t, f.get(t, "https://probe."+f.info.Domain+"/deaf", http.StatusBadGateway).body, f.namespace+"/deaf", "refused")
+		wantContains(t, f.eventually(t, "https://probe."+f.info.Domain+"/absent", http.StatusServiceUnavailable, "does not exist"), f.namespace+"/absent")
+		wantContains(t, f.eventually(t, "https://probe."+f.info.Domain+"/deaf", http.StatusBadGateway, "refused"), f.namespace+"/deaf")
 	})
 	t.Run("an event stream passes at once", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -283,7 +283,16 @@ func (p Pair) Command(t *testing.T, side *Connector, verb string) {
 	} else {
 		body["@type"] = map[string]string{Transfers: strings.ToUpper(verb[:1]) + verb[1:] + "Transfer", Negotiations: "TerminateNegotiation"}[p.Kind]
 	}
-	side.Call(t, http.MethodPost, p.Kind+"/"+id+"/"+verb, body, nil)
+	after := map[string]string{"suspend": "SUSPENDED", "resume": "STARTED", "terminate": "TERMINATED"}[verb]
+	var refusal error
+	// EDC refuses a command about what it is working on; and one whose answer was an error may have been followed.
+	Until(t, side.Name+": "+verb+" "+p.Kind[1:]+" "+id, func() (bool, string) {
+		if refusal != nil && side.View(t, p.Kind, id).State == after {
+			return true, ""
+		}
+		refusal = side.Try(http.MethodPost, p.Kind+"/"+id+"/"+verb, body, nil)
+		return refusal == nil, fmt.Sprint(refusal)
+	})
 }
 
 // Complete makes one side complete a transfer, for which the Management API has no verb: in EDC its data plane does that.
@@ -311,6 +320,11 @@ func (p Pair) Reason(t *testing.T) adminapi.Reason {
 	return v.Reason
 }
 
+// Overtaken says whether a negotiation's error is the other side's refusal of what came too late: EDC's are a 409 and "cannot be", ours is illegal-state.
+func Overtaken(detail string) bool {
+	return slices.ContainsFunc([]string{"409", "cannot be", `"illegal-state"`}, func(s string) bool { return strings.Contains(detail, s) })
+}
+
 // Negotiate brings a negotiation about an asset to a state on both sides. EDC ends some of its negotiations itself when its own
 // messages overtake each other; that is told, and tried again.
 func (c *Connector) Negotiate(t *testing.T, provider *Connector, asset, state string) Pair {
@@ -325,9 +339,7 @@ func (c *Connector) Negotiate(t *testing.T, provider *Connector, asset, state st
 			return p
 		}
 		v.ErrorDetail += " " + w.ErrorDetail
-		// The other side's refusal of what came too late: EDC's are a 409 and "cannot be", ours is illegal-state.
-		overtaken := slices.ContainsFunc([]string{"409", "cannot be", `"illegal-state"`}, func(s string) bool { return strings.Contains(v.ErrorDetail, s) })
-		if attempt == 5 || !overtaken {
+		if attempt == 5 || !Overtaken(v.ErrorDetail) {
 			t.Fatalf("negotiation %s of %s is %s, at %s %s, instead of %s: %s", p.Mine, c.Name, v.State, provider.Name, w.State, state, v.ErrorDetail)
 		}
 		t.Logf("EDC ended negotiation %s by itself (%s); trying again", p.Mine, v.ErrorDetail)
