@@ -43,7 +43,7 @@ func TestEachAccessIsJudged(t *testing.T) {
 	member := map[string]any{"MembershipCredential": map[string]any{"member": true}}
 	supplier.join("supplier", authority, f, member)
 	buyer.join("buyer", authority, f, member)
-	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.URL.Path)) }))
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
 	defer backend.Close()
 	supplier.call(http.MethodPut, supplier.api("supplier", "/assets/dpp"), adminapi.Asset{DataAddress: map[string]string{"type": "HttpData", "baseUrl": backend.URL, "proxyPath": "true"}}, nil)
 	supplier.call(http.MethodPut, supplier.api("supplier", "/offers/dpp"), adminapi.Offer{Assets: []string{"dpp"}, ContractPolicy: json.RawMessage(custodyPolicy)}, nil)
