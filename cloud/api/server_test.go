@@ -4,29 +4,41 @@ package api
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kaphera/kaphera/cloud/authz"
 	"github.com/kaphera/kaphera/cloud/internal/cloudtest"
+	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/connector/adminapi"
 )
 
-type route struct{ method, path string }
+type route struct {
+	method, path string
+	operation    *huma.Operation
+}
 
 func routes() map[string]route {
 	out := map[string]route{}
 	for path, item := range OpenAPI().Paths {
 		for method, op := range map[string]*huma.Operation{"GET": item.Get, "PUT": item.Put, "POST": item.Post, "DELETE": item.Delete, "PATCH": item.Patch} {
 			if op != nil {
-				out[op.OperationID] = route{method, path}
+				out[op.OperationID] = route{method, path, op}
 			}
 		}
 	}
@@ -51,24 +63,146 @@ func TestEveryRouteHasARowAndEveryRowARoute(t *testing.T) {
 	}
 }
 
-// TestRightsHoldOverHTTP calls every operation as every role: who has no right is answered 403, who has one is answered otherwise.
+// tenant is an organization with one object of each kind that can be an organization's.
+type tenant struct{ organization, participant, context, cell, key string }
+
+var tenants = []tenant{
+	{"brandt-guss", "supplier", "brandt", "brandt-cell", "key-brandt"},
+	{"rheintal-motoren", "oem", "rheintal", "rheintal-cell", "key-rheintal"},
+}
+
+func (o tenant) cellSpec() string {
+	return strings.Replace(tier1Cell(o.organization), "tier1.example", o.cell+".example", 1)
+}
+
+// named is the tenant's object of a collection, or one that is everybody's; empty where a collection has no object with a name.
+func (o tenant) named(t *testing.T, collection string) string {
+	t.Helper()
+	name, ok := map[string]string{
+		"info": "", "approvals": "", "status": o.participant, "participants": o.participant, "organizations": o.organization, "cells": o.cell, "approval-keys": o.key,
+		"platforms": "kaphera", "dataspace-profiles": "automotive", "use-cases": "carbon-footprint",
+	}[collection]
+	if !ok {
+		t.Fatalf("no expectation for /%s: say here whose objects it has, and make one for each tenant", collection)
+	}
+	return name
+}
+
+// body is one that the operation takes, as far as the caller may.
+func (o tenant) body(t *testing.T, op string, key json.RawMessage) string {
+	t.Helper()
+	const agreed, reason, counterparty = `{"agreementId":"one"}`, `{"reason":"because"}`, `{"counterparty":"oem","offerId":"one"}`
+	body, ok := map[string]string{
+		authz.OpPutCell: wrap(o.cellSpec()), authz.OpPutProfile: wrap(profileSpec), authz.OpPutUseCase: wrap(useCaseSpec(contractPolicy)),
+		authz.OpPutOrganization: wrap(`{"displayName":"` + o.organization + `"}`), authz.OpPutParticipant: wrap(participantSpec(o.organization, o.context)),
+		authz.OpSignOff: `{"signed":"a.b.c"}`, authz.OpRegisterKey: `{"publicKey":` + string(key) + `}`, authz.OpDecide: `{"decision":"a.b.c"}`,
+		authz.OpPutAsset: `{"id":"one","properties":{},"dataAddress":{"type":"HttpData"}}`, authz.OpPutSecret: `{"value":"x"}`, authz.OpCreateOffer: `{"asset":"one","useCase":"carbon-footprint"}`,
+		authz.OpSendOffer: `{"counterparty":"oem"}`, authz.OpStartNegotiation: counterparty, authz.OpCounterNegotiation: `{"policy":` + contractPolicy + `}`,
+		authz.OpAcceptNegotiation: `{}`, authz.OpTerminateNegotiation: reason, authz.OpStartTransfer: agreed, authz.OpTerminateTransfer: reason, authz.OpSuspendTransfer: reason,
+	}[op]
+	if !ok {
+		t.Fatalf("no expectation for %s: say here what it takes", op)
+	}
+	return body
+}
+
+// call is how the operation is called on the tenant's objects. What removes or replaces them is a dry run, where there is one.
+func (r route) call(t *testing.T, o tenant, key json.RawMessage) (path, body string) {
+	t.Helper()
+	path = strings.TrimPrefix(r.path, prefix)
+	collection, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	path = strings.NewReplacer("{name}", o.named(t, collection), "{participant}", o.participant, "{id}", "one", "{number}", "1").Replace(path)
+	query := url.Values{}
+	for _, p := range r.operation.Parameters {
+		switch {
+		case p.In == "query" && p.Name == "counterparty":
+			query.Set(p.Name, "oem")
+		case p.In == "query" && (p.Name == "dryRun" || p.Name == "force"):
+			query.Set(p.Name, "true")
+		case p.Required && p.In != "path":
+			t.Fatalf("no expectation for parameter %s of %s: say here what it is", p.Name, r.operation.OperationID)
+		}
+	}
+	if r.operation.RequestBody != nil {
+		body = o.body(t, r.operation.OperationID, key)
+	}
+	return path + "?" + query.Encode(), body
+}
+
+// TestRightsHoldOverHTTP calls every operation as every role of two organizations on what belongs to either: who has no right is told so (403), who has one
+// for the own organization finds nothing of the other (404, or that a name is taken), and everything else is answered otherwise.
 func TestRightsHoldOverHTTP(t *testing.T) {
 	b := setup(t)
-	replace := strings.NewReplacer("{name}", "absent", "{participant}", "absent", "{id}", "absent", "/api/v1", "")
-	for op, r := range routes() {
-		path := replace.Replace(r.path)
-		for _, role := range authz.Roles {
-			_, denied := authz.Authorize(t.Context(), authz.Principal{Roles: []authz.Role{role}, Organization: "acme"}, op)
-			a := b.call(cloudtest.Claims("someone", "acme", string(role)), r.method, path, "{}")
-			if forbidden := a.status == http.StatusForbidden; op != authz.OpInfo && forbidden != (denied != nil) {
-				t.Errorf("%s as %s: got %d, and the table says %v", op, role, a.status, denied)
+	b.pilot()
+	platform := &cloudv1.Platform{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: "kaphera"}, Spec: cloudv1.PlatformSpec{Domain: "demo.example"}}
+	if err := kube.Create(t.Context(), platform); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range tenants {
+		b.want(http.StatusCreated, b.call(both, "PUT", "/cells/"+o.cell, wrap(o.cellSpec())))
+	}
+	registered := publicKey(t)
+	keys := func() { // whose removal knows no dry run
+		for _, o := range tenants {
+			k := &cloudv1.ApprovalKey{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: o.key},
+				Spec: cloudv1.ApprovalKeySpec{Subject: "sub-" + o.key, Organization: o.organization, PublicKey: apiextensionsv1.JSON{Raw: registered}}}
+			if err := kube.Create(t.Context(), k); err != nil && !apierrors.IsAlreadyExists(err) {
+				t.Fatal(err)
 			}
 		}
-		if a := b.call(nil, r.method, path, "{}"); (a.status == http.StatusUnauthorized) == (op == authz.OpInfo) {
-			t.Errorf("%s without a token: got %d", op, a.status)
+	}
+	b.connector.Answer("GET issuer-auditor/credentials", http.StatusOK, []adminapi.Issued{{ID: "one", IssuedAt: time.Now().Add(time.Hour)}})
+	b.connector.Otherwise(func(r *http.Request) (int, any) {
+		if _, below, _ := strings.Cut(r.URL.Path, "/v1/"); r.Method == http.MethodGet && !strings.Contains(below, "/") {
+			return http.StatusOK, []any{}
 		}
-		if a := b.call(cloudtest.Claims("nobody", "acme"), r.method, path, "{}"); (a.status == http.StatusForbidden) == (op == authz.OpInfo) {
-			t.Errorf("%s without a role: got %d", op, a.status)
+		return http.StatusOK, map[string]any{"id": "one", "state": "TERMINATED"}
+	})
+	type caller struct {
+		role authz.Role
+		of   tenant
+	}
+	callers := []caller{{role: authz.PlatformOperator}, {role: authz.GovernanceAuthority}}
+	for _, o := range tenants {
+		callers = append(callers, caller{authz.OrganizationAdmin, o}, caller{authz.Viewer, o})
+	}
+	key := publicKey(t)
+	for op, r := range routes() {
+		for _, o := range tenants {
+			path, body := r.call(t, o, key)
+			if a := b.call(nil, r.method, path, body); (a.status == http.StatusUnauthorized) == (op == authz.OpInfo) {
+				t.Errorf("%s without a token: got %d", op, a.status)
+			}
+			if a := b.call(cloudtest.Claims("nobody", "acme"), r.method, path, body); (a.status == http.StatusForbidden) == (op == authz.OpInfo) {
+				t.Errorf("%s without a role: got %d", op, a.status)
+			}
+			if op == authz.OpInfo {
+				continue
+			}
+			for _, c := range callers {
+				keys()
+				ctx, denied := authz.Authorize(t.Context(), authz.Principal{Roles: []authz.Role{c.role}, Organization: c.of.organization}, op)
+				a := b.call(cloudtest.Claims("someone", c.of.organization, string(c.role)), r.method, path, body)
+				says := fmt.Sprintf("%s as %s of %q on what is %s's: got %d %s", op, c.role, c.of.organization, o.organization, a.status, a.body)
+				collection, below, _ := strings.Cut(strings.TrimPrefix(r.path, prefix+"/"), "/")
+				covered := authz.From(ctx).Covers(o.organization)
+				switch {
+				case denied != nil:
+					if a.status != http.StatusForbidden {
+						t.Errorf("%s, and the table says %v", says, denied)
+					}
+				case below == "" && r.method == http.MethodGet: // a list, of what the caller may see
+					if a.status != http.StatusOK || strings.Contains(string(a.body), `:"`+o.named(t, collection)+`"`) != (covered && o.named(t, collection) != "") {
+						t.Errorf("%s, want it listed: %t", says, covered)
+					}
+				case !covered:
+					if a.status != http.StatusNotFound && a.status != http.StatusForbidden && a.problem.Code != CodeExists {
+						t.Errorf("%s, want it refused", says)
+					}
+				case slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound}, a.status) || a.status >= http.StatusInternalServerError || a.status == http.StatusUnprocessableEntity:
+					t.Errorf("%s, and the table says it may", says)
+				}
+			}
 		}
 	}
 }

@@ -27,14 +27,16 @@ func challenge(verifier string) string {
 }
 
 // Connector is a participant's view at /api/{ctx}/v1 of a connector in a cell, over HTTP, and the way to it. What a test does not program
-// with On is answered 404, as a connector does.
+// with On or Otherwise is answered 404, as a connector does.
 type Connector struct {
-	mu       sync.Mutex
-	answers  map[string]func(r *http.Request) (int, any)
-	requests []string
-	err      error
-	heads    map[string][]audit.Head
-	server   *httptest.Server
+	mu      sync.Mutex
+	answers map[string]func(r *http.Request) (int, any)
+	// otherwise answers the calls that answers has not.
+	otherwise func(r *http.Request) (int, any)
+	requests  []string
+	err       error
+	heads     map[string][]audit.Head
+	server    *httptest.Server
 }
 
 var _ cellrpc.Caller = (*Connector)(nil)
@@ -58,6 +60,13 @@ func (c *Connector) On(call string, answer func(r *http.Request) (int, any)) {
 // Answer programs a constant answer.
 func (c *Connector) Answer(call string, status int, body any) {
 	c.On(call, func(*http.Request) (int, any) { return status, body })
+}
+
+// Otherwise programs the answer to every call that has none.
+func (c *Connector) Otherwise(answer func(r *http.Request) (int, any)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.otherwise = answer
 }
 
 // Fail makes calls fail before they reach the cell; nil ends that.
@@ -86,6 +95,9 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	c.requests = append(c.requests, strings.TrimRight(fmt.Sprintf("%s?%s %s", call, r.URL.RawQuery, body), "? "))
 	answer := c.answers[call]
+	if answer == nil {
+		answer = c.otherwise
+	}
 	c.mu.Unlock()
 	status, out := http.StatusNotFound, any(adminapi.Error{Code: "not-found", Message: "there is no " + call})
 	if answer != nil {
