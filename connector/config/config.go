@@ -40,11 +40,13 @@ type Config struct {
 	Audit      Audit      `json:"audit"`
 }
 
-// Listen holds the three addresses of a process; plain HTTP, TLS ends at the gateway. Roles of one process share them.
+// Listen holds the addresses of a process; plain HTTP, TLS ends at the gateway. Roles of one process share them.
 type Listen struct {
 	Public   string `json:"public"`   // default ":8080"
 	Internal string `json:"internal"` // default ":8081"
 	Health   string `json:"health"`   // default ":8082": /livez /readyz /metrics
+	// Management serves the EDC Management API alone, for callers that must not reach the internal APIs; empty for nowhere but among these.
+	Management string `json:"management"`
 }
 
 // Database is the connector's PostgreSQL database.

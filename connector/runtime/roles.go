@@ -187,6 +187,7 @@ func (p *process) startManagement(ctx context.Context, engine *dsp.Engine, st *s
 	if err != nil {
 		return err
 	}
+	p.edc = api
 	p.internal.Handle("/management/", api)
 	p.run = append(p.run, api.Run)
 	return nil

@@ -74,7 +74,7 @@ type Options struct {
 	// Protocol changes the protocol engine's options before it starts, for tests.
 	Protocol func(*dsp.Options)
 	// Listeners replace the configured addresses, for tests.
-	Public, Internal, Health net.Listener
+	Public, Internal, Health, Management net.Listener
 }
 
 const (
@@ -103,6 +103,7 @@ type process struct {
 	issuer   *issuer.Issuer // when it runs here
 	public   *http.ServeMux
 	internal *http.ServeMux
+	edc      http.Handler // the EDC Management API, when it is served here
 	run      []func(context.Context) error
 	close    []func()
 }
@@ -133,6 +134,11 @@ func Run(ctx context.Context, opt Options) error {
 		}
 		if err := p.listen(ctx, g, "internal", opt.Internal, opt.Config.Listen.Internal, p.internal, limits.Options{Stream: streams(internalStreams)}); err != nil {
 			return err
+		}
+		if address := opt.Config.Listen.Management; address != "" && p.edc != nil {
+			if err := p.listen(ctx, g, "management", opt.Management, address, p.edc, limits.Options{}); err != nil {
+				return err
+			}
 		}
 		for _, run := range p.run {
 			g.Go(func() error { return run(ctx) })

@@ -524,8 +524,14 @@ func (c *connector) follow(ctx, id string) (n adminapi.Negotiation) {
 }
 
 func TestInternalPortNeedsItsToken(t *testing.T) {
-	c := start(t, runtime.Roles)
+	edc := listener(t)
+	c := startWith(t, vaulttest.New(), pgtest.NewDatabase(t), func(o *runtime.Options) { o.Config.Listen.Management, o.Management = ":8083", edc }, runtime.Roles)
+	management := "http://" + edc.Addr().String()
 	for address, want := range map[string]int{
+		management + "/management/x/v3/assets":                                http.StatusUnauthorized,
+		management + "/admin/v1/profiles/pilot":                               http.StatusNotFound,
+		management + "/api/x/v1/assets":                                       http.StatusNotFound,
+		management + "/internal/v1/x/token":                                   http.StatusNotFound,
 		c.parts[runtime.ControlPlane].internal + "/admin/v1/profiles/pilot":   http.StatusUnauthorized,
 		c.parts[runtime.ControlPlane].internal + "/api/x/v1/assets":           http.StatusUnauthorized,
 		c.parts[runtime.ControlPlane].internal + "/internal/v1/x/token":       http.StatusUnauthorized,

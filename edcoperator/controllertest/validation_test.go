@@ -91,6 +91,8 @@ func TestWhatADIDContainsCannotChange(t *testing.T) {
 		}
 	}
 	refused(conn, "hostname cannot change", func() { conn.Spec.Exposure.Hostname = "other.example" })
+	refused(conn, "management.hostname must be another than exposure.hostname", func() { conn.Spec.Management.Hostname = conn.Spec.Exposure.Hostname })
+	refused(conn, "tlsSecretName is for hostname", func() { conn.Spec.Management = v1alpha1.Management{TLSSecretName: "x"} })
 	refused(p, "context cannot change", func() { p.Spec.Context = "other" })
 	refused(p, "connectorRef cannot change", func() { p.Spec.ConnectorRef.Name = "other" })
 	refused(i, "context cannot change", func() { i.Spec.Context = "other" })

@@ -5,6 +5,7 @@ package workload
 import (
 	"encoding/json"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,6 +77,9 @@ func (r Runtime) Config(role Role) config.Config {
 	}
 	if role == ControlPlane {
 		c.Internal.WalletTokenFile, c.Internal.DataPlaneTokenFile = secretDir+"/"+fileToken(Wallet), secretDir+"/"+fileToken(DataPlane)
+		if r.exposesManagement(role) {
+			c.Listen.Management = ":" + strconv.Itoa(ManagementPort)
+		}
 		c.Management.APIKeyFile = secretDir + "/" + fileManagementKey
 		if o := r.Management.OAuth2; o != nil {
 			c.Management.OAuth2 = config.OAuth2{Issuer: o.Issuer, Audience: o.Audience, JWKSURL: o.JWKSURL}

@@ -16,9 +16,9 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// Service of a role: 80 is its public port, 8081 the internal one.
+// Service of a role: 80 is its public port, 8081 the internal one, 8083 that of the EDC Management API where it has a host name.
 func (r Runtime) Service(role Role) *corev1.Service {
-	return &corev1.Service{
+	s := &corev1.Service{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}, ObjectMeta: r.meta(r.ObjectName(role), role),
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeClusterIP, Selector: r.Selector(role),
@@ -28,27 +28,42 @@ func (r Runtime) Service(role Role) *corev1.Service {
 			},
 		},
 	}
+	if r.exposesManagement(role) {
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "management", Port: ManagementPort, TargetPort: intstr.FromString("management"), Protocol: corev1.ProtocolTCP})
+	}
+	return s
+}
+
+func (r Runtime) exposesManagement(role Role) bool {
+	return role == ControlPlane && r.Management.Hostname != ""
 }
 
 // Ingress routes the public paths of the given contexts, of each to the role that serves it; everything else is not found.
-// It is nil when there are none: an Ingress without a rule would be refused.
+// The EDC Management API has its own host, if any. It is nil when there is nothing to route: an Ingress without a rule would be refused.
 func (r Runtime) Ingress(contexts []string) *networkingv1.Ingress {
-	if len(contexts) == 0 {
-		return nil
-	}
 	var paths []networkingv1.HTTPIngressPath
 	for _, c := range slices.Sorted(slices.Values(contexts)) {
 		paths = append(paths, r.paths(c)...)
 	}
 	ing := &networkingv1.Ingress{
 		TypeMeta: metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "Ingress"}, ObjectMeta: r.meta(r.Name, ""),
-		Spec: networkingv1.IngressSpec{
-			TLS: []networkingv1.IngressTLS{{Hosts: []string{r.Exposure.Hostname}, SecretName: r.Exposure.TLSSecretName}},
-			Rules: []networkingv1.IngressRule{{
-				Host:             r.Exposure.Hostname,
-				IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{Paths: paths}},
-			}},
-		},
+	}
+	serve := func(hostname, tlsSecret string, paths ...networkingv1.HTTPIngressPath) {
+		ing.Spec.TLS = append(ing.Spec.TLS, networkingv1.IngressTLS{Hosts: []string{hostname}, SecretName: tlsSecret})
+		ing.Spec.Rules = append(ing.Spec.Rules, networkingv1.IngressRule{
+			Host: hostname, IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{Paths: paths}},
+		})
+	}
+	if len(paths) > 0 {
+		serve(r.Exposure.Hostname, r.Exposure.TLSSecretName, paths...)
+	}
+	if r.Management.Hostname != "" {
+		serve(r.Management.Hostname, r.Management.TLSSecretName, networkingv1.HTTPIngressPath{
+			Path: "/management", PathType: ptr.To(networkingv1.PathTypePrefix), Backend: r.backend(ControlPlane, ManagementPort),
+		})
+	}
+	if len(ing.Spec.Rules) == 0 {
+		return nil
 	}
 	ing.Annotations = r.Exposure.Annotations
 	if r.Exposure.IngressClassName != "" {
@@ -59,9 +74,7 @@ func (r Runtime) Ingress(contexts []string) *networkingv1.Ingress {
 
 func (r Runtime) paths(id string) []networkingv1.HTTPIngressPath {
 	path := func(kind networkingv1.PathType, suffix string, role Role) networkingv1.HTTPIngressPath {
-		return networkingv1.HTTPIngressPath{Path: "/" + id + suffix, PathType: ptr.To(kind), Backend: networkingv1.IngressBackend{
-			Service: &networkingv1.IngressServiceBackend{Name: r.ObjectName(role), Port: networkingv1.ServiceBackendPort{Number: 80}},
-		}}
+		return networkingv1.HTTPIngressPath{Path: "/" + id + suffix, PathType: ptr.To(kind), Backend: r.backend(role, 80)}
 	}
 	if slices.Contains(r.Roles, Issuer) {
 		return []networkingv1.HTTPIngressPath{
@@ -79,7 +92,13 @@ func (r Runtime) paths(id string) []networkingv1.HTTPIngressPath {
 	}
 }
 
-// NetworkPolicies let in what a runtime's Pods are for and nothing else: everybody at the public port, the operator and the roles of the
+func (r Runtime) backend(role Role, port int32) networkingv1.IngressBackend {
+	return networkingv1.IngressBackend{
+		Service: &networkingv1.IngressServiceBackend{Name: r.ObjectName(role), Port: networkingv1.ServiceBackendPort{Number: port}},
+	}
+}
+
+// NetworkPolicies let in what a runtime's Pods are for and nothing else: everybody at the public port and at that of an exposed EDC Management API, the operator and the roles of the
 // same runtime at the internal ones. Outwards they reach what participants, backends, database and Vault may be, which is everything but
 // the Kubernetes API and link-local addresses. Policies add up: who else may come in is for whoever runs the namespace to say.
 func (r Runtime) NetworkPolicies() []*networkingv1.NetworkPolicy {
@@ -91,6 +110,9 @@ func (r Runtime) NetworkPolicies() []*networkingv1.NetworkPolicy {
 	out := []*networkingv1.NetworkPolicy{isolation}
 	for _, role := range r.Roles {
 		ingress := []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(PublicPort)}} // an ingress controller may be anywhere
+		if r.exposesManagement(role) {
+			ingress = append(ingress, networkingv1.NetworkPolicyIngressRule{Ports: tcp(ManagementPort)})
+		}
 		allow := func(port int32, peers []networkingv1.NetworkPolicyPeer) {
 			if len(peers) > 0 { // a rule without any would let everybody in
 				ingress = append(ingress, networkingv1.NetworkPolicyIngressRule{From: peers, Ports: tcp(port)})

@@ -87,6 +87,41 @@ func TestWhoMayConnectToAConnector(t *testing.T) {
 	}
 }
 
+func TestTheManagementAPIHasItsOwnHost(t *testing.T) {
+	t.Parallel()
+	r := runtime()
+	anybody, controlPlane := networkpolicy.Pod{Namespace: "elsewhere"}, networkpolicy.Pod{Namespace: "cell", Labels: r.Labels(workload.ControlPlane)}
+	wallet := networkpolicy.Pod{Namespace: "cell", Labels: r.Labels(workload.Wallet)}
+	if admits(t, deref(r.NetworkPolicies()), anybody, controlPlane, workload.ManagementPort) || r.Ingress(nil) != nil || len(r.Service(workload.ControlPlane).Spec.Ports) != 2 {
+		t.Error("it is open without a host name")
+	}
+	r.Management.Hostname, r.Management.TLSSecretName = "management.example", "certificate"
+	for pod, want := range map[*networkpolicy.Pod]bool{&controlPlane: true, &wallet: false} {
+		if got := admits(t, deref(r.NetworkPolicies()), anybody, *pod, workload.ManagementPort); got != want {
+			t.Errorf("anybody to the port of %v: %t", pod.Labels, got)
+		}
+	}
+	if admits(t, deref(r.NetworkPolicies()), anybody, controlPlane, workload.InternalPort) {
+		t.Error("the internal port is open")
+	}
+	for contexts, rules := range map[string]int{"": 1, "acme": 2} {
+		ing := r.Ingress(strings.Fields(contexts))
+		if len(ing.Spec.Rules) != rules || len(ing.Spec.TLS) != rules {
+			t.Fatalf("contexts %q: %+v", contexts, ing.Spec)
+		}
+		rule, tls := ing.Spec.Rules[rules-1], ing.Spec.TLS[rules-1]
+		path := rule.HTTP.Paths[0]
+		if rule.Host != "management.example" || len(rule.HTTP.Paths) != 1 || path.Path != "/management" || path.Backend.Service.Name != r.ObjectName(workload.ControlPlane) ||
+			path.Backend.Service.Port.Number != workload.ManagementPort || tls.SecretName != "certificate" || tls.Hosts[0] != rule.Host {
+			t.Errorf("contexts %q: %+v, %+v", contexts, rule, tls)
+		}
+	}
+	cfg, err := config.Parse([]byte(r.ConfigMap().Data["control-plane.yaml"]))
+	if err != nil || cfg.Listen.Management != ":8083" {
+		t.Errorf("the control plane listens at %q: %v", cfg.Listen.Management, err)
+	}
+}
+
 func TestAConnectorIsKeptFromTheKubernetesAPI(t *testing.T) {
 	t.Parallel()
 	r := runtime()

@@ -39,6 +39,9 @@ func (r Runtime) Deployment(role Role) *appsv1.Deployment {
 		{Name: "internal", ContainerPort: InternalPort, Protocol: corev1.ProtocolTCP},
 		{Name: "health", ContainerPort: HealthPort, Protocol: corev1.ProtocolTCP},
 	}
+	if r.exposesManagement(role) {
+		c.Ports = append(c.Ports, corev1.ContainerPort{Name: "management", ContainerPort: ManagementPort, Protocol: corev1.ProtocolTCP})
+	}
 	c.StartupProbe = probe("/livez", 1, 60)
 	c.LivenessProbe = probe("/livez", 10, 3)
 	c.ReadinessProbe = probe("/readyz", 5, 2)

@@ -60,6 +60,8 @@ const (
 	PublicPort   = 8080
 	InternalPort = 8081
 	HealthPort   = 8082
+	// ManagementPort serves the EDC Management API alone, where it has a host name of its own.
+	ManagementPort = 8083
 )
 
 // Credentials are what a role connects with. They are never written into an object: User goes into the configuration, the rest

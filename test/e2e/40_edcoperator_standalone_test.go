@@ -59,17 +59,17 @@ func TestEDCOperatorAlone(t *testing.T) {
 	t.Setenv("PATH", tools+string(os.PathListSeparator)+os.Getenv("PATH")) // kubectl
 	c := crClient(t)
 	images := replaceOperator(t, c)
-	host := "standalone." + domain()
+	host, managementHost := "standalone."+domain(), "management-standalone."+domain()
 	kubeconfig := namespaceOfOwn(t, c)
 	database, vault := podOfOwn(t, c, "database", images["postgresql"], []string{"/bin/sh", "-c", ownPostgres}, 5432),
 		podOfOwn(t, c, "vault", images["openbao"], []string{"bao", "server", "-dev", "-dev-no-store-token", "-dev-root-token-id=quickstart", "-dev-listen-address=0.0.0.0:8200"}, 8200)
 	for k, v := range map[string]string{
-		"KUBECONFIG": kubeconfig, "HOST": host, "DB_HOST": database, "DB_NAME": "acme", "DB_USER": "acme", "DB_PASSWORD": "acme-password",
+		"KUBECONFIG": kubeconfig, "HOST": host, "MANAGEMENT_HOST": managementHost, "CURL_CA_BUNDLE": filepath.Join(dir, "ca.crt"), "DB_HOST": database, "DB_NAME": "acme", "DB_USER": "acme", "DB_PASSWORD": "acme-password",
 		"VAULT_ADDR": "http://" + vault + ":8200", "VAULT_TOKEN": "quickstart",
 	} {
 		t.Setenv(k, v)
 	}
-	quickstart, participant := readmeBlocks(t)
+	quickstart, participant, management := readmeBlocks(t)
 	if n := strings.Count(strings.TrimSpace(quickstart), "\n") + 1; n > 10 {
 		t.Errorf("the quickstart has %d lines, and promises ten", n)
 	}
@@ -105,6 +105,15 @@ func TestEDCOperatorAlone(t *testing.T) {
 	}
 	if status, body := publicGet(t, ca, "https://"+host+"/acme/.well-known/dspace-version"); status != http.StatusOK || !strings.Contains(string(body), "2025-1") {
 		t.Errorf("DSP versions: %d %s", status, body)
+	}
+
+	if said := strings.TrimSpace(must(t, "bash", "-euo", "pipefail", "-c", management)); !strings.HasSuffix(said, "\n[]") {
+		t.Errorf("assets by the Management API: %s", said)
+	}
+	for path, want := range map[string]int{"/management/acme/v3/assets/x": http.StatusUnauthorized, "/admin/v1/profiles/open": http.StatusNotFound, "/acme/did.json": http.StatusNotFound} {
+		if status, body := publicGet(t, ca, "https://"+managementHost+path); status != want {
+			t.Errorf("%s of the Management API's host: %d %s", path, status, body)
+		}
 	}
 
 	must(t, "kubectl", "delete", "participantcontext/acme", "connector/acme", "--wait", "--timeout=3m")
@@ -256,14 +265,14 @@ func podOfOwn(t *testing.T, c client.Client, name, image string, command []strin
 	return name + "." + ownNamespace + ".svc"
 }
 
-// readmeBlocks returns the two shell blocks of the README: the quickstart and the first participant.
-func readmeBlocks(t *testing.T) (quickstart, participant string) {
+// readmeBlocks returns the shell blocks of the README: the quickstart, the first participant and the Management API from outside.
+func readmeBlocks(t *testing.T) (quickstart, participant, management string) {
 	t.Helper()
 	found := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(readFile(t, filepath.Join("..", "..", "edcoperator", "README.md"))), -1)
-	if len(found) != 2 {
-		t.Fatalf("edcoperator/README.md has %d shell blocks, expected two", len(found))
+	if len(found) != 3 {
+		t.Fatalf("edcoperator/README.md has %d shell blocks, expected three", len(found))
 	}
-	return found[0][1], found[1][1]
+	return found[0][1], found[1][1], found[2][1]
 }
 
 func crClient(t *testing.T) client.Client {

@@ -10,6 +10,7 @@ import (
 )
 
 // ConnectorSpec describes one runtime: control plane, wallet and data plane of one image, shared by any number of participant contexts.
+// +kubebuilder:validation:XValidation:rule="!has(self.management) || !has(self.management.hostname) || self.management.hostname != self.exposure.hostname",message="management.hostname must be another than exposure.hostname, whose paths begin with a participant context"
 // +kubebuilder:validation:XValidation:rule="!has(self.vault.auth.appRoleSecrets) || has(self.vault.auth.appRoleSecrets.controlPlane) && has(self.vault.auth.appRoleSecrets.wallet) && has(self.vault.auth.appRoleSecrets.dataPlane)",message="vault.auth.appRoleSecrets must name a Secret for controlPlane, wallet and dataPlane"
 type ConnectorSpec struct {
 	// Image of the runtime; empty takes the operator's default.
@@ -42,7 +43,17 @@ type ConnectorSpec struct {
 }
 
 // Management is the EDC Management API, which the key in the Secret status.internalSecret (key management-key) always opens.
+// +kubebuilder:validation:XValidation:rule="has(self.hostname) || !has(self.tlsSecretName)",message="tlsSecretName is for hostname, which is missing"
 type Management struct {
+	// Hostname serves it at https://HOSTNAME/management/ through the ingress class and annotations of spec.exposure, and nothing else of the runtime.
+	// Without, only the runtime's own parts and the operator reach it.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	// +optional
+	Hostname string `json:"hostname,omitempty"`
+	// TLSSecretName is the Secret of its certificate; empty leaves TLS to the ingress controller's default certificate.
+	// +optional
+	TLSSecretName string `json:"tlsSecretName,omitempty"`
 	// OAuth2 says whose access tokens it accepts besides.
 	// +optional
 	OAuth2 *OAuth2 `json:"oauth2,omitempty"`
