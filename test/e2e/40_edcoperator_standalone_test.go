@@ -110,9 +110,9 @@ func TestEDCOperatorAlone(t *testing.T) {
 	if said := strings.TrimSpace(must(t, "bash", "-euo", "pipefail", "-c", management)); !strings.HasSuffix(said, "\n[]") {
 		t.Errorf("assets by the Management API: %s", said)
 	}
-	for path, want := range map[string]int{"/management/acme/v3/assets/x": http.StatusUnauthorized, "/admin/v1/profiles/open": http.StatusNotFound, "/acme/did.json": http.StatusNotFound} {
-		if status, body := publicGet(t, ca, "https://"+managementHost+path); status != want {
-			t.Errorf("%s of the Management API's host: %d %s", path, status, body)
+	for path, want := range map[string]string{"/management/acme/v3/assets/x": "401", "/admin/v1/profiles/open": "404", "/acme/did.json": "404"} {
+		if status := must(t, "curl", "-sS", "-o", os.DevNull, "-w", "%{http_code}", "https://"+managementHost+path); status != want {
+			t.Errorf("%s of the Management API's host answers %s, want %s", path, status, want)
 		}
 	}
 
