@@ -311,7 +311,7 @@ func (s *Service) stillMay(ctx context.Context, p *cloudv1.Participant, signed s
 	var c adminapi.DecisionClaims
 	j, err := gate.ParseJWS(gate.Type, signed)
 	if err != nil || json.Unmarshal(j.Payload, &c) != nil {
-		return nil // the connector says what is wrong with it
+		return nil //nolint:nilerr // the connector says what is wrong with it
 	}
 	resp, err := s.reach(ctx, p, http.MethodGet, "/approvals", nil)
 	if err != nil {
