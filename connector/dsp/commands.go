@@ -358,7 +358,7 @@ func (e *Engine) Counter(ctx context.Context, participant, id string, offer json
 		if policy.Target != n.AssetID {
 			return refuse(http.StatusUnprocessableEntity, "invalid", "$.offer.target: is %q, the negotiation is about %q", policy.Target, n.AssetID)
 		}
-		n.Offer, n.OfferID, n.Denial = offer, policy.ID, nil
+		n.Offer, n.OfferID, n.Denial, n.Revision = offer, policy.ID, nil, nil // whose terms these are not
 		gate.Renew(n.Gates)
 		if n.Role == state.Consumer {
 			n.RequestedHash = odrl.Hash(policy)

@@ -215,6 +215,7 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 	if changed != "" { // the gates of what was offered before hold these terms too
 		gate.Renew(judged.Gates)
 		present(&judged, &in.agent)
+		judged.Revision = nil
 	}
 	return e.negotiations.take(ctx, p, in, state.ReceivedCounterRequest, input{}, func(n *store.Negotiation) error {
 		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, policy.ID
@@ -238,7 +239,7 @@ func (e *Engine) counterOffer(ctx context.Context, p *store.Participant, r *http
 	}
 	deny(&judged, in.missing)
 	return e.negotiations.take(ctx, p, in, state.ReceivedOffer, input{}, func(n *store.Negotiation) error {
-		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, in.message.Policy.ID
+		n.Traces, n.Denial, n.Offer, n.OfferID, n.Revision = judged.Traces, judged.Denial, in.message.Offer, in.message.Policy.ID, nil
 		return nil
 	})
 }

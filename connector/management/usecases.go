@@ -5,7 +5,9 @@ package management
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp"
@@ -44,10 +46,14 @@ func (s *server) putUseCase(r *http.Request, p *store.Participant) (any, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := usecase.Timely(u, time.Now()); err != nil {
+		return nil, err
+	}
 	if err := s.checkRevision(p, content, u); err != nil {
 		return nil, err
 	}
-	terms := store.Terms{AccessPolicy: content.AccessPolicy, ContractPolicy: content.ContractPolicy, Gates: u.Gates}
+	terms := store.Terms{AccessPolicy: content.AccessPolicy, ContractPolicy: content.ContractPolicy, Gates: u.Gates,
+		Applies: func(profiles []string) bool { return elsewhere(p, content.Profile, profiles) == "" }}
 	var kept adminapi.UseCaseRevision
 	err = s.Store.BringIntoForce(r.Context(), p.Ctx, name, terms, func(inForce *adminapi.UseCaseRevision) (adminapi.UseCaseRevision, error) {
 		kept, _, err = usecase.Accept(inForce, u)
@@ -62,6 +68,10 @@ func (s *server) checkRevision(p *store.Participant, content usecase.Content, u 
 	if !ok || content.Profile == "" {
 		return invalid("$.content: it belongs to dataspace profile %q, in which the participant does not take part", content.Profile)
 	}
+	if meant, err := usecase.Make(content, in.Profile); err != nil || !usecase.Same(content, meant) {
+		return &dsp.RefusalError{Status: http.StatusConflict, Code: usecase.CodeChanged, Message: fmt.Sprintf(
+			"dataspace profile %s gives operands or duties of revision %d of use case %s another meaning than was signed off: revise the use case", content.Profile, u.Number, u.UseCase)}
+	}
 	if err := content.CheckOffer(content.AccessPolicy, content.ContractPolicy, u.Gates); err != nil {
 		return invalid("$.gates: %s", err)
 	}
@@ -75,6 +85,19 @@ func (s *server) checkRevision(p *store.Participant, content usecase.Content, u 
 		}
 	}
 	return s.checkGates(in, u.Gates, contract)
+}
+
+// elsewhere is one of the profiles (none: the participant's default one) that is not the given one; empty when all are.
+func elsewhere(p *store.Participant, profile string, profiles []string) string {
+	if len(profiles) == 0 {
+		profiles = []string{p.Profiles[0].Name}
+	}
+	for _, name := range profiles {
+		if name != profile {
+			return name
+		}
+	}
+	return ""
 }
 
 // revisionOf finds the revision that an offer is under; nil when its use case has none here. An offer that is not what the revision says is refused.
@@ -92,6 +115,9 @@ func (s *server) revisionOf(ctx context.Context, p *store.Participant, o adminap
 	content, err := usecase.Read(u.Revision.Content)
 	if err == nil {
 		err = content.CheckOffer(o.AccessPolicy, o.ContractPolicy, o.Gates)
+	}
+	if other := elsewhere(p, content.Profile, o.Profiles); err == nil && other != "" {
+		err = fmt.Errorf("it is made in dataspace profile %s, the use case is of %s", other, content.Profile)
 	}
 	if err != nil {
 		return nil, &dsp.RefusalError{Status: http.StatusConflict, Code: "not-in-force", Message: "the offer is not under revision " + u.Ref().Hash + " of use case " + o.UseCase + ", which is in force: " + err.Error()}

@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -196,9 +197,21 @@ func (s *Store) DeleteUnusedAsset(ctx context.Context, participant, id string) e
 	})
 }
 
-// SavePolicy writes a policy.
+// SavePolicy writes a policy; ErrConflict if an offer under a revision of a use case has it, which alone says what that offer demands.
 func (s *Store) SavePolicy(ctx context.Context, mode Mode, p *Policy) error {
 	return s.tx(ctx, s.db.In(p.Ctx), func(tx pgx.Tx) error {
+		var offer, useCase string
+		if _, err := tx.Exec(ctx, "SELECT FROM control_plane.participants WHERE ctx = $1 FOR NO KEY UPDATE", p.Ctx); err != nil { // no offer is made of it meanwhile
+			return err
+		}
+		err := tx.QueryRow(ctx, `SELECT id, use_case FROM control_plane.contract_definitions
+			WHERE ctx = $1 AND revision IS NOT NULL AND $2 IN (contract_policy, access_policy) ORDER BY id LIMIT 1`, p.Ctx, p.ID).Scan(&offer, &useCase)
+		switch {
+		case err == nil:
+			return fmt.Errorf("%w: offer %s under use case %s demands what policy %s says: revise the use case instead", ErrConflict, offer, useCase, p.ID)
+		case !errors.Is(err, pgx.ErrNoRows):
+			return err
+		}
 		return save(ctx, tx, mode, "policies", p.Ctx, p.ID, []string{"policy", "private_properties"}, p.Policy, orEmpty(p.PrivateProperties))
 	})
 }

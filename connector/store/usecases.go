@@ -32,6 +32,8 @@ func (u *UseCase) Ref() *adminapi.RevisionRef {
 type Terms struct {
 	AccessPolicy, ContractPolicy json.RawMessage
 	Gates                        []adminapi.Gate
+	// Applies tells whether the revision is about offers that are made in these of the participant's dataspace profiles.
+	Applies func(profiles []string) bool
 }
 
 // UseCase reads one.
@@ -84,6 +86,9 @@ func (s *Store) BringIntoForce(ctx context.Context, participant, name string, te
 		}
 		body := revised{UseCase: name, Number: r.Number, SHA256: r.Hash, SignOff: r.SignOff, Offers: []string{}}
 		for _, d := range offers {
+			if !terms.Applies(d.Profiles) {
+				continue
+			}
 			d.ContractPolicy, d.AccessPolicy, d.Gates, d.Revision = terms.ContractPolicy, terms.AccessPolicy, terms.Gates, u.Ref()
 			if terms.AccessPolicy == nil {
 				d.AccessPolicyID = nil

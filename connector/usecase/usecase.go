@@ -14,6 +14,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/gate"
@@ -281,6 +282,24 @@ func Check(r adminapi.UseCaseRevision) (Content, error) {
 			s.Claims.Number, s.Claims.UseCase, s.Claims.Hash, r.Number, r.UseCase, r.Hash)
 	}
 	return c, nil
+}
+
+// clockSkew is how far a signer's clock may be ahead.
+const clockSkew = time.Minute
+
+// Timely refuses a sign-off whose time is yet to come: until then nobody else's could follow it.
+func Timely(r adminapi.UseCaseRevision, now time.Time) error {
+	if r.SignOff == "" {
+		return nil
+	}
+	s, err := ParseSignOff(r.SignOff)
+	if err != nil {
+		return refused(CodeMalformed, "the sign-off of revision %d of use case %s: %s", r.Number, r.UseCase, err)
+	}
+	if at := time.Unix(s.Claims.IssuedAt, 0).UTC(); at.After(now.Add(clockSkew)) {
+		return refused(CodeForged, "the sign-off of revision %d of use case %s is of %s, which is yet to come: set the signer's clock right and sign again", r.Number, r.UseCase, at.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // SignersOf are those who sign a revision off: whom the one in force names, else whom it names itself; none: it takes effect at once.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/profile"
 )
@@ -89,7 +90,11 @@ func (g *Gate) words(lang string) string {
 	var what string
 	switch {
 	case g.Webhook != nil:
-		what = said(lang, "system %s of %s decides at %s", "System %s von %s entscheidet unter %s", g.Webhook.System, g.Webhook.Organization, g.Webhook.URL)
+		key, _, err := gate.PublicKey(g.Webhook.PublicKey)
+		if err != nil {
+			key = Hash(string(g.Webhook.PublicKey))
+		}
+		what = said(lang, "system %s of %s decides at %s, with key %s", "System %s von %s entscheidet unter %s, mit Schlüssel %s", g.Webhook.System, g.Webhook.Organization, g.Webhook.URL, key)
 	case g.Policy != nil:
 		what = said(lang, "a credential must be there", "ein Nachweis muss vorliegen")
 	default:
