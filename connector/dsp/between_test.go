@@ -31,7 +31,11 @@ func terms(id, number string) json.RawMessage {
 // TestSeveralRoundsOfCounterOffers: request, counter-offer, counter-request, counter-offer, acceptance; what is agreed are the last terms.
 func TestSeveralRoundsOfCounterOffers(t *testing.T) {
 	_, provider, consumer := world(t, func(o *dsp.Options) { o.Decider = idle{} })
-	n := consumer.negotiate(provider.offer("pcf", openPolicy))
+	offerID := provider.offer("pcf", openPolicy)
+	for _, s := range []*side{provider, consumer} {
+		s.revise("recall", openPolicy)
+	}
+	n := consumer.negotiate(offerID)
 	consumer.wait(n.ID, "REQUESTED", at(state.Requested))
 	pid := provider.peer(consumer.wait(n.ID, "the provider's process id", func(n *store.Negotiation) bool { return n.CounterpartyPID != "" })).ID
 	counter := func(s *side, id string, offer json.RawMessage) {
@@ -45,8 +49,18 @@ func TestSeveralRoundsOfCounterOffers(t *testing.T) {
 		provider.wait(pid, step, at(step))
 		consumer.wait(n.ID, step, at(step))
 	}
+	named := func(want bool) {
+		t.Helper()
+		for s, id := range map[*side]string{provider: pid, consumer: n.ID} {
+			if row, err := s.store.Negotiation(t.Context(), s.ctx, id); err != nil || (row.Revision != nil) != want {
+				t.Errorf("to the %s the terms are those of revision %+v, %v", s.ctx, row.Revision, err)
+			}
+		}
+	}
+	named(true)
 	counter(provider, pid, terms("round-1", "BPN-1"))
 	both(state.Offered)
+	named(false)
 	counter(consumer, n.ID, terms("round-2", "BPN-"+buyer))
 	both(state.Requested)
 	if p, err := provider.store.Negotiation(t.Context(), provider.ctx, pid); err != nil || p.Denial == nil || p.Denial.Code != "offer-changed" {

@@ -239,7 +239,10 @@ func (e *Engine) counterOffer(ctx context.Context, p *store.Participant, r *http
 	}
 	deny(&judged, in.missing)
 	return e.negotiations.take(ctx, p, in, state.ReceivedOffer, input{}, func(n *store.Negotiation) error {
-		n.Traces, n.Denial, n.Offer, n.OfferID, n.Revision = judged.Traces, judged.Denial, in.message.Offer, in.message.Policy.ID, nil
+		n.Traces, n.Denial, n.Offer, n.OfferID = judged.Traces, judged.Denial, in.message.Offer, in.message.Policy.ID
+		if !sameOffer(n) {
+			n.Revision = nil // whose terms these are not
+		}
 		return nil
 	})
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/connector/usecase"
 )
 
 const (
@@ -335,6 +336,34 @@ func (s *side) offer(id, policy string, gates ...adminapi.Gate) string {
 		s.t.Fatal(err)
 	}
 	return wire.OfferID(id, "asset-"+id, p)
+}
+
+// revise brings a signed revision of a use case into force, as profile pilot means it, and puts all offers under it.
+func (s *side) revise(useCase, policy string) {
+	s.t.Helper()
+	c, err := usecase.Make(usecase.Content{UseCase: useCase, Number: 1, AssetType: "urn:parts", ContractPolicy: json.RawMessage(policy)}, testProfile)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text, hash, err := usecase.Write(c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r := adminapi.UseCaseRevision{UseCase: useCase, Number: 1, Hash: hash, Content: text, SignOff: "verified when it came"}
+	terms := store.Terms{ContractPolicy: c.ContractPolicy, Applies: func([]string) bool { return true }}
+	offers, err := s.store.Definitions(s.t.Context(), s.ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, d := range offers {
+		d.UseCase = useCase
+		if err := s.store.PutDefinition(s.t.Context(), *d); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if err := s.store.BringIntoForce(s.t.Context(), s.ctx, useCase, terms, func(*adminapi.UseCaseRevision) (adminapi.UseCaseRevision, error) { return r, nil }); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // wait waits until check holds for a negotiation.

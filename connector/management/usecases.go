@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
@@ -68,9 +69,17 @@ func (s *server) checkRevision(p *store.Participant, content usecase.Content, u 
 	if !ok || content.Profile == "" {
 		return invalid("$.content: it belongs to dataspace profile %q, in which the participant does not take part", content.Profile)
 	}
-	if meant, err := usecase.Make(content, in.Profile); err != nil || !usecase.Same(content, meant) {
-		return &dsp.RefusalError{Status: http.StatusConflict, Code: usecase.CodeChanged, Message: fmt.Sprintf(
-			"dataspace profile %s gives operands or duties of revision %d of use case %s another meaning than was signed off: revise the use case", content.Profile, u.Number, u.UseCase)}
+	ev, err := s.Engine.Evaluator(in)
+	if err != nil {
+		return err
+	}
+	changed, err := content.Changed(ev)
+	if err != nil {
+		return invalid("$.content: %s", err)
+	}
+	if len(changed) > 0 {
+		return &dsp.RefusalError{Status: http.StatusConflict, Code: usecase.CodeChanged, Message: fmt.Sprintf("dataspace profile %s gives %s another meaning than revision %d of use case %s: make a revision of the profile as it is, and sign that off",
+			content.Profile, strings.Join(changed, ", "), u.Number, u.UseCase)}
 	}
 	if err := content.CheckOffer(content.AccessPolicy, content.ContractPolicy, u.Gates); err != nil {
 		return invalid("$.gates: %s", err)

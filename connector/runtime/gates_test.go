@@ -3,7 +3,6 @@
 package runtime_test
 
 import (
-	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
@@ -12,33 +11,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lestrrat-go/jwx/v3/jwk"
-
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/gate"
+	"github.com/kaphera/kaphera/connector/gate/gatetest"
 	"github.com/kaphera/kaphera/connector/odrl"
 )
 
 // gatedExchange: a supplier's offer that a person must approve; the approval is read, signed and handed in over the plain JSON API, and the
 // consumer's credentials are verified again before the agreement.
 func gatedExchange(t *testing.T, supplier, buyer *connector) {
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := jwk.Import(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded, err := json.Marshal(public)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, encoded := gatetest.NewKey(t)
 	anna := adminapi.Approver{ID: "anna", Name: "Anna Ahrens", Organization: "supplier", Keys: []json.RawMessage{encoded}}
 	approval := adminapi.Gate{Name: "release", Type: adminapi.GateApproval, Before: "AGREED", Deadline: "P1D", Required: 1, Approvers: []adminapi.Approver{anna}}
 	offer := func(change func(*adminapi.Gate)) adminapi.Offer {

@@ -3,8 +3,6 @@
 package runtime_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -14,11 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lestrrat-go/jwx/v3/jwk"
-
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/gate"
+	"github.com/kaphera/kaphera/connector/gate/gatetest"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/usecase"
@@ -29,22 +26,7 @@ const purposePolicy = `{"@type":"Set","permission":[{"action":"use","constraint"
 // signs makes a key, and what signs revisions with it.
 func signs(t *testing.T, id string) func(r adminapi.UseCaseRevision, at time.Time) adminapi.UseCaseRevision {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := jwk.Import(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := json.Marshal(public)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, raw := gatetest.NewKey(t)
 	thumb, _, err := gate.PublicKey(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -60,15 +42,30 @@ func signs(t *testing.T, id string) func(r adminapi.UseCaseRevision, at time.Tim
 	}
 }
 
+func revisionOf(t *testing.T, c usecase.Content) adminapi.UseCaseRevision {
+	t.Helper()
+	text, hash, err := usecase.Write(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return adminapi.UseCaseRevision{UseCase: c.UseCase, Number: c.Number, Hash: hash, Content: text}
+}
+
+// purposeful is the pilot's profile with the operand of purposePolicy.
+func purposeful(authority string) profile.Profile {
+	f := pilot(authority)
+	f.Operands = append(f.Operands, profile.Operand{Name: "https://example.org/policy/purpose", Subject: profile.SubjectConsumer, Expression: "request.purpose", ValueType: profile.ValueString,
+		Operators: []string{"isAnyOf"}, Phases: []profile.Phase{profile.PhaseNegotiation, profile.PhaseTransfer, profile.PhaseAccess}, Purpose: true, Sentence: profile.Translation{EN: "it is for {right}"}})
+	return f
+}
+
 // TestOnlyASignedRevisionChangesOffersAndNoneChangesAgreements: the runtime proves the sign-off itself.
 func TestOnlyASignedRevisionChangesOffersAndNoneChangesAgreements(t *testing.T) {
 	authority := start(t, []runtime.Role{runtime.Issuer})
 	c := start(t, []runtime.Role{runtime.ControlPlane, runtime.Wallet, runtime.DataPlane})
 	authority.call(http.MethodPut, authority.admin(runtime.Issuer, "/issuers/authority"), adminapi.IssuerConfig{DID: authority.did("authority"),
 		Types: []adminapi.CredentialType{{Type: "MembershipCredential", Validity: "P365D"}}}, nil)
-	f := pilot(authority.did("authority"))
-	f.Operands = append(f.Operands, profile.Operand{Name: "https://example.org/policy/purpose", Subject: profile.SubjectConsumer, Expression: "request.purpose", ValueType: profile.ValueString,
-		Operators: []string{"isAnyOf"}, Phases: []profile.Phase{profile.PhaseNegotiation, profile.PhaseTransfer, profile.PhaseAccess}, Purpose: true, Sentence: profile.Translation{EN: "it is for {right}"}})
+	f := purposeful(authority.did("authority"))
 	for _, ctx := range []string{"supplier", "buyer"} {
 		c.join(ctx, authority, f, map[string]any{"MembershipCredential": map[string]any{"member": true}})
 	}
@@ -85,12 +82,9 @@ func TestOnlyASignedRevisionChangesOffersAndNoneChangesAgreements(t *testing.T) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, hash, err := usecase.Write(content)
-		if err != nil {
-			t.Fatal(err)
-		}
-		previous = hash
-		return adminapi.UseCaseRevision{UseCase: "recall", Number: number, Hash: hash, Content: text}
+		r := revisionOf(t, content)
+		previous = r.Hash
+		return r
 	}
 	bring := func(r adminapi.UseCaseRevision, status int, code string) {
 		t.Helper()
@@ -193,5 +187,64 @@ func TestOnlyASignedRevisionChangesOffersAndNoneChangesAgreements(t *testing.T) 
 	}
 	if len(revisions) != 2 || revisions[0] != first.Hash || revisions[1] != second.Hash+"parts" {
 		t.Errorf("on record are %v", revisions)
+	}
+}
+
+// TestARevisionMeansWhatItsProfileMeans: whatever was signed, a connector takes no revision that it would judge otherwise, or that is signed in the future, and
+// puts no offer of another profile under it.
+func TestARevisionMeansWhatItsProfileMeans(t *testing.T) {
+	c := start(t, []runtime.Role{runtime.ControlPlane, runtime.Wallet})
+	f := purposeful(c.did("authority"))
+	f.RequiredCredentials = nil
+	other := f
+	other.Name = "other"
+	for _, p := range []profile.Profile{f, other} {
+		c.call(http.MethodPut, c.admin(runtime.ControlPlane, "/profiles/"+p.Name), p, nil)
+	}
+	c.call(http.MethodPut, c.admin(runtime.ControlPlane, "/participants/supplier"), adminapi.Participant{DID: c.did("supplier"), Profile: f.Name, FurtherProfiles: []string{other.Name}, Active: true}, nil)
+	c.call(http.MethodPut, c.admin(runtime.Wallet, "/participants/supplier"), adminapi.WalletParticipant{DID: c.did("supplier"), TrustedIssuers: f.TrustedIssuers}, nil)
+	c.call(http.MethodPut, c.api("supplier", "/assets/parts"), adminapi.Asset{DataAddress: map[string]string{"type": "HttpData", "baseUrl": "https://backend.example"}}, nil)
+	ada, now := signs(t, "ada"), time.Now()
+	made := func(change func(*usecase.Content)) adminapi.UseCaseRevision {
+		t.Helper()
+		content, err := usecase.Make(usecase.Content{UseCase: "recall", Number: 1, AssetType: "urn:parts", ContractPolicy: json.RawMessage(purposePolicy),
+			Signers: []usecase.Person{{Role: "governance-authority"}}}, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change != nil {
+			change(&content)
+		}
+		return revisionOf(t, content)
+	}
+	for _, tc := range []struct {
+		name       string
+		r          adminapi.UseCaseRevision
+		status     int
+		code, says string
+	}{
+		{"an operand of another meaning", ada(made(func(c *usecase.Content) { c.Operands[0].Expression = "'recall'" }), now), http.StatusConflict, usecase.CodeChanged, "policy/purpose"},
+		{"an operand that is left out", ada(made(func(c *usecase.Content) { c.Operands = nil }), now), http.StatusConflict, usecase.CodeChanged, "policy/purpose"},
+		{"a sign-off of tomorrow", ada(made(nil), now.AddDate(0, 0, 1)), http.StatusConflict, usecase.CodeForged, "yet to come"},
+		{"what is signed and meant", ada(made(nil), now), http.StatusOK, "", ""},
+	} {
+		var e adminapi.Error
+		if status := c.status(http.MethodPut, c.api("supplier", "/use-cases/recall"), tc.r, &e); status != tc.status || e.Code != tc.code || !strings.Contains(e.Message, tc.says) {
+			t.Errorf("%s: %d %+v, want %d %s", tc.name, status, e, tc.status, tc.code)
+		}
+	}
+	for _, tc := range []struct {
+		name     string
+		profiles []string
+		status   int
+	}{
+		{"in the default profile", nil, http.StatusOK}, {"in the use case's", []string{f.Name}, http.StatusOK},
+		{"in another", []string{other.Name}, http.StatusConflict}, {"in both", []string{f.Name, other.Name}, http.StatusConflict},
+	} {
+		var e adminapi.Error
+		o := adminapi.Offer{Assets: []string{"parts"}, UseCase: "recall", Profiles: tc.profiles, ContractPolicy: json.RawMessage(purposePolicy)}
+		if status := c.status(http.MethodPut, c.api("supplier", "/offers/parts"), o, &e); status != tc.status || status != http.StatusOK && (e.Code != "not-in-force" || !strings.Contains(e.Message, "profile other")) {
+			t.Errorf("an offer %s: %d %+v, want %d", tc.name, status, e, tc.status)
+		}
 	}
 }

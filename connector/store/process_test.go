@@ -375,6 +375,46 @@ func TestOffersAndPolicies(t *testing.T) {
 	}
 }
 
+// TestARevisionGovernsOffersOfItsProfileAndTheirPolicies: offers in other profiles keep their terms, and a policy behind an offer under a revision is changed
+// by the next revision only.
+func TestARevisionGovernsOffersOfItsProfileAndTheirPolicies(t *testing.T) {
+	s, _ := open(t, store.Options{})
+	policy, access := json.RawMessage(`{"c":1}`), "access"
+	for _, id := range []string{"in-pilot", "elsewhere"} {
+		d := store.Definition{Ctx: "acme", ID: id, UseCase: "recall", ContractPolicyID: id, ContractPolicy: policy, AccessPolicyID: &access, AccessPolicy: policy,
+			Selector: store.SelectAssets([]string{"a"}), Profiles: []string{id}}
+		if err := s.PutDefinition(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		access += "-elsewhere"
+	}
+	terms := store.Terms{ContractPolicy: json.RawMessage(`{"c":2}`), AccessPolicy: json.RawMessage(`{"a":2}`),
+		Applies: func(profiles []string) bool { return slices.Equal(profiles, []string{"in-pilot"}) }}
+	if err := s.BringIntoForce(t.Context(), "acme", "recall", terms, func(*adminapi.UseCaseRevision) (adminapi.UseCaseRevision, error) {
+		return adminapi.UseCaseRevision{UseCase: "recall", Number: 1, Hash: "ab"}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{"in-pilot": `{"c":2}`, "elsewhere": `{"c":1}`} {
+		d, err := s.Definition(t.Context(), "acme", id)
+		if err != nil || string(d.ContractPolicy) != want || (d.Revision != nil) != (id == "in-pilot") {
+			t.Errorf("offer %s is %+v, %v", id, d, err)
+		}
+	}
+	for id, refused := range map[string]bool{"in-pilot": true, "access": true, "elsewhere": false, "access-elsewhere": false} {
+		err := s.SavePolicy(t.Context(), store.Update, &store.Policy{Ctx: "acme", ID: id, Policy: json.RawMessage(`{"c":3}`)})
+		if errors.Is(err, store.ErrConflict) != refused || !refused && err != nil || refused && !strings.Contains(err.Error(), "recall") {
+			t.Errorf("policy %s: %v, want a conflict: %t", id, err, refused)
+		}
+	}
+	if err := s.DeleteDefinition(t.Context(), "acme", "in-pilot"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SavePolicy(t.Context(), store.Update, &store.Policy{Ctx: "acme", ID: "in-pilot", Policy: policy}); err != nil {
+		t.Errorf("a policy that no offer has any more: %v", err)
+	}
+}
+
 func TestEachRoleReadsItsOwnSchema(t *testing.T) {
 	dsn := pgtest.NewDatabase(t)
 	owner, err := pgx.Connect(t.Context(), pgtest.Superuser(t, dsn))

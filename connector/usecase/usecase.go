@@ -156,6 +156,36 @@ func Make(c Content, p profile.Profile) (Content, error) {
 	return c, nil
 }
 
+// Changed names the operands and duties of the content that a profile gives another meaning, or does not have, or that the content lacks.
+func (c *Content) Changed(ev *odrl.Evaluator) ([]string, error) {
+	policies, err := c.parsed()
+	if err != nil {
+		return nil, err
+	}
+	operands, duties := ev.Vocabulary(policies...)
+	return append(differ(c.Operands, operands, func(o profile.Operand) string { return o.Name }),
+		differ(c.Duties, duties, func(d profile.Duty) string { return d.Name })...), nil
+}
+
+// differ names what is not the same in both.
+func differ[T any](a, b []T, name func(T) string) (out []string) {
+	has := func(all []T, one T) bool {
+		return slices.ContainsFunc(all, func(other T) bool {
+			left, err := json.Marshal(one)
+			right, unlike := json.Marshal(other)
+			return err == nil && unlike == nil && bytes.Equal(left, right)
+		})
+	}
+	for _, pair := range [][2][]T{{a, b}, {b, a}} {
+		for _, one := range pair[0] {
+			if !has(pair[1], one) && !slices.Contains(out, name(one)) {
+				out = append(out, name(one))
+			}
+		}
+	}
+	return out
+}
+
 // parsed are the access policy, if any, the contract policy, and those of gates.
 func (c *Content) parsed() (out []*odrl.Policy, err error) {
 	all := []json.RawMessage{c.AccessPolicy, c.ContractPolicy}

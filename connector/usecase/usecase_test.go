@@ -3,8 +3,6 @@
 package usecase_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -16,6 +14,8 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/gate"
+	"github.com/kaphera/kaphera/connector/gate/gatetest"
+	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/usecase"
 )
@@ -40,22 +40,7 @@ type signer struct {
 
 func newSigner(t *testing.T, id string) signer {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := jwk.Import(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := json.Marshal(public)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, raw := gatetest.NewKey(t)
 	return signer{adminapi.Approver{ID: id, Name: strings.ToUpper(id), Organization: "authority", Keys: []json.RawMessage{raw}}, key}
 }
 
@@ -150,17 +135,18 @@ func TestTheSameDemandsHaveTheSameTextAndOnlyWhatIsUsedIsInIt(t *testing.T) {
 }
 
 func TestAnExplanationSaysAllThatIsSigned(t *testing.T) {
+	erp := newSigner(t, "erp")
 	c := content(t, func(c *usecase.Content) {
 		c.Gates = []usecase.Gate{
 			{Name: "two-parties", Type: "Approval", Before: "AGREED", Deadline: "P1D", Required: 2, Organizations: 2, Approvers: []usecase.Person{{Role: "organization-admin", Organization: "oem"}, {Person: "anna"}}},
 			{Name: "fresh", Type: "Attestation", Before: "FINALIZED", Deadline: "P2D", Policy: json.RawMessage(contract), TriggeredBy: []usecase.Person{{Role: "governance-authority"}}},
-			{Name: "asked", Type: "Webhook", Before: "AGREED", Deadline: "P3D", Webhook: &usecase.Webhook{URL: "https://erp.example/", System: "erp", Organization: "oem", PublicKey: json.RawMessage(`{}`)}},
+			{Name: "asked", Type: "Webhook", Before: "AGREED", Deadline: "P3D", Webhook: &usecase.Webhook{URL: "https://erp.example/", System: "erp", Organization: "oem", PublicKey: erp.Keys[0]}},
 		}
 	})
 	for lang, want := range map[string][]string{
 		"en": {"Revision 1", "urn:pcf", "Everybody", "The attestation is younger than 12 months", "2 of these approve: everybody with the role organization-admin in oem, anna, from at least 2", "P1D",
-			"Gate \"fresh\" holds until: The attestation", "by hand", "https://erp.example/", "credential.subject.completedAt", "signed off by one of: everybody with the role governance-authority"},
-		"de": {"Revision 1", "Alle", "Die Bescheinigung ist jünger als 12 Monate", "mindestens 2", "von Hand", "alle mit der Rolle governance-authority"},
+			"Gate \"fresh\" holds until: The attestation", "by hand", "https://erp.example/, with key " + erp.thumbprint(t), "credential.subject.completedAt", "signed off by one of: everybody with the role governance-authority"},
+		"de": {"Revision 1", "Alle", "Die Bescheinigung ist jünger als 12 Monate", "mindestens 2", "von Hand", "mit Schlüssel " + erp.thumbprint(t), "alle mit der Rolle governance-authority"},
 	} {
 		got, err := usecase.Explain(c, lang)
 		if err != nil {
@@ -185,6 +171,65 @@ func TestAnExplanationSaysAllThatIsSigned(t *testing.T) {
 	gone, come := usecase.Diff(before, after)
 	if len(gone) != 1 || len(come) != 1 || !strings.Contains(gone[0], "12 months") || !strings.Contains(come[0], "6 months") {
 		t.Errorf("the difference is -%q +%q", gone, come)
+	}
+}
+
+func TestASignOffIsNotOfTheFuture(t *testing.T) {
+	ada, now := newSigner(t, "ada"), time.Now()
+	r := revision(t, content(t, nil))
+	for name, c := range map[string]struct {
+		r    adminapi.UseCaseRevision
+		code string
+	}{
+		"none":                          {r, ""},
+		"of now":                        {sign(t, r, ada, now.Unix(), ada), ""},
+		"by a clock that is a bit fast": {sign(t, r, ada, now.Add(30*time.Second).Unix(), ada), ""},
+		"of tomorrow":                   {sign(t, r, ada, now.AddDate(0, 0, 1).Unix(), ada), usecase.CodeForged},
+		"not a sign-off":                {adminapi.UseCaseRevision{SignOff: "x"}, usecase.CodeMalformed},
+	} {
+		if err := usecase.Timely(c.r, now); code(err) != c.code {
+			t.Errorf("%s: %v, want %q", name, err, c.code)
+		}
+	}
+}
+
+func TestWhatAProfileHasChangedIsNamed(t *testing.T) {
+	const age = "https://example.org/age"
+	for name, c := range map[string]struct {
+		content func(*usecase.Content)
+		profile func(*profile.Profile)
+		want    []string
+	}{
+		"nothing":                     {nil, nil, nil},
+		"an operand that is not used": {nil, func(p *profile.Profile) { p.Operands[0].Expression = "request.method" }, nil},
+		"the order":                   {nil, func(p *profile.Profile) { slices.Reverse(p.Operands) }, nil},
+		"what the value is":           {nil, func(p *profile.Profile) { p.Operands[1].Expression = "credential.subject.other" }, []string{age}},
+		"when it is checked":          {nil, func(p *profile.Profile) { p.Operands[1].Phases = p.Operands[1].Phases[1:] }, []string{age}},
+		"which credential it is of": {nil, func(p *profile.Profile) {
+			p.Operands[1].Credential = "Other"
+			p.TrustedIssuers[0].Types = []string{"Other"}
+		}, []string{age}},
+		"the profile has it no more":     {nil, func(p *profile.Profile) { p.Operands = p.Operands[:1] }, []string{age}},
+		"the content lacks it":           {func(c *usecase.Content) { c.Operands = nil }, nil, []string{age}},
+		"the content has more":           {func(c *usecase.Content) { c.Operands = vocabulary.Operands }, nil, []string{"https://example.org/unused"}},
+		"the content has another":        {func(c *usecase.Content) { c.Operands[0].Sentence.EN = "It is harmless." }, nil, []string{age}},
+		"a duty that is declared here":   {func(c *usecase.Content) { c.Duties = []profile.Duty{{Name: "https://example.org/log"}} }, nil, []string{"https://example.org/log"}},
+		"what is trusted is not of it":   {nil, func(p *profile.Profile) { p.TrustedIssuers[0].DID = "did:web:other.example" }, nil},
+		"the same policy in other words": {func(c *usecase.Content) { c.ContractPolicy = json.RawMessage(" " + contract) }, nil, nil},
+	} {
+		p := vocabulary
+		p.Operands, p.TrustedIssuers = slices.Clone(p.Operands), slices.Clone(p.TrustedIssuers)
+		if c.profile != nil {
+			c.profile(&p)
+		}
+		ev, err := odrl.NewEvaluator(p)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		made := content(t, c.content)
+		if got, err := made.Changed(ev); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %v; want %v", name, got, err, c.want)
+		}
 	}
 }
 
