@@ -7,13 +7,17 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 
 	"github.com/kaphera/kaphera/client"
 	"github.com/kaphera/kaphera/connector/adminapi"
@@ -189,4 +193,107 @@ func TestARevisionCountsOnceItIsSignedOff(t *testing.T) {
 	if trail := must(t, "kaphera", "audit", "tail", "supplier", "-n", "1000", "--type", "usecase.revision", "-o", "json"); !strings.Contains(trail, one.Hash) || !strings.Contains(trail, two.Hash) {
 		t.Errorf("the supplier's trail does not have both revisions:\n%s", trail)
 	}
+}
+
+// The authority's person reads a revision in the browser and signs it off there, with a key that the browser made.
+func TestSigningARevisionOffInTheBrowser(t *testing.T) {
+	const name = "e2e-browser-revision"
+	api := cloud(t)
+	passport, err := api.GetUseCaseWithResponse(t.Context(), "digital-product-passport")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := api.DeleteUseCaseWithResponse(context.WithoutCancel(t.Context()), name, &client.DeleteUseCaseParams{}); err != nil {
+			t.Error(err)
+		}
+	})
+	revise := func(purpose string) {
+		t.Helper()
+		spec := passport.JSON200.Spec
+		spec.ContractPolicy = json.RawMessage(strings.ReplaceAll(string(spec.ContractPolicy), "cx.circular.dpp:1", purpose))
+		if _, err := api.PutUseCaseWithResponse(t.Context(), name, &client.PutUseCaseParams{}, client.UseCase{Spec: spec}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a revision of "+name, func(ctx context.Context) (bool, string) {
+			u, err := api.GetUseCaseWithResponse(ctx, name)
+			if err != nil {
+				return false, err.Error()
+			}
+			return u.JSON200.Status.ObservedGeneration == u.JSON200.Generation, string(u.Body)
+		})
+	}
+	keys := func(ctx context.Context) (names []string) {
+		all, err := api.ListApprovalKeysWithResponse(ctx, &client.ListApprovalKeysParams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range all.JSON200.Items {
+			names = append(names, k.Name)
+		}
+		return names
+	}
+	before := keys(t.Context())
+	t.Cleanup(func() { // a person has a few keys at most
+		ctx := context.WithoutCancel(t.Context())
+		for _, name := range keys(ctx) {
+			if slices.Contains(before, name) {
+				continue
+			}
+			if _, err := api.DeleteApprovalKeyWithResponse(ctx, name); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	makeKey := func(b *browser) { // the page loads itself anew, with one key more
+		t.Helper()
+		shown := evaluate[int](b, "keys", `document.querySelectorAll("[data-signer]").length`)
+		b.do("make a key", click("[data-key]"), visible(fmt.Sprintf("[data-signer]:nth-of-type(%d)", shown+1)))
+	}
+	submit := chromedp.CSS(".sign-off button[type=submit]:enabled") // the script switches it on
+	b := newBrowser(t, "en")
+	signIt := func(revision int) {
+		t.Helper()
+		b.do("sign off", chromedp.Click(submit), visible(fmt.Sprintf("[data-revision=%q] .is-in-force", strconv.Itoa(revision))))
+	}
+	revise("cx.pcf.base:1")
+	b.logIn("/use-cases", "gabriel")
+	b.check("use-cases")
+	b.open("/use-cases/"+name, "use-case-waits")
+	b.do("sign off without a key", chromedp.Click(submit))
+	b.await(".sign-off [data-message]", "make one first")
+	makeKey(b)
+	if got := b.text(".sign-off"); !strings.Contains(got, "Who may sign the next revision Gabriel Okafor (governance-authority)") {
+		t.Errorf("gabriel reads: %s", got)
+	}
+	signIt(1)
+	revise("cx.core.qualityNotifications:1")
+	german := newBrowser(t, "de")
+	german.logIn("/use-cases/"+name, "renate")
+	german.check("use-case-de")
+	if got := german.text(`[data-revision="2"]`); !strings.Contains(got, "Wartet auf die Freigabe durch: alle mit der Rolle governance-authority") || !strings.Contains(got, "Neu: Von beiden vereinbart: Die Daten werden nur für cx.core.qualityNotifications:1 genutzt.") {
+		t.Errorf("renate reads: %s", got)
+	}
+	if evaluate[int](german, "forms", `document.querySelectorAll(".sign-off").length`) != 0 {
+		t.Error("renate, who has not the role, is shown a way to sign")
+	}
+	b.open("/use-cases/"+name, "use-case-changed")
+	signIt(2)
+	b.check("use-case-in-force")
+	all, err := api.ListUseCaseRevisionsWithResponse(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all.JSON200.Items {
+		if r.SignOff.Name != "Gabriel Okafor" || r.SignOff.Read != usecase.ReadHash(r.Explanation.En) || r.InForce != (r.Number == 2) {
+			t.Errorf("revision %d: in force %t, signed off %+v", r.Number, r.InForce, r.SignOff)
+		}
+	}
+	// Another browser's key is not listed by that sign-off; the page says so instead of having it refused.
+	revise("cx.pcf.base:1")
+	other := newBrowser(t, "en")
+	other.logIn("/use-cases/"+name, "gabriel")
+	makeKey(other)
+	other.do("sign with it", chromedp.Click(submit))
+	other.await(".sign-off [data-message]", "does not list this browser's key")
 }

@@ -83,20 +83,23 @@
   }));
 
   // What is signed is what the page shows: hashes are made here, of the content and of the sentences.
-  document.querySelectorAll(".sign-off").forEach((form) => form.addEventListener("submit", (e) => {
-    e.preventDefault();
-    attempt(form, async () => {
-      const pair = await ownKey();
-      if (!pair) return inbox.dataset.missing;
-      const { useCase, revision, listed, unlisted } = form.dataset, texts = (selector) => [...form.querySelectorAll(selector)].map((element) => element.textContent);
-      if (listed && !listed.split(" ").includes(await thumbprint(pair))) return unlisted;
-      const hex = async (text) => [...new Uint8Array(await sha256(text))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-      const signed = await sign(pair, "kaphera-revision+jwt", {
-        iss: person, useCase, revision: Number(revision), hash: await hex(texts("[data-content]")[0]), read: await hex(texts("[data-read] li").join("\n")), language: document.documentElement.lang,
-        signers: texts("[data-signer]"), iat: Math.floor(Date.now() / 1000),
+  document.querySelectorAll(".sign-off").forEach((form) => {
+    form.querySelector("button").disabled = false;
+    form.addEventListener("submit", (e) => {
+      e.preventDefault();
+      attempt(form, async () => {
+        const pair = await ownKey();
+        if (!pair) return inbox.dataset.missing;
+        const { useCase, revision, listed, unlisted } = form.dataset, texts = (selector) => [...form.querySelectorAll(selector)].map((element) => element.textContent);
+        if (listed && !listed.split(" ").includes(await thumbprint(pair))) return unlisted;
+        const hex = async (text) => [...new Uint8Array(await sha256(text))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+        const signed = await sign(pair, "kaphera-revision+jwt", {
+          iss: person, useCase, revision: Number(revision), hash: await hex(texts("[data-content]")[0]), read: await hex(texts("[data-read] li").join("\n")), language: document.documentElement.lang,
+          signers: texts("[data-signer]"), iat: Math.floor(Date.now() / 1000),
+        });
+        await post(`/use-cases/${encodeURIComponent(useCase)}/revisions/${revision}/sign-off`, { signed });
+        location.reload();
       });
-      await post(`/use-cases/${encodeURIComponent(useCase)}/revisions/${revision}/sign-off`, { signed });
-      location.reload();
     });
-  }));
+  });
 })();
