@@ -61,7 +61,14 @@ func (e *Engine) show(ctx context.Context, p *store.Participant, ev *odrl.Evalua
 			return nil, err
 		}
 		if j.denial != nil {
-			v.withhold(d.ID, j.trace)
+			v.withhold(d.ID, j.trace.Policy, odrl.Reason(j.trace, ""))
+			continue
+		}
+		switch outdated, err := e.outdated(ctx, p, d.UseCase, d.Revision); {
+		case err != nil:
+			return nil, err
+		case outdated != "":
+			v.withhold(d.ID, odrl.Hash(contract), outdated)
 			continue
 		}
 		out = append(out, visible{d, contract})
@@ -77,7 +84,7 @@ func (e *Engine) show(ctx context.Context, p *store.Participant, ev *odrl.Evalua
 	return slices.DeleteFunc(out, func(offer visible) bool {
 		t := e.selfCheck(ctx, ev, p, offer.policy, &self)
 		if !t.Allowed {
-			v.withhold(offer.definition.ID, t)
+			v.withhold(offer.definition.ID, t.Policy, odrl.Reason(t, ""))
 		}
 		return !t.Allowed
 	}), nil

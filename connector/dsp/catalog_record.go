@@ -10,9 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
-	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 )
@@ -36,13 +34,13 @@ type withheld struct {
 	Reason     string `json:"reason"`
 }
 
-func (v *catalogVerdict) withhold(definition string, t adminapi.Trace) {
+func (v *catalogVerdict) withhold(definition, policy, reason string) {
 	const most = 20
 	if len(v.Withheld) == most {
 		v.More++
 		return
 	}
-	v.Withheld = append(v.Withheld, withheld{definition, t.Policy, odrl.Reason(t, "")})
+	v.Withheld = append(v.Withheld, withheld{definition, policy, reason})
 }
 
 const (

@@ -137,6 +137,11 @@ func (e *Engine) OfferTo(ctx context.Context, participant, offer string, req adm
 	if err != nil {
 		return nil, err
 	}
+	if outdated, err := e.outdated(ctx, p, d.UseCase, d.Revision); err != nil {
+		return nil, err
+	} else if outdated != "" {
+		return nil, refuse(http.StatusConflict, codeNotInForce, "%s", outdated)
+	}
 	if trace, err := e.SelfCheck(ctx, p, terms); err != nil {
 		return nil, err
 	} else if trace != nil && !trace.Allowed {

@@ -94,7 +94,19 @@ func (e *Engine) judgeOffer(ctx context.Context, p *store.Participant, n *store.
 		n.Traces = append(n.Traces, m)
 	}
 	n.Traces, n.Denial = append(n.Traces, j.trace), j.denial
-	return nil
+	return e.denyOutdated(ctx, p, n)
+}
+
+// denyOutdated denies terms of ours that are no longer what was signed off.
+func (e *Engine) denyOutdated(ctx context.Context, p *store.Participant, n *store.Negotiation) error {
+	if n.Role != state.Provider || n.Denial != nil {
+		return nil
+	}
+	message, err := e.outdated(ctx, p, n.UseCase, n.Revision)
+	if message != "" {
+		n.Denial = &adminapi.Reason{Code: codeNotInForce, By: "own", Message: message}
+	}
+	return err
 }
 
 // readMessage reads a message; addresses in it must be ones that tokens may be sent to.
@@ -208,6 +220,9 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 	} else {
 		judged.Definition, judged.UseCase, judged.Revision = current.definition.ID, current.definition.UseCase, current.definition.Revision
 		setGates(&judged, current.definition.Gates, &in.agent)
+		if err := e.denyOutdated(ctx, p, &judged); err != nil {
+			return answer{}, err
+		}
 	}
 	if changed != "" && judged.Denial == nil {
 		judged.Denial = &adminapi.Reason{Code: codeOfferChanged, By: "own", Message: changed}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp/state"
@@ -17,6 +18,7 @@ import (
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/connector/usecase"
 )
 
 // compile returns the evaluator of a profile, compiled once per version of it.
@@ -189,6 +191,38 @@ func (e *Engine) offer(ctx context.Context, p *store.Participant, id string) (*o
 	}
 	out.id = wire.OfferID(definition, asset, out.policy)
 	return out, nil
+}
+
+// codeNotInForce is the reason of what a use case's signed revision does not cover.
+const codeNotInForce = "not-in-force"
+
+// outdated is why terms of ours are no longer what a revision that is in force was signed off for: the profile has given operands another meaning since. It
+// is empty when they are, and for terms that nobody signed, or of an older revision, whose successor was signed under the profile as it is.
+func (e *Engine) outdated(ctx context.Context, p *store.Participant, useCase string, under *adminapi.RevisionRef) (string, error) {
+	if under == nil {
+		return "", nil
+	}
+	u, err := e.opt.Store.UseCase(ctx, p.Ctx, useCase)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (u.Revision.SignOff == "" || *u.Ref() != *under) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	content, err := usecase.Read(u.Revision.Content)
+	if err != nil {
+		return "", fmt.Errorf("revision %d of use case %s: %w", under.Number, useCase, err)
+	}
+	ev, err := e.Evaluator(p)
+	if err != nil {
+		return "", err
+	}
+	changed, err := content.Changed(ev)
+	if err != nil || len(changed) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("dataspace profile %s has given %s another meaning since revision %d of use case %s was signed off: nothing new is agreed until a revision of the profile as it is has been signed off",
+		content.Profile, strings.Join(changed, ", "), under.Number, useCase), nil
 }
 
 // mayAccess evaluates an access policy on the consumer.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/audit"
+	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/gate/gatetest"
 	"github.com/kaphera/kaphera/connector/profile"
@@ -188,6 +189,35 @@ func TestOnlyASignedRevisionChangesOffersAndNoneChangesAgreements(t *testing.T) 
 	if len(revisions) != 2 || revisions[0] != first.Hash || revisions[1] != second.Hash+"parts" {
 		t.Errorf("on record are %v", revisions)
 	}
+
+	// What was signed off is not what the profile means from now on: nothing new is agreed, agreements stand.
+	var made adminapi.Negotiation
+	toBuyer := adminapi.OfferRequest{Counterparty: c.did("buyer")}
+	c.call(http.MethodPost, c.api("supplier", "/offers/parts/negotiations"), toBuyer, &made)
+	c.until("the offer at the buyer", func() bool {
+		c.call(http.MethodGet, c.api("supplier", "/negotiations/"+made.ID), nil, &made)
+		return made.Step == state.Offered && made.CounterpartyPID != ""
+	})
+	f.Operands[len(f.Operands)-1].Expression = `"" + request.purpose`
+	c.call(http.MethodPut, c.admin(runtime.ControlPlane, "/profiles/"+f.Name), f, nil)
+	var all []adminapi.CatalogEntry
+	if c.call(http.MethodGet, c.api("buyer", "/catalog?counterparty="+url.QueryEscape(c.did("supplier"))), nil, &all); len(all) != 0 {
+		t.Errorf("offered is %+v", all)
+	}
+	const says = "https://example.org/policy/purpose another meaning since revision 2 of use case recall was signed off"
+	if status := c.status(http.MethodPost, c.api("supplier", "/offers/parts/negotiations"), toBuyer, &e); status != http.StatusConflict || e.Code != "not-in-force" || !strings.Contains(e.Message, says) {
+		t.Errorf("an offer is made: %d %+v", status, e)
+	}
+	c.call(http.MethodPost, c.api("buyer", "/negotiations/"+made.CounterpartyPID+"/accept"), nil, nil)
+	if made = c.follow("supplier", made.ID); made.State != state.Terminated || made.Reason == nil || made.Reason.Code != "not-in-force" || !strings.Contains(made.Reason.Message, says) {
+		t.Errorf("an offer of before is accepted: %s %+v", made.State, made.Reason)
+	}
+	var data string
+	if c.call(http.MethodGet, c.api("buyer", "/transfers/"+running.ID+"/data"), nil, &data); data != "data" {
+		t.Errorf("under the first agreement came %q", data)
+	}
+	bring(ada(revise(strings.Replace(purposePolicy, "recall", "passport", 1)), now.Add(2*time.Second)), http.StatusOK, "")
+	agree()
 }
 
 // TestARevisionMeansWhatItsProfileMeans: whatever was signed, a connector takes no revision that it would judge otherwise, or that is signed in the future, and
