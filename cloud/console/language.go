@@ -116,6 +116,7 @@ var german = map[string]string{ //nolint:gosec // words, no credentials
 
 	"reason:policy-denied":            "Eine Bedingung des Vertrags ist nicht erfüllt.",
 	"reason:offer-changed":            "Das Angebot hat sich geändert oder besteht nicht mehr.",
+	"reason:not-in-force":             "Der Anwendungsfall ist so, wie das Profil ihn jetzt meint, noch nicht freigegeben.",
 	"reason:agreement-differs":        "Die Vereinbarung der Gegenseite entspricht nicht dem, was angefragt war.",
 	"reason:counterparty-unreachable": "Der Konnektor der Gegenseite war nicht erreichbar.",
 	"reason:counterparty-refused":     "Die Gegenseite hat eine Nachricht abgelehnt.",

@@ -140,7 +140,7 @@ func (e *Engine) OfferTo(ctx context.Context, participant, offer string, req adm
 	if outdated, err := e.outdated(ctx, p, d.UseCase, d.Revision); err != nil {
 		return nil, err
 	} else if outdated != "" {
-		return nil, refuse(http.StatusConflict, codeNotInForce, "%s", outdated)
+		return nil, refuse(http.StatusConflict, CodeNotInForce, "%s", outdated)
 	}
 	if trace, err := e.SelfCheck(ctx, p, terms); err != nil {
 		return nil, err

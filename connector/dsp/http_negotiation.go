@@ -104,7 +104,7 @@ func (e *Engine) denyOutdated(ctx context.Context, p *store.Participant, n *stor
 	}
 	message, err := e.outdated(ctx, p, n.UseCase, n.Revision)
 	if message != "" {
-		n.Denial = &adminapi.Reason{Code: codeNotInForce, By: "own", Message: message}
+		n.Denial = &adminapi.Reason{Code: CodeNotInForce, By: "own", Message: message}
 	}
 	return err
 }

@@ -193,8 +193,8 @@ func (e *Engine) offer(ctx context.Context, p *store.Participant, id string) (*o
 	return out, nil
 }
 
-// codeNotInForce is the reason of what a use case's signed revision does not cover.
-const codeNotInForce = "not-in-force"
+// CodeNotInForce is the reason of what a use case's signed revision does not cover.
+const CodeNotInForce = "not-in-force"
 
 // outdated is why terms of ours are no longer what a revision that is in force was signed off for: the profile has given operands another meaning since. It
 // is empty when they are, and for terms that nobody signed, or of an older revision, whose successor was signed under the profile as it is.

@@ -129,7 +129,7 @@ func (s *server) revisionOf(ctx context.Context, p *store.Participant, o adminap
 		err = fmt.Errorf("it is made in dataspace profile %s, the use case is of %s", other, content.Profile)
 	}
 	if err != nil {
-		return nil, &dsp.RefusalError{Status: http.StatusConflict, Code: "not-in-force", Message: "the offer is not under revision " + u.Ref().Hash + " of use case " + o.UseCase + ", which is in force: " + err.Error()}
+		return nil, &dsp.RefusalError{Status: http.StatusConflict, Code: dsp.CodeNotInForce, Message: "the offer is not under revision " + u.Ref().Hash + " of use case " + o.UseCase + ", which is in force: " + err.Error()}
 	}
 	return u.Ref(), nil
 }
