@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -322,21 +321,8 @@ func TestEveryErrorSaysWhatToDo(t *testing.T) {
 			t.Errorf("%s: %d %s", call, a.status, a.body)
 		}
 	}
-	big := io.MultiReader(strings.NewReader(`{"spec":{"displayName":"`), io.LimitReader(zeroes{}, 1<<20))
-	raw, err := io.ReadAll(big)
-	if err != nil {
-		t.Fatal(err)
+	// Just too long: a server that leaves much unread may end the connection before its answer is read.
+	if a := b.call(operator, "PUT", "/organizations/x", `{"spec":{"displayName":"`+strings.Repeat("0", 512<<10)); a.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body of half a megabyte: got %d", a.status)
 	}
-	if a := b.call(operator, "PUT", "/organizations/x", string(raw)); a.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("a body of a megabyte: got %d", a.status)
-	}
-}
-
-type zeroes struct{}
-
-func (zeroes) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = '0'
-	}
-	return len(p), nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/kaphera/kaphera/cloud/api"
 	"github.com/kaphera/kaphera/cloud/internal/cloudtest"
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/test/freeport"
 )
 
 func service(t *testing.T, scheme *runtime.Scheme) *api.Service {
@@ -110,12 +112,11 @@ func TestAPortThatIsTaken(t *testing.T) {
 
 // TestStoppingEndsStreams starts a stream and stops: the server must not wait for it for ever.
 func TestStoppingEndsStreams(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Pick()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := fmt.Sprintf("127.0.0.1:%d", port)
 	ctx, stop := context.WithCancel(t.Context())
 	streaming, once := make(chan struct{}), sync.Once{}
 	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

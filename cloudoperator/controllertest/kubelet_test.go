@@ -23,6 +23,7 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
+	"github.com/kaphera/kaphera/test/freeport"
 	"github.com/kaphera/kaphera/test/openbao"
 )
 
@@ -43,18 +44,7 @@ func newKubelet() (*kubelet, error) {
 	}
 	k := &kubelet{dir: dir, ports: map[string]int{}}
 	for _, p := range []string{parts.PostgreSQL, parts.OpenBao, "openbao-cluster", parts.NATS} {
-		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		if k.ports[p], err = strconv.Atoi(port); err != nil {
-			return nil, err
-		}
-		if err := l.Close(); err != nil {
+		if k.ports[p], err = freeport.Pick(); err != nil {
 			return nil, err
 		}
 	}

@@ -59,7 +59,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	r := newRig(t, dcp.Settings{})
 	p := newParty(t, "sender")
 	r.entitleDID("authority", p.did, grant(membership, `{}`))
-	long, deep := make([]byte, 3<<20), []byte(`{"@context":["`+dcp.Context+`"],"type":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+`}`)
+	long, deep := make([]byte, dcp.MaxMessage+1), []byte(`{"@context":["`+dcp.Context+`"],"type":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+`}`)
 	for i := range long {
 		long[i] = ' '
 	}

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kaphera/kaphera/test/freeport"
 )
 
 // Server is a running OpenBao; its KV version 2 engine is mounted at "secret".
@@ -52,12 +53,11 @@ func Start(tb testing.TB) *Server {
 }
 
 func start(tb testing.TB, binary string) (*Server, error) {
-	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	port, err := freeport.Pick()
 	if err != nil {
 		return nil, err
 	}
-	address := listener.Addr().String()
-	_ = listener.Close()
+	address := fmt.Sprintf("127.0.0.1:%d", port)
 	s := &Server{Address: "http://" + address, RootToken: rand.Text()}
 	var log bytes.Buffer
 	cmd := exec.CommandContext(context.Background(), binary, "server", "-dev", "-dev-no-store-token", "-dev-root-token-id="+s.RootToken, "-dev-listen-address="+address) // #nosec G204

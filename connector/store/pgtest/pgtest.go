@@ -13,7 +13,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -29,6 +28,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/kaphera/kaphera/test/freeport"
 )
 
 const startTimeout = 60 * time.Second
@@ -162,12 +163,10 @@ func Start() (*Server, error) {
 }
 
 func (s *Server) start(bin, data string, cred *syscall.Credential) error {
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
+	var err error
+	if s.Port, err = freeport.Pick(); err != nil {
 		return err
 	}
-	s.Port = listener.Addr().(*net.TCPAddr).Port
-	_ = listener.Close()
 	s.log.Reset()
 	s.done = make(chan struct{})
 	// #nosec G204 -- as above

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kaphera/kaphera/test/freeport"
 	"github.com/kaphera/kaphera/test/tck/runner"
 )
 
@@ -146,7 +147,7 @@ func classPath(t *testing.T, profile string, classes []string) string {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	port, err := runner.FreePort()
+	port, err := freeport.Pick()
 	Must(t, err)
 	return port
 }

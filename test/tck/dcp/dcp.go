@@ -36,6 +36,7 @@ import (
 	"github.com/kaphera/kaphera/connector/vault"
 	"github.com/kaphera/kaphera/connector/vault/vaulttest"
 	"github.com/kaphera/kaphera/connector/wallet"
+	"github.com/kaphera/kaphera/test/freeport"
 	"github.com/kaphera/kaphera/test/tck/runner"
 )
 
@@ -101,7 +102,7 @@ func start(ctx context.Context, settings dcp.Settings) (runs []runner.Run, stop 
 	}); err != nil {
 		return nil, nil, err
 	}
-	kitPort, err := runner.FreePort() //nolint:contextcheck // it takes none and waits for nothing
+	kitPort, err := freeport.Pick()
 	if err != nil {
 		return nil, nil, err
 	}

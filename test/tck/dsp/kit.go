@@ -17,6 +17,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/test/freeport"
 	"github.com/kaphera/kaphera/test/tck/runner"
 )
 
@@ -50,7 +51,7 @@ func start(ctx context.Context) ([]runner.Run, func(), error) {
 		return nil, nil, err
 	}
 	stop := func() { c.stop(); pg.Stop() }
-	port, err := runner.FreePort() //nolint:contextcheck // it listens for an instant
+	port, err := freeport.Pick()
 	if err != nil {
 		stop()
 		return nil, nil, err
