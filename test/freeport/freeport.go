@@ -4,11 +4,9 @@
 package freeport
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"strconv"
 )
 
 // From first to last: below what Linux gives to outgoing connections and to listeners on port 0 (net.ipv4.ip_local_port_range, 32768 and up), so
@@ -20,8 +18,8 @@ func Pick() (int, error) {
 	var err error
 	for range 100 {
 		port := first + rand.N(last-first+1) // #nosec G404 -- no secret
-		var l net.Listener
-		if l, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+		var l *net.TCPListener
+		if l, err = net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); err == nil {
 			return port, l.Close()
 		}
 	}
