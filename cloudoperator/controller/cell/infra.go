@@ -5,13 +5,10 @@ package cell
 import (
 	"context"
 	"fmt"
+	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -19,84 +16,39 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/manifest"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/vault"
-	edcconfig "github.com/kaphera/kaphera/edcoperator/config"
-	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
-// ClusterRoles of the installation that are bound in a cell's namespace besides the EDC operator's: the operator's own, to set the cell up,
-// the agent's, and those of people.
+// ClusterRoles of the installation that are bound in a cell's namespace: the operator's own, to set the cell up, and those of people.
 const (
 	SetupRole    = "kaphera-cell-setup"
-	AgentRole    = "kaphera-cell-agent"
 	ViewerRole   = "kaphera-cell-viewer"
 	OperatorRole = "kaphera-cell-operator"
 )
 
-// Names in a cell's namespace.
 const (
-	agentName  = parts.Agent
-	agentCreds = "cell-agent-nats" // #nosec G101 -- a name
-	credsKey   = "agent.creds"
-	// agentIssuersRole lets the agent read the tokens of the cell's issuers, whose names a ClusterRole cannot know.
-	agentIssuersRole = "kaphera-cell-agent-issuers"
-	seedKey          = "seed"
-	issuerLabel      = "cloud.kaphera.io/issuer"
-	cellLabel        = parts.CellLabel
+	seedKey     = "seed"
+	issuerLabel = "cloud.kaphera.io/issuer"
 )
 
-// namespace makes the cell's namespace, binds the roles in it and lets nobody in to its pods: whom a connector serves is for the EDC
-// operator to say, and it knows no agent.
+// namespace makes the cell's namespace, lets this operator set it up, and makes the rest in it.
 func (r *run) namespace(ctx context.Context) error {
-	labels := kube.Labels("cell")
-	labels[cellLabel] = r.cell.Name
-	labels["pod-security.kubernetes.io/enforce"] = "restricted"
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.ns, Labels: labels}}
-	if err := r.apply(ctx, ns); err != nil {
-		return err
-	}
-	issuers := &rbacv1.Role{ObjectMeta: r.meta(agentIssuersRole)}
-	for _, i := range snapshot.Issuers(r.cell, r.profiles) { // a rule without names would open every Secret
-		issuers.Rules = append(issuers.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}, ResourceNames: []string{workload.Runtime{Name: i.Issuer.Name}.InternalSecret(workload.Issuer)}})
-	}
-	bound := r.binding(agentIssuersRole, account(r.ns, agentName))
-	bound.RoleRef.Kind = "Role"
 	tenant, err := r.tenant()
 	if err != nil {
 		return err
 	}
-	return r.apply(ctx, append([]client.Object{
-		r.binding(SetupRole, account(r.Access.Namespace, r.ServiceAccount)),
-		&corev1.ServiceAccount{ObjectMeta: r.meta(agentName), AutomountServiceAccountToken: ptr.To(false)},
-		r.binding(AgentRole, account(r.ns, agentName)),
-		r.binding(edcconfig.NamespaceRole, account(edcconfig.Namespace, edcconfig.ServiceAccount)),
-		kube.NetworkPolicy(r.meta("default-deny"), nil),
-		issuers, bound,
-		kube.NetworkPolicy(r.meta("agent-to-issuers"), map[string]string{workload.LabelManagedBy: workload.ManagedBy, workload.LabelComponent: string(workload.Issuer)},
-			kube.Ingress(workload.InternalPort, kube.Pods(kube.NameLabel, agentName))),
-		kube.NetworkPolicy(r.meta("agent-to-connector"), map[string]string{workload.LabelManagedBy: workload.ManagedBy, workload.LabelComponent: string(workload.ControlPlane)},
-			kube.Ingress(workload.InternalPort, kube.Pods(kube.NameLabel, agentName))),
-	}, tenant...)...)
-}
-
-func (r *run) meta(name string) metav1.ObjectMeta {
-	l := kube.Labels(name)
-	l[cellLabel] = r.cell.Name
-	return metav1.ObjectMeta{Name: name, Namespace: r.ns, Labels: l}
-}
-
-func (r *run) binding(role string, subjects ...rbacv1.Subject) *rbacv1.RoleBinding {
-	return &rbacv1.RoleBinding{
-		ObjectMeta: r.meta(role), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}, Subjects: subjects,
+	var issuers []string
+	for _, i := range snapshot.Issuers(r.cell, r.profiles) {
+		issuers = append(issuers, i.Issuer.Name)
 	}
-}
-
-func account(namespace, name string) rbacv1.Subject {
-	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}
+	setup := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: r.Access.Namespace, Name: r.ServiceAccount}
+	first := []client.Object{r.objects.NamespaceObject(), r.objects.Binding(SetupRole, setup)}
+	return r.apply(ctx, slices.Concat(first, r.objects.Rights(issuers), tenant)...)
 }
 
 func (r *run) apply(ctx context.Context, objects ...client.Object) error {
@@ -118,8 +70,8 @@ func (r *run) account(ctx context.Context) (cloudCreds, agent []byte, err error)
 	if cloudCreds, err = r.credentials(ctx, r.Access.Secret(parts.SecretCellCreds), cellrpc.CredentialsKey(r.cell.Name), "cloud", seed, celllink.CloudPermissions); err != nil {
 		return nil, nil, err
 	}
-	agentSecret := &corev1.Secret{ObjectMeta: r.meta(agentCreds)}
-	if agent, err = r.credentials(ctx, agentSecret, credsKey, "agent of cell "+r.cell.Name, seed, celllink.AgentPermissions); err != nil {
+	agentSecret := &corev1.Secret{ObjectMeta: r.objects.Meta(manifest.AgentCredentials)}
+	if agent, err = r.credentials(ctx, agentSecret, manifest.CredentialsKey, "agent of cell "+r.cell.Name, seed, celllink.AgentPermissions); err != nil {
 		return nil, nil, err
 	}
 	return cloudCreds, agent, r.push(ctx, seed)
@@ -221,7 +173,7 @@ func (r *run) databases(ctx context.Context, runtimes []runtimeSpec) error {
 }
 
 func (r *run) databaseRole(ctx context.Context, rt runtimeSpec, role, username string) (postgres.Role, error) {
-	s := &corev1.Secret{ObjectMeta: r.meta(snapshot.DatabaseSecret(rt.name, role))}
+	s := &corev1.Secret{ObjectMeta: r.objects.Meta(snapshot.DatabaseSecret(rt.name, role))}
 	if rt.issuer {
 		s.Labels[issuerLabel] = rt.name
 	}
@@ -302,56 +254,6 @@ func (r *run) formerIssuers(ctx context.Context) ([]runtimeSpec, error) {
 	}
 	return out, nil
 }
-
-// agentDeployment is the agent of the cell.
-func (r *run) agentDeployment(agentCredentials, ca []byte) []client.Object {
-	labels := map[string]string{kube.NameLabel: agentName, kube.PartOfLabel: kube.PartOf}
-	config := &corev1.ConfigMap{ObjectMeta: r.meta(agentName), Data: map[string]string{"ca.crt": string(ca)}}
-	container := corev1.Container{
-		Name: "agent", Image: r.images.Agent, ImagePullPolicy: corev1.PullIfNotPresent,
-		Args: []string{
-			"agent", "--cell=" + r.cell.Name, "--namespace=" + r.ns, "--nats-url=" + parts.URL("tls", parts.NATS, r.Access.Namespace, parts.PortNATS),
-			"--nats-ca=/etc/kaphera/ca/ca.crt", "--nats-credentials=/etc/kaphera/nats/" + credsKey,
-		},
-		Env:            []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "110MiB"}},
-		Ports:          []corev1.ContainerPort{{Name: "health", ContainerPort: 8082, Protocol: corev1.ProtocolTCP}},
-		ReadinessProbe: probe("/readyz", 5), LivenessProbe: probe("/healthz", 20),
-		Resources: corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("40Mi")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("128Mi")},
-		},
-		SecurityContext: &corev1.SecurityContext{
-			AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		},
-		VolumeMounts: []corev1.VolumeMount{{Name: "nats", MountPath: "/etc/kaphera/nats", ReadOnly: true}, {Name: "ca", MountPath: "/etc/kaphera/ca", ReadOnly: true}},
-	}
-	d := &appsv1.Deployment{ObjectMeta: r.meta(agentName), Spec: appsv1.DeploymentSpec{
-		Replicas: ptr.To[int32](1), Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
-		Selector: &metav1.LabelSelector{MatchLabels: labels},
-		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: r.meta(agentName).Labels, Annotations: map[string]string{
-				"cloud.kaphera.io/config-digest": kube.Digest(agentCredentials, ca),
-			}},
-			Spec: corev1.PodSpec{
-				ServiceAccountName: agentName, AutomountServiceAccountToken: ptr.To(true), EnableServiceLinks: ptr.To(false),
-				SecurityContext: &corev1.PodSecurityContext{
-					RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(programUser), RunAsGroup: ptr.To(programUser), FSGroup: ptr.To(programUser),
-					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-				},
-				Containers: []corev1.Container{container},
-				Volumes: []corev1.Volume{
-					{Name: "nats", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: agentCreds, DefaultMode: ptr.To[int32](0o440)}}},
-					{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-						LocalObjectReference: corev1.LocalObjectReference{Name: agentName}, DefaultMode: ptr.To[int32](0o444),
-					}}},
-				},
-			},
-		},
-	}}
-	return []client.Object{config, d}
-}
-
-const programUser int64 = 65532
 
 func (r *run) facts(p *cloud.Platform, ca []byte) snapshot.Facts {
 	f := snapshot.Facts{

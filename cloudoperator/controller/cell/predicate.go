@@ -3,9 +3,7 @@
 package cell
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
@@ -34,11 +32,4 @@ func runtimeNames(runtimes []runtimeSpec) []string {
 		out = append(out, rt.name)
 	}
 	return out
-}
-
-func probe(path string, period int32) *corev1.Probe {
-	return &corev1.Probe{
-		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("health")}},
-		PeriodSeconds: period, TimeoutSeconds: 5, FailureThreshold: 6,
-	}
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/controller/platform"
+	"github.com/kaphera/kaphera/cloudoperator/manifest"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 )
 
@@ -86,6 +87,7 @@ type run struct {
 	*Reconciler
 	cell         *cloud.Cell
 	ns           string
+	objects      manifest.Cell
 	platform     *cloud.Platform
 	images       cloud.PlatformImages
 	cells        []cloud.Cell
@@ -101,7 +103,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Access.Client.Get(ctx, req.NamespacedName, &c); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	w := &run{Reconciler: r, cell: &c, ns: snapshot.Namespace(c.Name)}
+	w := &run{Reconciler: r, cell: &c, ns: snapshot.Namespace(c.Name), objects: manifest.Cell(c.Name)}
 	if err := w.load(ctx); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -181,7 +183,10 @@ func (r *run) provision(ctx context.Context) error {
 		return err
 	}
 	if r.memo.due(r.cell.Name, digest, r.Now()) {
-		if err := r.apply(ctx, r.agentDeployment(agentCreds, ca)...); err != nil {
+		agent := manifest.Agent{
+			Image: r.images.Agent, NATSURL: parts.URL("tls", parts.NATS, r.Access.Namespace, parts.PortNATS), CA: ca, Credentials: agentCreds,
+		}
+		if err := r.apply(ctx, r.objects.Deployment(agent)...); err != nil {
 			return err
 		}
 		if err := errors.Join(r.databases(ctx, runtimes), r.grants(ctx, runtimes)); err != nil {

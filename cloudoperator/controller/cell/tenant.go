@@ -36,15 +36,15 @@ func (r *run) tenant() ([]client.Object, error) {
 		*v.to = parsed
 	}
 	return []client.Object{
-		&corev1.ResourceQuota{ObjectMeta: r.meta("cell"), Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{
+		&corev1.ResourceQuota{ObjectMeta: r.objects.Meta("cell"), Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{
 			corev1.ResourceRequestsCPU: cpu, corev1.ResourceLimitsMemory: memory, corev1.ResourcePods: *resource.NewQuantity(int64(q.Pods), resource.DecimalSI),
 		}}},
-		&corev1.LimitRange{ObjectMeta: r.meta("cell"), Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+		&corev1.LimitRange{ObjectMeta: r.objects.Meta("cell"), Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
 			Type: corev1.LimitTypeContainer, Max: corev1.ResourceList{corev1.ResourceMemory: container}, Default: corev1.ResourceList{corev1.ResourceMemory: container},
 			DefaultRequest: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m")},
 		}}}},
-		r.binding(ViewerRole, slices.Concat(people(access.Viewers), people(access.Operators))...),
-		r.binding(OperatorRole, people(access.Operators)...),
+		r.objects.Binding(ViewerRole, slices.Concat(people(access.Viewers), people(access.Operators))...),
+		r.objects.Binding(OperatorRole, people(access.Operators)...),
 	}, nil
 }
 

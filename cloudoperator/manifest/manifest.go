@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+// Package manifest has the Kubernetes objects of a cell that do not depend on whose cluster it is in: its namespace, the rights in it, and
+// its agent. It talks to no cluster.
+package manifest
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+	edcconfig "github.com/kaphera/kaphera/edcoperator/config"
+	"github.com/kaphera/kaphera/edcoperator/workload"
+)
+
+// AgentRole is the ClusterRole of the agent, bound in the cell's namespace.
+const AgentRole = "kaphera-cell-agent"
+
+// AgentCredentials is the Secret in the cell's namespace, key CredentialsKey, with which the agent logs in at the message server.
+const (
+	AgentCredentials = "cell-agent-nats" // #nosec G101 -- a name
+	CredentialsKey   = "agent.creds"
+)
+
+// agentIssuersRole lets the agent read the tokens of the cell's issuers, whose names a ClusterRole cannot know.
+const agentIssuersRole = "kaphera-cell-agent-issuers"
+
+const programUser int64 = 65532
+
+// Cell is the name of a cell.
+type Cell string
+
+// Namespace of the cell.
+func (c Cell) Namespace() string { return snapshot.Namespace(string(c)) }
+
+// Meta is the metadata of an object in the cell's namespace.
+func (c Cell) Meta(name string) metav1.ObjectMeta {
+	l := kube.Labels(name)
+	l[parts.CellLabel] = string(c)
+	return metav1.ObjectMeta{Name: name, Namespace: c.Namespace(), Labels: l}
+}
+
+// Binding binds a ClusterRole in the cell's namespace.
+func (c Cell) Binding(role string, subjects ...rbacv1.Subject) *rbacv1.RoleBinding {
+	return &rbacv1.RoleBinding{
+		ObjectMeta: c.Meta(role), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}, Subjects: subjects,
+	}
+}
+
+// NamespaceObject is the cell's namespace, in which pods get no privileges.
+func (c Cell) NamespaceObject() *corev1.Namespace {
+	labels := kube.Labels("cell")
+	labels[parts.CellLabel] = string(c)
+	labels["pod-security.kubernetes.io/enforce"] = "restricted"
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace(), Labels: labels}}
+}
+
+// Rights binds the roles of the agent and the EDC operator in the cell's namespace and lets nobody in to its pods but the agent: whom a
+// connector serves is for the EDC operator to say, and it knows no agent. issuers are the names of the cell's CredentialIssuers.
+func (c Cell) Rights(issuers []string) []client.Object {
+	tokens := &rbacv1.Role{ObjectMeta: c.Meta(agentIssuersRole)}
+	for _, name := range issuers { // a rule without names would open every Secret
+		tokens.Rules = append(tokens.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}, ResourceNames: []string{workload.Runtime{Name: name}.InternalSecret(workload.Issuer)}})
+	}
+	agent := account(c.Namespace(), parts.Agent)
+	bound := c.Binding(agentIssuersRole, agent)
+	bound.RoleRef.Kind = "Role"
+	return []client.Object{
+		&corev1.ServiceAccount{ObjectMeta: c.Meta(parts.Agent), AutomountServiceAccountToken: ptr.To(false)},
+		c.Binding(AgentRole, agent),
+		c.Binding(edcconfig.NamespaceRole, account(edcconfig.Namespace, edcconfig.ServiceAccount)),
+		kube.NetworkPolicy(c.Meta("default-deny"), nil),
+		tokens, bound,
+		c.agentTo("agent-to-issuers", workload.Issuer),
+		c.agentTo("agent-to-connector", workload.ControlPlane),
+	}
+}
+
+func (c Cell) agentTo(policy string, component workload.Role) client.Object {
+	pods := map[string]string{workload.LabelManagedBy: workload.ManagedBy, workload.LabelComponent: string(component)}
+	return kube.NetworkPolicy(c.Meta(policy), pods, kube.Ingress(workload.InternalPort, kube.Pods(kube.NameLabel, parts.Agent)))
+}
+
+func account(namespace, name string) rbacv1.Subject {
+	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}
+}
+
+// Agent is how the agent of a cell runs.
+type Agent struct {
+	Image   string
+	NATSURL string // of the cloud's message server
+	CA      []byte // certificates of the message server's authority, PEM
+	// Credentials with which the agent logs in at the message server, as in the Secret AgentCredentials; the objects carry only a digest.
+	Credentials []byte
+}
+
+// Deployment returns the agent's Deployment and its configuration. It reads the Secret AgentCredentials, which whoever installs makes.
+func (c Cell) Deployment(a Agent) []client.Object {
+	labels := map[string]string{kube.NameLabel: parts.Agent, kube.PartOfLabel: kube.PartOf}
+	config := &corev1.ConfigMap{ObjectMeta: c.Meta(parts.Agent), Data: map[string]string{"ca.crt": string(a.CA)}}
+	container := corev1.Container{
+		Name: "agent", Image: a.Image, ImagePullPolicy: corev1.PullIfNotPresent,
+		Args: []string{
+			"agent", "--cell=" + string(c), "--namespace=" + c.Namespace(), "--nats-url=" + a.NATSURL,
+			"--nats-ca=/etc/kaphera/ca/ca.crt", "--nats-credentials=/etc/kaphera/nats/" + CredentialsKey,
+		},
+		Env:            []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "110MiB"}},
+		Ports:          []corev1.ContainerPort{{Name: "health", ContainerPort: 8082, Protocol: corev1.ProtocolTCP}},
+		ReadinessProbe: probe("/readyz", 5), LivenessProbe: probe("/healthz", 20),
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("40Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("128Mi")},
+		},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
+		VolumeMounts: []corev1.VolumeMount{{Name: "nats", MountPath: "/etc/kaphera/nats", ReadOnly: true}, {Name: "ca", MountPath: "/etc/kaphera/ca", ReadOnly: true}},
+	}
+	d := &appsv1.Deployment{ObjectMeta: c.Meta(parts.Agent), Spec: appsv1.DeploymentSpec{
+		Replicas: ptr.To[int32](1), Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
+		Selector: &metav1.LabelSelector{MatchLabels: labels},
+		Template: corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: c.Meta(parts.Agent).Labels, Annotations: map[string]string{
+				"cloud.kaphera.io/config-digest": kube.Digest(a.Credentials, a.CA),
+			}},
+			Spec: corev1.PodSpec{
+				ServiceAccountName: parts.Agent, AutomountServiceAccountToken: ptr.To(true), EnableServiceLinks: ptr.To(false),
+				SecurityContext: &corev1.PodSecurityContext{
+					RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(programUser), RunAsGroup: ptr.To(programUser), FSGroup: ptr.To(programUser),
+					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+				},
+				Containers: []corev1.Container{container},
+				Volumes: []corev1.Volume{
+					{Name: "nats", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: AgentCredentials, DefaultMode: ptr.To[int32](0o440)}}},
+					{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+						LocalObjectReference: corev1.LocalObjectReference{Name: parts.Agent}, DefaultMode: ptr.To[int32](0o444),
+					}}},
+				},
+			},
+		},
+	}}
+	return []client.Object{config, d}
+}
+
+func probe(path string, period int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("health")}},
+		PeriodSeconds: period, TimeoutSeconds: 5, FailureThreshold: 6,
+	}
+}
