@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -361,19 +362,29 @@ func (s *Service) standing(ctx context.Context, subject string) (person, error) 
 	return people[i], nil
 }
 
-// Decide passes a signed decision on. Whoever it is of, only the connector can tell, by the keys that the gate knows.
+// Decide passes a signed decision on. Whoever it is of, only the connector can tell, by the keys that the gate knows. Who may not read the participant's
+// negotiations learns what is said of the decision, and nothing else: not whether there is such a participant.
 func (s *Service) Decide(ctx context.Context, participant, id string, d adminapi.SignedDecision) error {
 	var p cloudv1.Participant
 	ok, err := s.exists(ctx, participant, &p)
-	if err != nil {
+	switch {
+	case err != nil:
 		return participants.problem(participant, err)
+	case !ok:
+		err = notFound("participant", participant)
+	default:
+		if err = s.stillMay(ctx, &p, d.Decision); err == nil {
+			_, err = s.reach(ctx, &p, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/decisions", d)
+		}
 	}
-	if !ok {
-		return notFound("participant", participant)
-	}
-	if err := s.stillMay(ctx, &p, d.Decision); err != nil {
+	var said *Problem
+	ofDecision := errors.As(err, &said) && (said.Code == CodeForbidden || slices.Contains(gate.Codes, said.Code))
+	reader, denied := authz.Authorize(ctx, authz.From(ctx).Principal, authz.OpGetNegotiation)
+	if err == nil || ofDecision || denied == nil && authz.From(reader).Covers(p.Spec.Organization) {
 		return err
 	}
-	_, err = s.reach(ctx, &p, http.MethodPost, "/negotiations/"+url.PathEscape(id)+"/decisions", d)
-	return err
+	out := problem(http.StatusNotFound, CodeNotFound, fmt.Sprintf("no decision of yours is waited for at negotiation %q of participant %q, or its connector does not answer now", id, participant),
+		"see what waits for you: kaphera approvals list")
+	out.cause = err
+	return out
 }

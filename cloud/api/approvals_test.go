@@ -182,12 +182,25 @@ func TestADecisionIsPassedOnAsItIs(t *testing.T) {
 	if a := b.call(renate, "POST", path, signed); a.status != http.StatusForbidden || a.problem.Code != "decision-forged" || !strings.Contains(a.problem.Detail, "berta's key") {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
-	b.connector.Fail(cellrpc.ErrNotConnected)
-	if a := b.call(renate, "POST", path, signed); a.status != http.StatusServiceUnavailable {
-		t.Errorf("a cell that is cut off: %d %s", a.status, a.body)
+	// Whoever may not see the provider gets one answer to all else.
+	const none, inactive = "/participants/nobody/negotiations/n-1/decisions", "/participants/supplier/negotiations/n-2/decisions"
+	b.connector.Answer("POST brandt/negotiations/n-2/decisions", http.StatusServiceUnavailable, adminapi.Error{Code: "inactive", Message: "brandt is not active"})
+	neutral := b.want(http.StatusNotFound, b.call(renate, "POST", none, signed)).problem.Detail
+	same := func(what, path, negotiation string) {
+		t.Helper()
+		want := strings.NewReplacer("nobody", "supplier", "n-1", negotiation).Replace(neutral)
+		if a := b.call(renate, "POST", path, signed); a.status != http.StatusNotFound || a.problem.Detail != want || strings.Contains(string(a.body), "shared") {
+			t.Errorf("%s: %d %s, want %q", what, a.status, a.body, want)
+		}
 	}
-	if a := b.call(renate, "POST", "/participants/nobody/negotiations/n-1/decisions", signed); a.status != http.StatusNotFound {
-		t.Errorf("no such participant: %d", a.status)
+	same("no such negotiation", "/participants/supplier/negotiations/n-3/decisions", "n-3")
+	same("an inactive participant", inactive, "n-2")
+	b.connector.Fail(cellrpc.ErrNotConnected)
+	same("a cell that is cut off", path, "n-1")
+	for _, who := range []map[string]any{brandt, operator} {
+		if a := b.call(who, "POST", path, signed); a.status != http.StatusServiceUnavailable {
+			t.Errorf("a cell that is cut off, to its people: %d %s", a.status, a.body)
+		}
 	}
 }
 
@@ -243,8 +256,10 @@ func TestWhoLostTheRoleDecidesNoMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := b.call(renate, "POST", "/participants/supplier/negotiations/n-1/decisions", adminapi.SignedDecision{Decision: signed}); a.status < 500 {
-		t.Errorf("without an answer who may decide: %d %s", a.status, a.body)
+	for want, who := range map[int]map[string]any{http.StatusNotFound: renate, http.StatusBadGateway: brandt} {
+		if a := b.call(who, "POST", "/participants/supplier/negotiations/n-1/decisions", adminapi.SignedDecision{Decision: signed}); a.status != want {
+			t.Errorf("without an answer who may decide: %d %s, want %d", a.status, a.body, want)
+		}
 	}
 }
 

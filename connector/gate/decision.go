@@ -63,6 +63,10 @@ const (
 	CodeSameOrganization = "same-organization"
 )
 
+// Codes lists them.
+var Codes = []string{CodeMalformed, CodeForged, CodeWrongApprover, CodeOtherNegotiation, CodeOtherOffer, CodeOtherGate, CodeExpired, CodeReplayed, CodeLate, CodeClosed,
+	CodeDecided, CodeSameOrganization}
+
 // RefusedError says why a decision does not count.
 type RefusedError struct {
 	Code    string

@@ -223,10 +223,27 @@ func (b *browser) check(name string) {
 	}
 }
 
-// keyboard goes through the page with the tab key: everything that can be used gets the focus, visibly, and the way past the menu comes first.
+// keyboard goes through the page with the tab key: everything that can be used gets the focus, visibly, and the way past the menu comes first. A page that
+// is replaced in the middle is gone through again: each of its elements is another one then.
 func (b *browser) keyboard(name string) {
 	b.t.Helper()
-	want := evaluate[int](b, "focusable elements of "+name, `(() => { const top = document.createElement("span"); // the keyboard starts from where it was last
+	var bad []string
+	for range 5 {
+		before := evaluate[int](b, "how often the page was replaced", `window.replaced`)
+		bad = b.tab()
+		if evaluate[int](b, "how often the page was replaced", `window.replaced`) == before {
+			break
+		}
+	}
+	for _, f := range bad {
+		b.t.Errorf("%s: %s", name, f)
+	}
+}
+
+// tab goes through the page once and says what is wrong with the way.
+func (b *browser) tab() (bad []string) {
+	b.t.Helper()
+	want := evaluate[int](b, "focusable elements", `(() => { const top = document.createElement("span"); // the keyboard starts from where it was last
 		top.tabIndex = -1; document.body.prepend(top); top.focus(); top.remove() })(); [...document.querySelectorAll("a[href], button, input:not([type=hidden]), summary")].filter(e => e.checkVisibility()).length`)
 	reached := map[string]bool{}
 	for i := range want {
@@ -238,16 +255,17 @@ func (b *browser) keyboard(name string) {
 		}](b, "focus", `(() => { const e = document.activeElement, s = getComputedStyle(e);
 			return {path: [...document.querySelectorAll("*")].indexOf(e) + " " + e.outerHTML.slice(0, 80), shown: s.outlineStyle !== "none" && parseFloat(s.outlineWidth) > 0, class: String(e.className)} })()`)
 		if i == 0 && at.Class != "skip" {
-			b.t.Errorf("%s: the first tab does not reach the way past the menu but %s", name, at.Path)
+			bad = append(bad, "the first tab does not reach the way past the menu but "+at.Path)
 		}
 		if !at.Shown {
-			b.t.Errorf("%s: one does not see that the focus is on %s", name, at.Path)
+			bad = append(bad, "one does not see that the focus is on "+at.Path)
 		}
 		reached[at.Path] = true
 	}
 	if len(reached) != want {
-		b.t.Errorf("%s: the tab key reaches %d of %d elements", name, len(reached), want)
+		bad = append(bad, fmt.Sprintf("the tab key reaches %d of %d elements", len(reached), want))
 	}
+	return bad
 }
 
 // accessibility lists what keeps somebody from using a page: WCAG 2.1 AA as far as a program sees it.

@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: FSL-1.1-ALv2
 // A negotiation's page is replaced with each step: what a person opened stays open, and the keyboard stays where it was.
 (() => {
-  const summaries = (page) => {
+  // What can be used, each under what it is and says; a number tells apart what says the same.
+  const places = (page) => {
     const times = {};
-    return [...page.querySelectorAll("summary")].map((s) => {
-      const name = s.textContent;
+    return [...page.querySelectorAll("a[href], button, summary, input:not([type=hidden]), textarea")].map((e) => {
+      const name = [e.tagName, e.name, e.textContent].join();
       times[name] = (times[name] ?? 0) + 1;
-      return [name + times[name], s];
+      return [name + times[name], e];
     });
   };
   let open = new Set(), focused;
+  window.replaced = 0; // how often
   document.addEventListener("htmx:sseBeforeMessage", (e) => {
     open = new Set();
     focused = undefined;
-    for (const [key, s] of summaries(e.target)) {
-      if (s.parentElement.open) open.add(key);
-      if (s === document.activeElement) focused = key;
+    for (const [key, at] of places(e.target)) {
+      if (at.matches("details[open] > summary")) open.add(key);
+      if (at === document.activeElement) focused = key;
     }
   });
   document.addEventListener("htmx:sseMessage", (e) => {
-    for (const [key, s] of summaries(e.target)) {
-      if (open.has(key)) s.parentElement.open = true;
-      if (key === focused) s.focus({ focusVisible: true, preventScroll: true });
+    for (const [key, at] of places(e.target)) {
+      if (open.has(key)) at.parentElement.open = true;
+      if (key === focused) at.focus({ focusVisible: true, preventScroll: true });
     }
+    window.replaced++;
   });
 })();
