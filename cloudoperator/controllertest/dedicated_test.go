@@ -130,7 +130,7 @@ func bounded(t *testing.T) {
 }
 
 func tenantsRights(t *testing.T) {
-	const everything = "edc.kaphera.io/connectors /pods apps/deployments /events networking.k8s.io/networkpolicies /configmaps /resourcequotas"
+	const everything = "edc.kaphera.io/connectors /pods apps/deployments /events networking.k8s.io/networkpolicies policy/poddisruptionbudgets /configmaps /resourcequotas"
 	for who, restarts := range map[[2]string]bool{{"anna", "tier1-audit"}: false, {"ivan", "tier1-infrastructure"}: true, {"otto@tier1.example", ""}: true} {
 		for _, kind := range strings.Fields(everything) {
 			eventually(t, func(context.Context) error {

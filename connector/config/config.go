@@ -24,6 +24,9 @@ import (
 	"github.com/kaphera/kaphera/connector/netguard"
 )
 
+// ShutdownGrace is how long the requests under way have when a process is told to end. A long poll takes less.
+const ShutdownGrace = 30 * time.Second
+
 // Config is the file given by --config. One file serves every role; a role ignores what it does not use.
 type Config struct {
 	// PublicURL is the base of everything public of this connector, https://shared.demo.example.

@@ -78,10 +78,9 @@ type Options struct {
 }
 
 const (
-	patience      = 2 * time.Minute // for the database and the vault at the start
-	retry         = 2 * time.Second
-	shutdownGrace = 20 * time.Second
-	vaultCache    = time.Minute
+	patience   = 2 * time.Minute // for the database and the vault at the start
+	retry      = 2 * time.Second
+	vaultCache = time.Minute
 )
 
 // vaultAccess is what each role does in the Vault.
@@ -329,7 +328,7 @@ func (p *process) listen(ctx context.Context, g *errgroup.Group, name string, l 
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.ShutdownGrace)
 		defer cancel()
 		if server.Shutdown(grace) != nil {
 			return server.Close()

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -68,6 +69,45 @@ func TestConnectorRunsItsRolesApart(t *testing.T) {
 	if conn.Status.PublicURL != "https://"+c.hostname || conn.Status.InternalSecret != "shared-internal" ||
 		conn.Status.InternalURL != "http://shared-control-plane."+c.namespace+".svc:8081" || conn.Status.ObservedGeneration != conn.Generation {
 		t.Errorf("status %+v", conn.Status)
+	}
+}
+
+// An update takes no Pod away before its successor is ready, a Pod that ends serves until nobody is sent to it any more, and a node that is
+// drained takes one Pod of each role.
+func TestRolesAreReplacedOneByOne(t *testing.T) {
+	t.Parallel()
+	c := newCell(t)
+	conn := c.connector()
+	conn.Spec.Replicas = ptr.To[int32](2)
+	create(t, conn)
+	c.play()
+	c.await(conn, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	for _, role := range []string{"control-plane", "wallet", "data-plane"} {
+		key := client.ObjectKey{Namespace: c.namespace, Name: "shared-" + role}
+		var d appsv1.Deployment
+		must(t, admin.Get(t.Context(), key, &d))
+		update, pod := d.Spec.Strategy.RollingUpdate, d.Spec.Template.Spec
+		if *d.Spec.Replicas != 2 || update.MaxUnavailable.IntValue() != 0 || update.MaxSurge.IntValue() != 1 {
+			t.Errorf("%s: %d replicas, update %+v", role, *d.Spec.Replicas, update)
+		}
+		sleep := pod.Containers[0].Lifecycle.PreStop.Sleep
+		if sleep == nil || sleep.Seconds <= 0 || *pod.TerminationGracePeriodSeconds <= sleep.Seconds+int64(config.ShutdownGrace.Seconds()) {
+			t.Errorf("%s: sleeps %v of %d s, of which the runtime takes up to %s", role, sleep, *pod.TerminationGracePeriodSeconds, config.ShutdownGrace)
+		}
+		var over []string
+		for _, s := range pod.TopologySpreadConstraints {
+			if over = append(over, s.TopologyKey); !maps.Equal(s.LabelSelector.MatchLabels, d.Spec.Selector.MatchLabels) || s.WhenUnsatisfiable != corev1.ScheduleAnyway {
+				t.Errorf("%s: spread %+v", role, s)
+			}
+		}
+		if !slices.Equal(over, []string{corev1.LabelTopologyZone, corev1.LabelHostname}) {
+			t.Errorf("%s: spread over %v", role, over)
+		}
+		var budget policyv1.PodDisruptionBudget
+		must(t, admin.Get(t.Context(), key, &budget))
+		if !maps.Equal(budget.Spec.Selector.MatchLabels, d.Spec.Selector.MatchLabels) || budget.Spec.MaxUnavailable.IntValue() != 1 || *budget.Spec.UnhealthyPodEvictionPolicy != policyv1.AlwaysAllow {
+			t.Errorf("%s: disruption budget %+v", role, budget.Spec)
+		}
 	}
 }
 
@@ -125,7 +165,7 @@ func TestSecondReconcileChangesNothing(t *testing.T) {
 	// The operator itself may still be at it, and the cache behind; one that writes each time never comes to an end.
 	eventually(t, func(ctx context.Context) error {
 		before := c.versions()
-		if len(before) != 19 {
+		if len(before) != 22 {
 			return fmt.Errorf("%d objects: %v", len(before), before)
 		}
 		for range 2 {
@@ -149,7 +189,7 @@ func (c *cell) versions() map[string]string {
 	out := map[string]string{}
 	for _, l := range []client.ObjectList{
 		&v1alpha1.ConnectorList{}, &v1alpha1.ParticipantContextList{}, &appsv1.DeploymentList{}, &batchv1.JobList{}, &corev1.ServiceList{}, &corev1.ConfigMapList{},
-		&corev1.ServiceAccountList{}, &networkingv1.IngressList{}, &corev1.SecretList{},
+		&corev1.ServiceAccountList{}, &networkingv1.IngressList{}, &corev1.SecretList{}, &policyv1.PodDisruptionBudgetList{},
 	} {
 		must(c.t, admin.List(c.t.Context(), l, client.InNamespace(c.namespace)))
 		must(c.t, eachItem(l, func(o client.Object) {

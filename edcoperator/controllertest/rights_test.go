@@ -44,6 +44,7 @@ func TestRightsEndWithTheNamespace(t *testing.T) {
 		"apps/deployments":                       {"list watch create patch", "list watch"},
 		"batch/jobs":                             {"list watch create patch delete", "list watch"},
 		"networking.k8s.io/ingresses":            {"list watch create patch delete", "list watch"},
+		"policy/poddisruptionbudgets":            {"create patch", ""},
 		"events.k8s.io/events":                   {"create patch", ""},
 		"edc.kaphera.io/connectors":              {"get list watch patch", "get list watch patch"},
 		"/serviceaccounts/token":                 {"", ""},

@@ -4,14 +4,18 @@ package workload
 
 import (
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
+
+	"github.com/kaphera/kaphera/connector/config"
 )
 
 const (
@@ -19,6 +23,10 @@ const (
 	runtimeUser = 65532
 	// migrationDeadline ends a migration that cannot start or hangs, in seconds; it is then tried again.
 	migrationDeadline = 600
+	// lameDuck is how long a Pod that is to end goes on serving, in seconds: until then Services and Ingresses may still send it requests.
+	lameDuck = 5
+	// terminationGrace is how long that, the requests under way then, and messages that are being sent may take, in seconds.
+	terminationGrace = lameDuck + int64(config.ShutdownGrace/time.Second) + 25
 	// vaultTokenLifetime of the projected service account token, in seconds; the kubelet renews it.
 	vaultTokenLifetime = 3600
 )
@@ -45,15 +53,38 @@ func (r Runtime) Deployment(role Role) *appsv1.Deployment {
 	c.StartupProbe = probe("/livez", 1, 60)
 	c.LivenessProbe = probe("/livez", 10, 3)
 	c.ReadinessProbe = probe("/readyz", 5, 2)
+	c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: lameDuck}}}
+	pod := r.podSpec(role, c, corev1.RestartPolicyAlways)
+	pod.TerminationGracePeriodSeconds = ptr.To(terminationGrace)
+	for _, topology := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
+		pod.TopologySpreadConstraints = append(pod.TopologySpreadConstraints, corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: topology, WhenUnsatisfiable: corev1.ScheduleAnyway, // better near each other than not at all
+			LabelSelector: &metav1.LabelSelector{MatchLabels: r.Selector(role)}, MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
+		})
+	}
 	return &appsv1.Deployment{
 		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}, ObjectMeta: r.meta(r.ObjectName(role), role),
 		Spec: appsv1.DeploymentSpec{
 			Replicas: ptr.To(ptr.Deref(r.Replicas, 1)),
 			Selector: &metav1.LabelSelector{MatchLabels: r.Selector(role)},
+			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
+				MaxSurge: ptr.To(intstr.FromInt32(1)), MaxUnavailable: ptr.To(intstr.FromInt32(0)), // the old Pod serves until its successor does
+			}},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: r.Labels(role), Annotations: map[string]string{AnnotationHash: r.hash(role)}},
-				Spec:       r.podSpec(role, c, corev1.RestartPolicyAlways),
+				Spec:       pod,
 			},
+		},
+	}
+}
+
+// DisruptionBudget of a role: nodes are drained of one Pod after the other. A single Pod is in nobody's way, nor are those that do not work.
+func (r Runtime) DisruptionBudget(role Role) *policyv1.PodDisruptionBudget {
+	return &policyv1.PodDisruptionBudget{
+		TypeMeta: metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"}, ObjectMeta: r.meta(r.ObjectName(role), role),
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: r.Selector(role)}, MaxUnavailable: ptr.To(intstr.FromInt32(1)),
+			UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
 		},
 	}
 }

@@ -60,9 +60,6 @@ func (r *Runner) Apply(ctx context.Context, o client.Object) error {
 	for _, path := range [][]string{{"metadata", "creationTimestamp"}, {"spec", "template", "metadata", "creationTimestamp"}} {
 		unstructured.RemoveNestedField(tree, path...)
 	}
-	if strategy, found, err := unstructured.NestedMap(tree, "spec", "strategy"); err == nil && found && len(strategy) == 0 {
-		unstructured.RemoveNestedField(tree, "spec", "strategy")
-	}
 	u := &unstructured.Unstructured{Object: tree}
 	if err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(FieldOwner), client.ForceOwnership); err != nil {
 		return fmt.Errorf("apply %s: %w", describe(o), err)

@@ -36,7 +36,7 @@ type problem struct{ check, text string }
 // Workloads applies every object of rt and sets DatabaseReady, VaultReady and WorkloadsReady from what its roles report.
 func (r *Runner) Workloads(ctx context.Context, rt *workload.Runtime, o outcome.Object) error {
 	for _, role := range rt.Roles {
-		for _, obj := range []client.Object{rt.ServiceAccount(role), rt.Service(role), rt.Deployment(role)} {
+		for _, obj := range []client.Object{rt.ServiceAccount(role), rt.Service(role), rt.DisruptionBudget(role), rt.Deployment(role)} {
 			if err := r.Apply(ctx, obj); err != nil {
 				return err
 			}
