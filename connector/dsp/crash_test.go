@@ -44,11 +44,14 @@ const childEnv = "KAPHERA_DSP_CHILD"
 type childConfig struct {
 	DSN       string            `json:"dsn"`
 	Name      string            `json:"name"`
+	Replica   string            `json:"replica"` // tells the processes of one connector apart
 	DID       string            `json:"did"`
 	URL       string            `json:"url"`
 	Endpoints map[string]string `json:"endpoints"`
 	// DataPlane is the internal address of a provider's data plane; the data plane itself has its own here.
 	DataPlane string `json:"dataPlane"`
+	// Lease is how long work is left to a process that says nothing; zero is the default.
+	Lease time.Duration `json:"lease"`
 	// KillAt ends the process with SIGKILL at this commit boundary, counted from 1: odd ones just before a commit, even ones just after.
 	KillAt int64 `json:"killAt"`
 }
@@ -78,7 +81,7 @@ func child() {
 		mux.Handle("/dataflows/", plane.Internal)
 		go func() { must(plane.Run(context.Background())) }()
 	} else {
-		s, err := store.Open(context.Background(), pool, store.Options{Owner: cfg.Name, Hooks: store.Hooks{BeforeCommit: at, AfterCommit: at}})
+		s, err := store.Open(context.Background(), pool, store.Options{Owner: cfg.Name + cfg.Replica, Lease: cfg.Lease, Hooks: store.Hooks{BeforeCommit: at, AfterCommit: at}})
 		must(err)
 		who := newPeople()
 		who.endpoints = cfg.Endpoints
