@@ -53,6 +53,7 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	s.running.authorized(f)
 	label = f.Context
 	leave, ok := s.shares.Enter(f.Counterparty)
 	if !ok {

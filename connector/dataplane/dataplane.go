@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -145,7 +146,12 @@ func newServer(d Deps) (*server, error) {
 // running are the accesses under way in this process, by flow: they end with their flow.
 type running struct {
 	sync.Mutex
-	byFlow map[string]map[*context.CancelFunc]struct{}
+	byFlow map[string]*underWay
+}
+
+type underWay struct {
+	participant string // empty until one was authorized
+	cancel      map[*context.CancelFunc]struct{}
 }
 
 // add notes an access and returns what takes it off the list.
@@ -153,28 +159,66 @@ func (r *running) add(flow string, cancel context.CancelFunc) (done func()) {
 	r.Lock()
 	defer r.Unlock()
 	if r.byFlow == nil {
-		r.byFlow = map[string]map[*context.CancelFunc]struct{}{}
+		r.byFlow = map[string]*underWay{}
 	}
 	if r.byFlow[flow] == nil {
-		r.byFlow[flow] = map[*context.CancelFunc]struct{}{}
+		r.byFlow[flow] = &underWay{cancel: map[*context.CancelFunc]struct{}{}}
 	}
-	r.byFlow[flow][&cancel] = struct{}{}
+	r.byFlow[flow].cancel[&cancel] = struct{}{}
 	return func() {
 		r.Lock()
 		defer r.Unlock()
-		if delete(r.byFlow[flow], &cancel); len(r.byFlow[flow]) == 0 {
+		if delete(r.byFlow[flow].cancel, &cancel); len(r.byFlow[flow].cancel) == 0 {
 			delete(r.byFlow, flow)
 		}
 	}
+}
+
+// authorized notes whose flow it is that an access has been let in to.
+func (r *running) authorized(f flow) {
+	r.Lock()
+	defer r.Unlock()
+	r.byFlow[f.FlowID].participant = f.Context
 }
 
 // stop cancels the accesses of a flow.
 func (r *running) stop(flow string) {
 	r.Lock()
 	defer r.Unlock()
-	for cancel := range r.byFlow[flow] {
-		(*cancel)()
+	if a := r.byFlow[flow]; a != nil {
+		for cancel := range a.cancel {
+			(*cancel)()
+		}
 	}
+}
+
+// flows are those with accesses that were let in, by participant.
+func (r *running) flows() map[string][]string {
+	r.Lock()
+	defer r.Unlock()
+	out := map[string][]string{}
+	for flow, a := range r.byFlow {
+		if a.participant != "" {
+			out[a.participant] = append(out[a.participant], flow)
+		}
+	}
+	return out
+}
+
+// stopEnded cancels the accesses of flows that are started no more: another replica may have been told.
+func (s *server) stopEnded(ctx context.Context) error {
+	for participant, ids := range s.running.flows() {
+		started, err := s.flows.started(ctx, participant, ids)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if !slices.Contains(started, id) {
+				s.running.stop(id)
+			}
+		}
+	}
+	return nil
 }
 
 func setDefault(d *time.Duration, v time.Duration) {

@@ -460,7 +460,26 @@ func TestLargeAnswerStreams(t *testing.T) {
 
 func TestEndStopsWhatIsUnderWay(t *testing.T) {
 	b := setup(t)
-	a := b.start(t, b.flow())
+	t.Run("here", func(t *testing.T) { endStopsWhatIsUnderWay(t, b, "tp-1", b.client.Terminate) })
+	t.Run("through another replica", func(t *testing.T) {
+		deps := b.deps
+		deps.Metrics = nil
+		other, err := newServer(deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		internal := httptest.NewServer(other.signaling())
+		t.Cleanup(internal.Close)
+		b.run(t, b.plane.Run)
+		client := dps.NewClient(internal.URL, internalToken)
+		endStopsWhatIsUnderWay(t, b, "tp-2", client.Suspend)
+		endStopsWhatIsUnderWay(t, b, "tp-3", client.Terminate)
+	})
+}
+
+func endStopsWhatIsUnderWay(t *testing.T, b *bundle, flow string, end func(context.Context, string) error) {
+	t.Helper()
+	a := b.start(t, b.flow(func(f *dps.Flow) { f.FlowID = flow }))
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(make([]byte, 1024))
 		_ = http.NewResponseController(w).Flush()
@@ -480,7 +499,7 @@ func TestEndStopsWhatIsUnderWay(t *testing.T) {
 	if _, err := io.ReadFull(res.Body, make([]byte, 1024)); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.client.Terminate(t.Context(), "tp-1"); err != nil {
+	if err := end(t.Context(), flow); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := io.Copy(io.Discard, res.Body); err == nil {

@@ -110,6 +110,15 @@ func (s flows) get(ctx context.Context, participantCtx, id string) (flow, error)
 	return f, nil
 }
 
+// started returns those of a participant's flows that are started.
+func (s flows) started(ctx context.Context, participantCtx string, ids []string) ([]string, error) {
+	rows, err := s.db.In(participantCtx).Query(ctx, "SELECT flow_id FROM data_plane.flows WHERE ctx = $1 AND flow_id = ANY ($2) AND state = 'STARTED'", participantCtx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read the data flows of %s: %w", participantCtx, err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
 // move takes a flow to a state and returns the state that it then has. A flow that has ended keeps its end: ending it again is no
 // error, suspending it is.
 func (s flows) move(ctx context.Context, id, to string, now time.Time) (string, error) {

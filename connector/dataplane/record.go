@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dcp"
@@ -45,6 +46,7 @@ type (
 
 const (
 	beat          = 10 * time.Second
+	recheck       = time.Second
 	aliveFor      = 30 * time.Second
 	orphansAtOnce = 100
 )
@@ -178,9 +180,13 @@ func (s *server) beat(ctx context.Context) error {
 	return err
 }
 
-// Run closes the accesses of processes that have ended, as "outcome unknown", and records what could not be recorded before, until ctx ends.
+// Run closes the accesses of processes that have ended, as "outcome unknown", records what could not be recorded before, and ends accesses to
+// flows that were ended through another replica, until ctx ends.
 func (s *server) Run(ctx context.Context) error {
-	return dcp.Every(ctx, beat, nil, s.Log, "keeping record of accesses", s.keep)
+	var g errgroup.Group
+	g.Go(func() error { return dcp.Every(ctx, beat, nil, s.Log, "keeping record of accesses", s.keep) })
+	g.Go(func() error { return dcp.Every(ctx, recheck, nil, s.Log, "ending accesses", s.stopEnded) })
+	return g.Wait()
 }
 
 func (s *server) keep(ctx context.Context) error {

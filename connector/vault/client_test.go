@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
+	"github.com/lestrrat-go/jwx/v3/jwk"
 
 	"github.com/kaphera/kaphera/connector/vault"
 	"github.com/kaphera/kaphera/connector/vault/vaulttest"
@@ -92,7 +93,7 @@ func TestNoErrorQuotesAKeyOrToken(t *testing.T) {
 	if err := kv.Create(t.Context(), "acme/keys/key-1", map[string]string{"jwk": `{"kty":"EC","d":"s3cret","x":1}`}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := vault.NewStore(kv, 0).Key(t.Context(), "acme", "key-1")
+	_, err := vault.NewStore(kv, 0).Key(t.Context(), "acme", "key-1", time.Time{})
 	if err == nil || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("got %v", err)
 	}
@@ -106,5 +107,35 @@ func TestOnlyUsefulKeysAreMade(t *testing.T) {
 	store := vault.NewStore(vaulttest.New(), time.Minute)
 	if _, err := store.CreateKey(t.Context(), "acme", "key-1", jwa.HS256()); err == nil || !strings.Contains(err.Error(), "ES256 or EdDSA") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A participant that was deleted and made again through one replica has a new key of the old name, which the other one must not mistake.
+func TestAKeyOfAnEarlierOwnerIsNotRemembered(t *testing.T) {
+	kv := vaulttest.New()
+	one, other := vault.NewStore(kv, time.Hour), vault.NewStore(kv, time.Hour)
+	create := func(s *vault.Store) jwk.Key {
+		t.Helper()
+		key, err := s.CreateKey(t.Context(), "acme", "key-1", jwa.ES256())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	create(other)
+	if err := one.DeleteKeys(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	made := time.Now()
+	key := create(one)
+	if got, err := other.Key(t.Context(), "acme", "key-1", made); err != nil || !jwk.Equal(got, key) {
+		t.Errorf("the other replica signs with a key that is gone: %v", err)
+	}
+	if err := one.DeleteKeys(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	key = create(other)
+	if got, err := one.Key(t.Context(), "acme", "key-1", time.Time{}); err != nil || !jwk.Equal(got, key) {
+		t.Errorf("the other replica took a key that is gone for one that is there: %v", err)
 	}
 }

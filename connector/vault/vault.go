@@ -77,7 +77,7 @@ func NewStore(kv KV, cacheFor time.Duration) *Store {
 // CreateKey makes the key kid of owner when there is none and returns it. Two replicas that do so at once get the same key.
 // alg is ES256 or EdDSA (Ed25519).
 func (s *Store) CreateKey(ctx context.Context, owner, kid string, alg jwa.SignatureAlgorithm) (jwk.Key, error) {
-	key, err := s.Key(ctx, owner, kid)
+	key, err := s.Key(ctx, owner, kid, s.now())
 	if !errors.Is(err, ErrNotFound) {
 		return key, err
 	}
@@ -92,12 +92,13 @@ func (s *Store) CreateKey(ctx context.Context, owner, kid string, alg jwa.Signat
 	if err = s.kv.Create(ctx, owner+"/keys/"+kid, map[string]string{"jwk": string(raw)}); err != nil && !errors.Is(err, ErrExists) {
 		return nil, fmt.Errorf("store key %s of %s: %w", kid, owner, err)
 	}
-	return s.Key(ctx, owner, kid)
+	return s.Key(ctx, owner, kid, s.now())
 }
 
-// Key returns the private key kid of owner; the error wraps ErrNotFound when there is none.
-func (s *Store) Key(ctx context.Context, owner, kid string) (jwk.Key, error) {
-	data, err := s.read(ctx, owner, "keys", kid, time.Time{})
+// Key returns the private key kid of owner; the error wraps ErrNotFound when there is none. What is remembered from before since does not
+// count: another replica may have removed that key, and made one of the same name for another owner of the same name.
+func (s *Store) Key(ctx context.Context, owner, kid string, since time.Time) (jwk.Key, error) {
+	data, err := s.read(ctx, owner, "keys", kid, since)
 	if err != nil {
 		return nil, err
 	}

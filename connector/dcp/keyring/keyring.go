@@ -185,10 +185,11 @@ func (r *Ring) Prune(ctx context.Context) error {
 // Signer returns owner's active key.
 func (r *Ring) Signer(ctx context.Context, owner, did string) (dcp.SigningKey, error) {
 	var kid string
-	if err := r.db.In(owner).QueryRow(ctx, "SELECT kid FROM "+r.table+" WHERE ctx = $1 AND active", owner).Scan(&kid); err != nil {
+	var created time.Time
+	if err := r.db.In(owner).QueryRow(ctx, "SELECT kid, created_at FROM "+r.table+" WHERE ctx = $1 AND active", owner).Scan(&kid, &created); err != nil {
 		return dcp.SigningKey{}, fmt.Errorf("active key of %s: %w", owner, err)
 	}
-	private, err := r.vault.Key(ctx, owner, kid)
+	private, err := r.vault.Key(ctx, owner, kid, created)
 	if err != nil {
 		return dcp.SigningKey{}, fmt.Errorf("active key of %s: %w", owner, err)
 	}
