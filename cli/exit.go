@@ -87,18 +87,12 @@ func (a *app) report(err error, command string) {
 		fprintln(a.err, "interrupted")
 		return
 	}
-	next := ""
-	var f *failure
+	next := advice(err)
 	var u usageError
-	e := client.AsError(err)
-	switch {
-	case errors.As(err, &f):
-		next = f.next
-	case errors.As(err, &u):
+	if errors.As(err, &u) {
 		next = "see: " + command + " --help"
-	case e != nil:
-		next = e.Next
 	}
+	e := client.AsError(err)
 	fprintln(a.err, a.style(a.err).bad("error: ")+strings.TrimSpace(err.Error()))
 	if e != nil && e.Trace.Phase+e.Trace.By != "" {
 		a.printTrace(a.err, e.Trace)
@@ -106,4 +100,16 @@ func (a *app) report(err error, command string) {
 	if next != "" {
 		fprintln(a.err, a.style(a.err).faint("next:  ")+next)
 	}
+}
+
+// advice is what to do about an error; empty when it does not say.
+func advice(err error) string {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.next
+	}
+	if e := client.AsError(err); e != nil {
+		return e.Next
+	}
+	return ""
 }

@@ -12,16 +12,24 @@ import (
 	"github.com/kaphera/kaphera/client"
 )
 
-// pair is a disposable provider and consumer that negotiate a policy on a real cell.
+// pair is a disposable provider and consumer on real cells.
 type pair struct {
 	*app
-	c                              *client.API
-	cell, profile                  string
-	patience                       time.Duration
-	name, provider, consumer       string // of what is made
-	providerHolds, consumerHolds   []client.HolderCredential
-	providerNumber, consumerNumber string
+	c                  *client.API
+	profile            string
+	patience           time.Duration
+	name               string // of the use case; what else is made starts with it
+	provider, consumer side
 }
+
+// side is one of them.
+type side struct {
+	name, cell, number string
+	organization       string // whose cell it is; empty: one is made
+	holds              []client.HolderCredential
+}
+
+func (s side) of() string { return first(s.organization, s.name) }
 
 // liveAsset is an asset that nobody fetches: its backend does not exist.
 const liveAsset = "policy-test"
@@ -40,12 +48,12 @@ func (a *app) live(ctx context.Context, p policyFile, f policyFlags, in situatio
 		return err
 	}
 	id := a.newID()
-	l := &pair{app: a, c: c, cell: in.cell, profile: f.profile, patience: in.patience, name: "policy-test-" + id[:min(8, len(id))]}
-	l.provider, l.consumer = l.name+"-provider", l.name+"-consumer"
-	if l.providerHolds, l.providerNumber, err = entitled(parties.Provider, "BPNLPOLICYTESTPR"); err != nil {
+	l := &pair{app: a, c: c, profile: f.profile, patience: in.patience, name: "policy-test-" + id[:min(8, len(id))]}
+	l.provider, l.consumer = side{name: l.name + "-provider", cell: in.cell}, side{name: l.name + "-consumer", cell: in.cell}
+	if l.provider.holds, l.provider.number, err = entitled(parties.Provider, "BPNLPOLICYTESTPR"); err != nil {
 		return err
 	}
-	if l.consumerHolds, l.consumerNumber, err = entitled(parties.Consumer, "BPNLPOLICYTESTCO"); err != nil {
+	if l.consumer.holds, l.consumer.number, err = entitled(parties.Consumer, "BPNLPOLICYTESTCO"); err != nil {
 		return err
 	}
 	defer func() {
@@ -53,7 +61,13 @@ func (a *app) live(ctx context.Context, p policyFile, f policyFlags, in situatio
 		defer cancel()
 		err = errors.Join(err, l.remove(cleaning))
 	}()
-	if err := l.set(ctx, p.policy.Raw); err != nil {
+	if err := l.set(ctx, client.UseCaseSpec{
+		Title: "Test of a policy", Description: "Made by kaphera policy test --live, which removes it.", AssetType: "urn:kaphera:policy-test", ContractPolicy: p.policy.Raw,
+	}); err != nil {
+		return err
+	}
+	if err := l.putAsset(ctx, client.Asset{ID: liveAsset, Properties: map[string]any{"name": "Nothing, to test a policy"},
+		DataAddress: map[string]string{"type": "HttpData", "baseUrl": "https://policy-test.invalid/"}}); err != nil {
 		return err
 	}
 	return l.negotiatePolicy(ctx, in.purpose)
@@ -78,53 +92,55 @@ func entitled(p *party, number string) ([]client.HolderCredential, string, error
 	return out, number, nil
 }
 
-// set makes the use case, the two participants and the asset.
-func (l *pair) set(ctx context.Context, policy json.RawMessage) error {
-	if _, err := l.c.PutUseCaseWithResponse(ctx, l.name, &client.PutUseCaseParams{}, client.UseCase{Spec: client.UseCaseSpec{
-		Profile: l.profile, Title: "Test of a policy", Description: "Made by kaphera policy test --live, which removes it.", AssetType: "urn:kaphera:policy-test", ContractPolicy: policy,
-	}}); err != nil {
+// set makes the use case and the two participants.
+func (l *pair) set(ctx context.Context, useCase client.UseCaseSpec) error {
+	useCase.Profile = l.profile
+	if _, err := l.c.PutUseCaseWithResponse(ctx, l.name, &client.PutUseCaseParams{}, client.UseCase{Spec: useCase}); err != nil {
 		return err
 	}
-	for _, p := range []struct {
-		name, number string
-		holds        []client.HolderCredential
-	}{{l.provider, l.providerNumber, l.providerHolds}, {l.consumer, l.consumerNumber, l.consumerHolds}} {
-		if _, err := l.c.PutOrganizationWithResponse(ctx, p.name, &client.PutOrganizationParams{}, client.Organization{Spec: client.OrganizationSpec{
-			DisplayName: p.name, ContactEmail: "policy-test@kaphera.example",
-		}}); err != nil {
-			return err
+	for _, s := range []side{l.provider, l.consumer} {
+		if s.organization == "" {
+			if _, err := l.c.PutOrganizationWithResponse(ctx, s.name, &client.PutOrganizationParams{}, client.Organization{Spec: client.OrganizationSpec{
+				DisplayName: s.name, ContactEmail: "test@kaphera.example",
+			}}); err != nil {
+				return err
+			}
 		}
-		if _, err := l.c.PutParticipantWithResponse(ctx, p.name, &client.PutParticipantParams{}, client.Participant{Spec: client.ParticipantSpec{
-			Organization: p.name, Cell: l.cell, Profile: l.profile, Credentials: p.holds, Identity: client.Identity{Context: p.name, BusinessPartnerNumber: p.number},
+		if _, err := l.c.PutParticipantWithResponse(ctx, s.name, &client.PutParticipantParams{}, client.Participant{Spec: client.ParticipantSpec{
+			Organization: s.of(), Cell: s.cell, Profile: l.profile, Credentials: s.holds, Identity: client.Identity{Context: s.name, BusinessPartnerNumber: s.number},
 		}}); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{l.provider, l.consumer} {
-		l.say("%s is set up on cell %s: identity, keys, credentials from the dataspace's issuers…", name, l.cell)
-		if err := l.takesPart(ctx, l.c, l.patience, name); err != nil {
+	for _, s := range []side{l.provider, l.consumer} {
+		l.say("%s is set up on cell %s: identity, keys, credentials from the dataspace's issuers…", s.name, s.cell)
+		if err := l.takesPart(ctx, l.c, l.patience, s.name); err != nil {
 			return err
 		}
 	}
-	_, err := l.c.PutAssetWithResponse(ctx, l.provider, liveAsset, client.Asset{ID: liveAsset, Properties: map[string]any{"name": "Nothing, to test a policy"},
-		DataAddress: map[string]string{"type": "HttpData", "baseUrl": "https://policy-test.invalid/"}})
+	return nil
+}
+
+// putAsset gives the provider an asset.
+func (l *pair) putAsset(ctx context.Context, asset client.Asset) error {
+	_, err := l.c.PutAssetWithResponse(ctx, l.provider.name, asset.ID, asset)
 	return err
 }
 
 // negotiatePolicy offers, negotiates and starts a transfer; a denial of either connector is an error.
 func (l *pair) negotiatePolicy(ctx context.Context, purpose string) error {
-	if err := l.learnNames(ctx, l.c, l.consumer); err != nil {
+	if err := l.learnNames(ctx, l.c, l.consumer.name); err != nil {
 		return err
 	}
-	if _, err := createOffer(ctx, l.c, l.provider, client.OfferCreate{Asset: liveAsset, UseCase: l.name}); err != nil {
+	if _, err := createOffer(ctx, l.c, l.provider.name, client.OfferCreate{Asset: liveAsset, UseCase: l.name}); err != nil {
 		return err // with the trace, when its own connector refuses it
 	}
-	l.say("Offered. %s negotiates:", l.consumer)
-	n, err := l.negotiate(ctx, l.c, negotiateOptions{participant: l.consumer, with: l.provider, asset: liveAsset, purpose: purpose, timeout: l.patience})
+	l.say("Offered. %s negotiates:", l.consumer.name)
+	n, err := l.negotiate(ctx, l.c, negotiateOptions{participant: l.consumer.name, with: l.provider.name, asset: liveAsset, purpose: purpose, timeout: l.patience})
 	if err != nil {
 		return err
 	}
-	t, err := l.transfer(ctx, l.c, transferOptions{participant: l.consumer, agreement: n.AgreementID, timeout: l.patience})
+	t, err := l.transfer(ctx, l.c, transferOptions{participant: l.consumer.name, agreement: n.AgreementID, timeout: l.patience})
 	if err != nil {
 		return err
 	}
@@ -146,12 +162,12 @@ func (l *pair) negotiatePolicy(ctx context.Context, purpose string) error {
 
 // providerTraces are the evaluations of the provider's connector.
 func (l *pair) providerTraces(ctx context.Context) (out []client.Trace, err error) {
-	negotiations, err := l.c.ListNegotiationsWithResponse(ctx, l.provider, &client.ListNegotiationsParams{})
+	negotiations, err := l.c.ListNegotiationsWithResponse(ctx, l.provider.name, &client.ListNegotiationsParams{})
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range negotiations.JSON200.Items {
-		r, err := l.c.GetNegotiationWithResponse(ctx, l.provider, n.ID)
+		r, err := l.c.GetNegotiationWithResponse(ctx, l.provider.name, n.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -163,8 +179,11 @@ func (l *pair) providerTraces(ctx context.Context) (out []client.Trace, err erro
 // remove takes away whatever was made, also when only a part of it came about.
 func (l *pair) remove(ctx context.Context) error {
 	var errs []error
-	for _, name := range []string{l.consumer, l.provider} {
-		errs = append(errs, l.removeParticipant(ctx, l.c, l.patience, name), removeOrganization(ctx, l.c, name))
+	for _, s := range []side{l.consumer, l.provider} {
+		errs = append(errs, l.removeParticipant(ctx, l.c, l.patience, s.name))
+		if s.organization == "" {
+			errs = append(errs, removeOrganization(ctx, l.c, s.name))
+		}
 	}
 	_, err := l.c.DeleteUseCaseWithResponse(ctx, l.name, &client.DeleteUseCaseParams{Force: true})
 	if err != nil && !client.IsNotFound(err) {

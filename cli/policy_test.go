@@ -160,25 +160,7 @@ func livePlatform(b *bundle, end client.Negotiation) {
 	const name = "policy-test-id-1"
 	b.answer("PUT /api/v1/use-cases/"+name, client.UseCase{Name: name})
 	b.answer("DELETE /api/v1/use-cases/"+name, nil)
-	for _, p := range []string{name + "-provider", name + "-consumer"} {
-		there := true
-		b.answer("PUT /api/v1/organizations/"+p, client.Organization{Name: p})
-		b.answer("DELETE /api/v1/organizations/"+p, nil)
-		b.answer("PUT /api/v1/participants/"+p, client.Participant{Name: p})
-		b.on("GET /api/v1/participants/"+p, func(w http.ResponseWriter, _ *http.Request) {
-			if !there {
-				refuse(w, http.StatusNotFound, "not-found", "there is no participant "+p)
-				return
-			}
-			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(client.Participant{Name: p, Status: client.ParticipantStatus{Conditions: []client.Condition{{Type: "Active", Status: "True"}, {Type: "CredentialsHeld", Status: "True"}}}})
-		})
-		b.on("DELETE /api/v1/participants/"+p, func(w http.ResponseWriter, _ *http.Request) {
-			there = false
-			w.WriteHeader(http.StatusAccepted)
-		})
-		b.answer("GET /api/v1/participants/"+p+"/partners", client.PartnerList{Items: []client.Partner{{Name: p, DID: "did:web:" + p}}})
-	}
+	b.disposable(name+"-provider", name+"-consumer")
 	provider, consumer := "/api/v1/participants/"+name+"-provider", "/api/v1/participants/"+name+"-consumer"
 	b.answer("PUT "+provider+"/assets/policy-test", client.Asset{ID: "policy-test"})
 	b.answer("POST "+provider+"/offers", client.Offer{ID: "o1", State: "Offered"})
@@ -189,6 +171,29 @@ func livePlatform(b *bundle, end client.Negotiation) {
 	b.answer("GET "+provider+"/negotiations", client.NegotiationList{Items: []client.Negotiation{end}})
 	b.answer("GET "+provider+"/negotiations/n1", end)
 	b.answer("POST "+consumer+"/transfers", client.Transfer{ID: "t1", State: "STARTED"})
+}
+
+// disposable are participants that are made and removed.
+func (b *bundle) disposable(names ...string) {
+	for _, p := range names {
+		there := true
+		b.answer("PUT /api/v1/organizations/"+p, client.Organization{Name: p})
+		b.answer("DELETE /api/v1/organizations/"+p, nil)
+		b.answer("PUT /api/v1/participants/"+p, client.Participant{Name: p})
+		b.on("GET /api/v1/participants/"+p, func(w http.ResponseWriter, _ *http.Request) {
+			if !there {
+				refuse(w, http.StatusNotFound, "not-found", "there is no participant "+p)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(client.Participant{Name: p, Status: client.ParticipantStatus{DID: "did:web:" + p, Conditions: []client.Condition{{Type: "Active", Status: "True"}, {Type: "CredentialsHeld", Status: "True"}}}})
+		})
+		b.on("DELETE /api/v1/participants/"+p, func(w http.ResponseWriter, _ *http.Request) {
+			there = false
+			w.WriteHeader(http.StatusAccepted)
+		})
+		b.answer("GET /api/v1/participants/"+p+"/partners", client.PartnerList{Items: []client.Partner{{Name: p, DID: "did:web:" + p}}})
+	}
 }
 
 func TestPolicyTestLive(t *testing.T) {

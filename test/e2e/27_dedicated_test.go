@@ -78,6 +78,13 @@ func TestADedicatedCellIsItsOrganizationsAlone(t *testing.T) {
 		}
 		return ready(r.JSON200.Status.Conditions)
 	})
+	tried := must(t, "kaphera", "cell", "counterpart", cell, "--profile", supplier.JSON200.Spec.Profile)
+	if strings.Count(tried, "passed ") != 10 || !strings.Contains(tried, "in both directions") {
+		t.Errorf("a try-out says:\n%s", tried)
+	}
+	if left := must(t, "kaphera", "get", "participants"); strings.Contains(left, "counterpart-") {
+		t.Errorf("something of the try-out is left:\n%s", left)
+	}
 
 	cfg, admin := kube(t)
 	quota, err := admin.CoreV1().ResourceQuotas(namespace).Get(t.Context(), "cell", metav1.GetOptions{})
