@@ -940,9 +940,10 @@ type PlatformImages struct {
 
 // PlatformIngress defines model for PlatformIngress.
 type PlatformIngress struct {
-	Annotations   map[string]string `json:"annotations,omitempty,omitzero"`
-	ClassName     string            `json:"className,omitempty,omitzero"`
-	TLSSecretName string            `json:"tlsSecretName,omitempty,omitzero"`
+	Annotations         map[string]string `json:"annotations,omitempty,omitzero"`
+	ClassName           string            `json:"className,omitempty,omitzero"`
+	ControllerNamespace string            `json:"controllerNamespace,omitempty,omitzero"`
+	TLSSecretName       string            `json:"tlsSecretName,omitempty,omitzero"`
 }
 
 // PlatformList defines model for PlatformList.

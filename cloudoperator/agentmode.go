@@ -4,11 +4,14 @@ package cloudoperator
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -24,7 +27,6 @@ import (
 
 	"github.com/kaphera/kaphera/cloudoperator/agent"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
-	"github.com/kaphera/kaphera/cloudoperator/pki"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
@@ -32,11 +34,15 @@ import (
 type AgentOptions struct {
 	Cell      string
 	Namespace string
-	NATSURL   string
-	// CAFile of the message server's authority; CredentialsFile of the agent's user. Both are read again at each reconnect.
+	// NATSURL of the cloud's message server: wss://host from anywhere, tls://host:4222 in the cloud's cluster.
+	NATSURL string
+	// CAFile of the message server's authority, empty for the system's; CredentialsFile of the agent's user. Both are read again at each reconnect.
 	CAFile, CredentialsFile string
-	HealthAddress           string
-	Log                     *slog.Logger
+	// Proxy is the HTTP proxy, http(s)://host:port, through whose CONNECT the message server is reached; empty is none. It is not HTTPS_PROXY, which
+	// would take the Kubernetes API through it too. ProxyCAFile of its authority, empty for the system's; ProxyCredentialsFile with user:password.
+	Proxy, ProxyCAFile, ProxyCredentialsFile string
+	HealthAddress                            string
+	Log                                      *slog.Logger
 }
 
 // RunAgent works as the agent of a cell until ctx ends.
@@ -102,27 +108,55 @@ func watch(ctx context.Context, objects cache.Cache, changed chan<- struct{}) er
 
 // connect tries until the message server answers: the agent may start before it does.
 func connect(ctx context.Context, o AgentOptions) (*nats.Conn, error) {
-	ca, err := os.ReadFile(o.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("--nats-ca: %w", err)
+	u, err := url.Parse(o.NATSURL)
+	if err != nil || u.Scheme != "tls" && u.Scheme != "wss" || u.Hostname() == "" || u.User != nil {
+		return nil, errors.New("--nats-url: write wss://host, or tls://host:4222 in the cloud's cluster; without TLS, and with a login in the address, nothing is sent")
 	}
-	tlsConfig, err := pki.ClientTLS(ca, "")
-	if err != nil {
-		return nil, fmt.Errorf("--nats-ca %s: %w", o.CAFile, err)
+	roots := func() (*x509.CertPool, error) { return poolOf(o.CAFile) }
+	if _, err := roots(); err != nil {
+		return nil, fmt.Errorf("--nats-ca: %w", err)
 	}
 	creds := func() ([]byte, error) { return os.ReadFile(o.CredentialsFile) }
 	if _, err := creds(); err != nil {
 		return nil, fmt.Errorf("--nats-credentials: %w", err)
 	}
-	nc, err := cellrpc.Connect(o.NATSURL, "kaphera cell agent "+o.Cell, tlsConfig, creds,
+	var last string // the handlers are called one after the other
+	out := func(err error) {
+		if ctx.Err() == nil && err.Error() != last {
+			last = err.Error()
+			o.Log.Warn("the cloud is not reached; tried again", "url", o.NATSURL, "error", err)
+		}
+	}
+	options := []nats.Option{
+		func(n *nats.Options) error { n.RootCAsCB = roots; return nil },
 		nats.RetryOnFailedConnect(true),
+		nats.IgnoreDiscoveredServers(), // addresses in the cloud's cluster
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil && ctx.Err() == nil {
 				o.Log.Warn("the connection to the cloud is down", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { o.Log.Info("connected to the cloud", "url", o.NATSURL) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { o.Log.Warn("message server", "error", err) }))
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { out(err) }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			last = ""
+			o.Log.Info("connected to the cloud", "url", o.NATSURL)
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrAuthorization) {
+				out(fmt.Errorf("it refuses the credentials in %s (--nats-credentials): are they of this cell, and does it exist? %w", o.CredentialsFile, err))
+				return
+			}
+			o.Log.Warn("message server", "error", err)
+		}),
+	}
+	if o.Proxy != "" {
+		p, err := newProxy(o.Proxy, o.ProxyCAFile, o.ProxyCredentialsFile)
+		if err != nil {
+			return nil, fmt.Errorf("--nats-proxy: %w", err)
+		}
+		options = append(options, nats.SetCustomDialer(p), nats.SkipHostLookup())
+	}
+	nc, err := cellrpc.Connect(o.NATSURL, "kaphera cell agent "+o.Cell, &tls.Config{MinVersion: tls.VersionTLS12}, creds, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", o.NATSURL, err)
 	}

@@ -46,7 +46,7 @@ const Storage = 64 << 20
 var AgentPermissions = natsauth.Permissions{
 	Publish:   []string{SubjectReport, "$JS.API.DIRECT.GET." + StreamDesired + ".>", "$JS.API.DIRECT.GET." + StreamDesired},
 	Subscribe: []string{SubjectSnapshot, cellrpc.Subject, "_INBOX.>"},
-	Respond:   true,
+	Respond:   true, WebSocket: true,
 }
 
 // CloudPermissions allow everything in the cell's account.

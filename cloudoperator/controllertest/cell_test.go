@@ -45,7 +45,9 @@ func create(t *testing.T, o client.Object) {
 
 // TestPlatformCellParticipant follows one platform from nothing to a participant that takes part, and back to nothing.
 func TestPlatformCellParticipant(t *testing.T) {
-	p := &cloud.Platform{ObjectMeta: named("kaphera"), Spec: cloud.PlatformSpec{Domain: "demo.example", CABundle: "", DataPolicy: "Delete"}}
+	p := &cloud.Platform{ObjectMeta: named("kaphera"), Spec: cloud.PlatformSpec{
+		Domain: "demo.example", CABundle: "", DataPolicy: "Delete", Ingress: cloud.PlatformIngress{ControllerNamespace: "ingress"},
+	}}
 	cell := &cloud.Cell{ObjectMeta: named("shared"), Spec: cloud.CellSpec{Type: "shared", Hostname: "shared.demo.example", OperatingParty: "Kaphera"}}
 	create(t, cell)
 	eventually(t, func(ctx context.Context) error {

@@ -203,7 +203,7 @@ func (k *kubelet) start(ctx context.Context, name string) error {
 		err = k.openbao(ctx, set, rewrite)
 	case parts.NATS:
 		file := filepath.Join(k.dir, name, "config", "nats.conf")
-		if err := k.rewriteFile(file, append(rewrite, "0.0.0.0:4222", "127.0.0.1:"+port, "0.0.0.0:8222", "127.0.0.1:-1")...); err != nil {
+		if err := k.rewriteFile(file, append(rewrite, "0.0.0.0:4222", "127.0.0.1:"+port, "0.0.0.0:8222", "127.0.0.1:-1", "0.0.0.0:8080", "127.0.0.1:-1")...); err != nil {
 			return err
 		}
 		k.nats, err = natstest.Run(file)

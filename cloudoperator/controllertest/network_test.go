@@ -24,7 +24,7 @@ func closed(t *testing.T) {
 	if err := admin.Get(t.Context(), types.NamespacedName{Name: cell}, &ns); err != nil {
 		t.Fatal(err)
 	}
-	cluster := networkpolicy.Cluster{Namespaces: map[string]map[string]string{cell: ns.Labels, "pretender": {parts.CellLabel: "shared"}}}
+	cluster := networkpolicy.Cluster{Namespaces: map[string]map[string]string{cell: ns.Labels, "pretender": {parts.CellLabel: "shared"}, "ingress": {corev1.LabelMetadataName: "ingress"}}}
 	p := &cloud.Platform{ObjectMeta: named("kaphera")}
 	if err := admin.Get(t.Context(), client.ObjectKeyFromObject(p), p); err != nil {
 		t.Fatal(err)
@@ -54,6 +54,7 @@ func closed(t *testing.T) {
 		"something else": of(system, "debug", ""), "agent": of(cell, "kaphera-cell-agent", ""), "control plane": of(cell, "connector", "control-plane"),
 		"wallet": of(cell, "connector", "wallet"), "data plane": of(cell, "connector", "data-plane"), "migration": of(cell, "connector", "migrate"),
 		"issuer": of(cell, "credential-issuer", "issuer"), "stranger": of("elsewhere", "connector", "data-plane"), "pretender": of("pretender", "connector", "data-plane"),
+		"ingress controller": of("ingress", "controller", ""),
 	}
 	roles := []string{"control plane", "wallet", "data plane", "issuer"}
 	all := []string{"*"}
@@ -66,6 +67,7 @@ func closed(t *testing.T) {
 		{"OpenBao", 8200, append([]string{"cloud operator", "EDC operator"}, roles...)},
 		{"OpenBao", 8201, nil},
 		{"NATS", 4222, []string{"cloud operator", "Cloud API", "agent"}},
+		{"NATS", 8080, []string{"ingress controller"}},
 		{"NATS", 8222, nil},
 		{"Keycloak", 8443, []string{"cloud operator"}},
 		{"Keycloak", 8080, all},

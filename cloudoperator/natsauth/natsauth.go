@@ -121,10 +121,19 @@ func (o Operator) AccountJWT(a Account) (string, error) {
 	return encoded, nil
 }
 
-// Permissions of a user; empty lists allow everything in the account. Respond allows answers to requests that the user got.
+// Permissions of a user; empty lists allow everything in the account. Respond allows answers to requests that the user got, WebSocket to come in
+// from outside the cluster too.
 type Permissions struct {
 	Publish, Subscribe []string
-	Respond            bool
+	Respond, WebSocket bool
+}
+
+// connections are the kinds of connection on which the server takes the user. They are always named: none would be all.
+func (p Permissions) connections() []string {
+	if p.WebSocket {
+		return []string{jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket}
+	}
+	return []string{jwt.ConnectionTypeStandard}
 }
 
 // Credentials makes a user in an account, as a credentials file.
@@ -149,6 +158,7 @@ func Credentials(accountSeed []byte, name string, p Permissions) ([]byte, error)
 	uc.Name = name
 	uc.Pub.Allow.Add(p.Publish...)
 	uc.Sub.Allow.Add(p.Subscribe...)
+	uc.AllowedConnectionTypes.Add(p.connections()...)
 	if p.Respond {
 		uc.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: time.Minute}
 	}
@@ -173,10 +183,11 @@ func Belongs(creds, accountSeed []byte, p Permissions) bool {
 		return false
 	}
 	uc, err := jwt.DecodeUserClaims(token)
-	return err == nil && uc.Issuer == pub && same(uc.Pub.Allow, p.Publish) && same(uc.Sub.Allow, p.Subscribe) && (uc.Resp != nil) == p.Respond
+	return err == nil && uc.Issuer == pub && same(uc.Pub.Allow, p.Publish) && same(uc.Sub.Allow, p.Subscribe) && (uc.Resp != nil) == p.Respond &&
+		same(uc.AllowedConnectionTypes, p.connections())
 }
 
-func same(a jwt.StringList, b []string) bool {
+func same(a, b []string) bool {
 	x, y := slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
 	return slices.Equal(x, y)
 }

@@ -82,9 +82,12 @@ func runAgent(args []string) error {
 	fs, level := flags("cloud-operator agent")
 	fs.StringVar(&o.Cell, "cell", "", "name of the cell")
 	fs.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace in which the cell's connectors run (POD_NAMESPACE)")
-	fs.StringVar(&o.NATSURL, "nats-url", "", "the cloud's message server, tls://host:4222")
-	fs.StringVar(&o.CAFile, "nats-ca", "/etc/kaphera/ca/ca.crt", "file of the authority that signed its certificate")
+	fs.StringVar(&o.NATSURL, "nats-url", "", "the cloud's message server, wss://host, or tls://host:4222 in the cloud's cluster")
+	fs.StringVar(&o.CAFile, "nats-ca", "", "file of the authority that signed its certificate; empty trusts the system's")
 	fs.StringVar(&o.CredentialsFile, "nats-credentials", "/etc/kaphera/nats/agent.creds", "file of the agent's credentials")
+	fs.StringVar(&o.Proxy, "nats-proxy", "", "HTTP proxy to the message server, http://host:port or https://host:port; the Kubernetes API is not reached through it")
+	fs.StringVar(&o.ProxyCAFile, "nats-proxy-ca", "", "file of the authority that signed an https proxy's certificate; empty trusts the system's")
+	fs.StringVar(&o.ProxyCredentialsFile, "nats-proxy-credentials", "", "file with user:password for the proxy")
 	fs.StringVar(&o.HealthAddress, "health-address", ":8082", "address of /healthz and /readyz")
 	if err := parse(fs, args); err != nil {
 		return err

@@ -6,7 +6,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // PlatformSpec describes one Kaphera cloud. There is one Platform in a namespace.
 type PlatformSpec struct {
-	// Domain is the base of the platform's host names: console.<domain>, api.<domain>, id.<domain>.
+	// Domain is the base of the platform's host names: console.<domain>, api.<domain>, id.<domain>, nats.<domain>.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="domain cannot change: identities and log-ins contain it"
 	Domain string `json:"domain"`
@@ -47,6 +47,11 @@ type PlatformSpec struct {
 type PlatformIngress struct {
 	// +optional
 	ClassName string `json:"className,omitempty"`
+	// ControllerNamespace is where the ingress controller's pods run; agents outside the cluster reach NATS only through them. Empty lets no pod in,
+	// which is right for a controller on the nodes' network.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	ControllerNamespace string `json:"controllerNamespace,omitempty"`
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// TLSSecretName for all host names; empty leaves it to the ingress controller.

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
@@ -81,8 +82,12 @@ const (
 	PortPostgreSQL = 5432
 	PortOpenBao    = 8200
 	PortNATS       = 4222
+	PortWebSocket  = 8080 // of NATS
 	PortKeycloak   = 8443
 )
+
+// NATSHost is where agents outside the cluster reach the message server, by WebSocket on the port of HTTPS.
+func NATSHost(p *cloud.Platform) string { return NATS + "." + p.Spec.Domain }
 
 // Host is the cluster-internal name of a part.
 func Host(part, namespace string) string { return part + "." + namespace + ".svc" }

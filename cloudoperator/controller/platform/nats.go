@@ -17,16 +17,28 @@ import (
 const natsMonitor = 8222
 
 // natsConfig is a server in operator mode: accounts are pushed to its resolver, so that a new cell needs no restart.
+//
+// The WebSocket listener is for agents outside the cluster; who may use it is in the users' JWTs (natsauth.Permissions). TLS ends at the ingress
+// controller, and it comes in without: an Ingress has no word for TLS to its backend, controllers differ in theirs, and where they have one most
+// take any certificate. Credentials sign a nonce and are not sent; a NetworkPolicy keeps other pods away.
+//
+// The pings make the server forget a connection that broke without a word, before calls to that cell are lost in it.
 func natsConfig(s natsauth.Server) string {
 	return fmt.Sprintf(`server_name: nats-0
 listen: "0.0.0.0:4222"
 http: "0.0.0.0:%d"
 max_payload: 4MB
 max_pending: 64MB
+ping_interval: "15s"
+ping_max: 2
 tls {
   cert_file: "/etc/nats-tls/tls.crt"
   key_file: "/etc/nats-tls/tls.key"
   min_version: "1.2"
+}
+websocket {
+  listen: "0.0.0.0:%d"
+  no_tls: true
 }
 jetstream {
   store_dir: "/var/lib/kaphera/nats/data"
@@ -43,13 +55,13 @@ resolver {
 resolver_preload: {
   %s: %q
 }
-`, natsMonitor, s.OperatorJWT, s.SystemAccount, s.SystemAccount, s.SystemJWT)
+`, natsMonitor, parts.PortWebSocket, s.OperatorJWT, s.SystemAccount, s.SystemAccount, s.SystemJWT)
 }
 
 func natsWorkload(p *cloud.Platform, image, digest string) workload {
 	return workload{
 		name: parts.NATS, namespace: p.Namespace, image: image, command: []string{"nats-server"}, args: []string{"--config", "/etc/nats/nats.conf"},
-		ports: map[string]int32{"nats": parts.PortNATS},
+		ports: map[string]int32{"nats": parts.PortNATS, "http": parts.PortWebSocket},
 		ready: httpProbe(corev1.URISchemeHTTP, natsMonitor, "/healthz?js-enabled-only=true"),
 		live:  tcpProbe(natsMonitor), startSeconds: 120, grace: 30,
 		mounts: []corev1.VolumeMount{mount("tls", "/etc/nats-tls"), mount("config", "/etc/nats")},
@@ -83,6 +95,9 @@ func (r *run) nats(ctx context.Context) error {
 	config.Data = map[string][]byte{"nats.conf": []byte(natsConfig(server))}
 	w := natsWorkload(r.platform, r.images.NATS, kube.Digest(config.Data, cert.Cert))
 	if err := r.stateful(ctx, w, r.platform.Spec.NATS, "/var/lib/kaphera/nats", config); err != nil {
+		return err
+	}
+	if err := r.apply(ctx, r.ingress("kaphera-nats", w.name, parts.NATSHost(r.platform), "/")); err != nil {
 		return err
 	}
 	if err := r.running(ctx, w.name, true); err != nil {

@@ -5,16 +5,18 @@ package platform
 import (
 	"context"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	edc "github.com/kaphera/kaphera/edcoperator/workload"
 )
 
 func (r *run) isolate(ctx context.Context) error {
-	for _, p := range networkPolicies(r.platform.Namespace) {
+	for _, p := range networkPolicies(r.platform) {
 		if err := r.apply(ctx, p); err != nil {
 			return err
 		}
@@ -23,19 +25,23 @@ func (r *run) isolate(ctx context.Context) error {
 }
 
 // networkPolicies let in what each part is for: the pods that have an account there, and everybody where an ingress controller comes in,
-// which may be anywhere. No pod reaches another port, such as the message server's monitoring; the kubelet's checks come from no pod.
+// which may be anywhere; NATS, which it reaches without TLS, waits for the Platform to say where. No pod reaches another port, such as the message server's monitoring; the kubelet's checks come from no pod.
 // PostgreSQL and NATS, which call nobody, cannot.
-func networkPolicies(namespace string) []*networkingv1.NetworkPolicy {
+func networkPolicies(p *cloud.Platform) []*networkingv1.NetworkPolicy {
 	operator, edcOperator := kube.Pods(kube.NameLabel, parts.Operator), kube.Pods(kube.NameLabel, edc.ManagedBy)
 	runtimes := inCells(edc.LabelComponent, string(edc.ControlPlane), string(edc.Wallet), string(edc.DataPlane), string(edc.Issuer))
 	migration, agents := inCells(edc.LabelComponent, string(edc.Migrate)), inCells(kube.NameLabel, parts.Agent)
 	policy := func(part string, rules ...networkingv1.NetworkPolicyIngressRule) *networkingv1.NetworkPolicy {
-		w := workload{name: part, namespace: namespace}
+		w := workload{name: part, namespace: p.Namespace}
 		return kube.NetworkPolicy(w.meta(), w.selector(), rules...)
 	}
-	everything := workload{name: "default-deny", namespace: namespace}
+	everything := workload{name: "default-deny", namespace: p.Namespace}
 	postgresql := policy(parts.PostgreSQL, kube.Ingress(parts.PortPostgreSQL, operator, kube.Pods(kube.NameLabel, parts.Keycloak), runtimes, migration))
 	nats := policy(parts.NATS, kube.Ingress(parts.PortNATS, operator, kube.Pods(kube.NameLabel, parts.Cloud), agents))
+	if from := p.Spec.Ingress.ControllerNamespace; from != "" {
+		controller := networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: from}}}
+		nats.Spec.Ingress = append(nats.Spec.Ingress, kube.Ingress(parts.PortWebSocket, controller))
+	}
 	for _, silent := range []*networkingv1.NetworkPolicy{postgresql, nats} {
 		silent.Spec.PolicyTypes = append(silent.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
 	}

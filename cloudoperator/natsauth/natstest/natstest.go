@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -18,14 +19,17 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
+	"github.com/kaphera/kaphera/cloudoperator/pki"
 )
 
-// Server is a running server.
+// Server is a running server. Its WebSocket listener has a certificate of CA, PEM.
 type Server struct {
-	Operator natsauth.Operator
-	dir      string
-	server   *server.Server
-	port     int
+	Operator  natsauth.Operator
+	CA        []byte
+	dir       string
+	server    *server.Server
+	port      int
+	webSocket string // port
 }
 
 // Start starts a server that keeps its data in dir.
@@ -34,28 +38,47 @@ func Start(dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Operator: op, dir: dir, port: server.RANDOM_PORT}
+	ca, err := pki.NewCA("natstest", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	cert, err := ca.Issue([]string{"localhost"}, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Operator: op, CA: ca.Cert, dir: dir, port: server.RANDOM_PORT, webSocket: "-1"}
+	if err := errors.Join(os.WriteFile(s.file("tls.crt"), cert.Cert, 0o600), os.WriteFile(s.file("tls.key"), cert.Key, 0o600)); err != nil {
+		return nil, err
+	}
 	return s, s.Restart()
 }
+
+func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
 
 // URL of the server; the same after a restart.
 func (s *Server) URL() string { return s.server.ClientURL() }
 
-// Restart stops the server, when it runs, and starts it again on the same port with the same data.
+// WebSocketURL is where agents outside a cluster come in; the same after a restart.
+func (s *Server) WebSocketURL() string { return "wss://localhost:" + s.webSocket }
+
+// Restart stops the server, when it runs, and starts it again on the same ports with the same data.
 func (s *Server) Restart() error {
 	s.Stop()
 	auth, err := s.Operator.Server()
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(s.dir, "nats.conf")
-	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\njetstream { store_dir: %q }\noperator: %q\nsystem_account: %q\nresolver { type: full, dir: %q, allow_delete: true }\nresolver_preload: { %s: %q }\n",
-		s.port, filepath.Join(s.dir, "js"), auth.OperatorJWT, auth.SystemAccount, filepath.Join(s.dir, "accounts"), auth.SystemAccount, auth.SystemJWT)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nwebsocket { listen: \"127.0.0.1:%s\", tls { cert_file: %q, key_file: %q } }\njetstream { store_dir: %q }\noperator: %q\nsystem_account: %q\nresolver { type: full, dir: %q, allow_delete: true }\nresolver_preload: { %s: %q }\n",
+		s.port, s.webSocket, s.file("tls.crt"), s.file("tls.key"), s.file("js"), auth.OperatorJWT, auth.SystemAccount, s.file("accounts"), auth.SystemAccount, auth.SystemJWT)
+	if err := os.WriteFile(s.file("nats.conf"), []byte(text), 0o600); err != nil {
 		return err
 	}
-	if s.server, err = Run(file); err != nil {
+	if s.server, err = Run(s.file("nats.conf")); err != nil {
 		return err
+	}
+	_, s.webSocket, err = net.SplitHostPort(strings.TrimPrefix(s.server.WebsocketURL(), "wss://"))
+	if err != nil {
+		return fmt.Errorf("the server's own address: %w", err)
 	}
 	if addr, ok := s.server.Addr().(*net.TCPAddr); ok {
 		s.port = addr.Port
