@@ -69,7 +69,7 @@ func TestNegotiationsThatGoOtherwise(t *testing.T) {
 				w.(http.Flusher).Flush()
 				<-r.Context().Done()
 			})
-		}, []string{"--timeout", "50ms"}, ExitFailed, "still under way after 50ms, in state REQUESTED"},
+		}, []string{"--timeout", "2s"}, ExitFailed, "still under way after 2s, in state REQUESTED"},
 		"the partner is away meanwhile": {func(b *bundle) {
 			n := negotiation("REQUESTED")
 			n.Waiting, n.Retry = supplierDID+" to be reachable: it answered 503", client.Retry{Attempts: 3, Error: "it answered 503", Next: noon.Add(time.Minute)}
@@ -78,7 +78,7 @@ func TestNegotiationsThatGoOtherwise(t *testing.T) {
 				w.(http.Flusher).Flush()
 				<-r.Context().Done()
 			})
-		}, []string{"--timeout", "50ms"}, ExitFailed, "it waits for supplier to be reachable: it answered 503 (3 attempts so far; the next at 14:01:00 CEST)"},
+		}, []string{"--timeout", "2s"}, ExitFailed, "it waits for supplier to be reachable: it answered 503 (3 attempts so far; the next at 14:01:00 CEST)"},
 		"the stream breaks": {func(b *bundle) {
 			b.on("GET /api/v1/participants/oem/negotiations/n1/events", events(negotiation("REQUESTED")))
 		}, nil, ExitUnreachable,

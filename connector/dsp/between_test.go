@@ -139,7 +139,7 @@ func TestACounterRequestStaysWithItsAsset(t *testing.T) {
 func TestRepliesThatOvertakeTheAnswer(t *testing.T) {
 	_, provider, consumer := world(t)
 	replied := map[string]chan struct{}{"/negotiations/request": make(chan struct{}), "/transfers/request": make(chan struct{})}
-	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		for path, reply := range replied {
 			if strings.HasSuffix(r.URL.Path, path) {
 				provider.engine.Handler().ServeHTTP(hold{w, reply}, r)
@@ -147,8 +147,8 @@ func TestRepliesThatOvertakeTheAnswer(t *testing.T) {
 			}
 		}
 		return true
-	}
-	consumer.through = func(w http.ResponseWriter, r *http.Request) bool {
+	})
+	consumer.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		for suffix, path := range map[string]string{"/agreement": "/negotiations/request", "/start": "/transfers/request"} {
 			if strings.HasSuffix(r.URL.Path, suffix) {
 				consumer.engine.Handler().ServeHTTP(w, r)
@@ -157,7 +157,7 @@ func TestRepliesThatOvertakeTheAnswer(t *testing.T) {
 			}
 		}
 		return true
-	}
+	})
 	n := consumer.wait(consumer.negotiate(provider.offer("pcf", openPolicy)).ID, "FINALIZED", at(state.Finalized))
 	provider.wait(provider.peer(n).ID, "FINALIZED", at(state.Finalized))
 	if got := states(n.History); got != "REQUESTED AGREED VERIFIED FINALIZED" {
@@ -185,7 +185,7 @@ func TestAProcessReadBeforeTheAnswer(t *testing.T) {
 		held[path] = make(chan struct{})
 		reads <- held[path]
 	}
-	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		for path, read := range held {
 			if strings.HasSuffix(r.URL.Path, path) {
 				provider.engine.Handler().ServeHTTP(hold{w, read}, r)
@@ -193,13 +193,13 @@ func TestAProcessReadBeforeTheAnswer(t *testing.T) {
 			}
 		}
 		return true
-	}
-	consumer.through = func(_ http.ResponseWriter, r *http.Request) bool {
+	})
+	consumer.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet && !strings.Contains(r.URL.Path, "/kaphera/") {
 			close(<-reads)
 		}
 		return true
-	}
+	})
 	shown := func(kind, id, step string) {
 		t.Helper()
 		status, body := consumer.send(http.MethodGet, "/"+kind+"/"+id, consumer.as(supplier), "")
@@ -241,7 +241,7 @@ func TestACounterpartyThatIsNotReadyYet(t *testing.T) {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			_, provider, consumer := world(t)
 			var early sync.Map
-			consumer.through = func(w http.ResponseWriter, r *http.Request) bool {
+			consumer.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.HasSuffix(r.URL.Path, "/agreement") && !strings.HasSuffix(r.URL.Path, "/start") {
 					return true
 				}
@@ -251,7 +251,7 @@ func TestACounterpartyThatIsNotReadyYet(t *testing.T) {
 				}
 				w.WriteHeader(status)
 				return false
-			}
+			})
 			n := consumer.wait(consumer.negotiate(provider.offer("pcf", openPolicy)).ID, "FINALIZED", at(state.Finalized))
 			tr, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, "")
 			if err != nil {
@@ -269,13 +269,13 @@ func TestACounterpartyThatIsNotReadyYet(t *testing.T) {
 func TestRepeatedLateAndReorderedTransferMessages(t *testing.T) {
 	_, provider, consumer := world(t)
 	n := consumer.wait(consumer.negotiate(provider.offer("pcf", openPolicy)).ID, "FINALIZED", at(state.Finalized))
-	consumer.through = func(w http.ResponseWriter, r *http.Request) bool {
+	consumer.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/transfers/") { // answers nothing: its messages are made below
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return false
 		}
 		return true
-	}
+	})
 	request := `{` + head + `,"@type":"TransferRequestMessage","@id":"r","consumerPid":"t-1","agreementId":"` + n.AgreementID + `","format":"HttpData-PULL","callbackAddress":"` + consumer.base("") + `"}`
 	ask := func(body string) (int, string) {
 		status, answer := provider.send(http.MethodPost, "/transfers/request", provider.as(buyer), body)
@@ -365,7 +365,7 @@ func TestTheWholeCatalogIsRead(t *testing.T) {
 	}
 	var pages atomic.Int32
 	link := ""
-	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, "/catalog/request") {
 			return true
 		}
@@ -379,7 +379,7 @@ func TestTheWholeCatalogIsRead(t *testing.T) {
 			r.URL.RawQuery = "limit=3"
 		}
 		return true
-	}
+	})
 	fetch := func() (int, error) {
 		pages.Store(0)
 		datasets, _, err := consumer.engine.FetchCatalog(t.Context(), consumer.ctx, "", supplier, "")

@@ -250,26 +250,26 @@ func TestAnOutageDelaysAndDoesNotTerminate(t *testing.T) {
 	_, provider, consumer := world(t)
 	offerID := provider.offer("pcf", openPolicy)
 	var down atomic.Int32
-	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/negotiations/") && down.Add(1) <= 3 {
 			w.WriteHeader(http.StatusBadGateway)
 			return false
 		}
 		return true
-	}
+	})
 	consumer.wait(consumer.negotiate(offerID).ID, "FINALIZED", at(state.Finalized))
 }
 
 func TestAnUnreachableCounterpartyIsGivenUp(t *testing.T) {
 	_, provider, consumer := world(t, func(o *dsp.Options) { o.RetryFor = 50 * time.Millisecond })
 	offerID := provider.offer("pcf", openPolicy)
-	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/negotiations/") {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return false
 		}
 		return true
-	}
+	})
 	n := consumer.wait(consumer.negotiate(offerID).ID, "TERMINATED", at(state.Terminated))
 	if n.Reason.Code != "counterparty-unreachable" || !strings.Contains(n.Reason.Message, supplier) {
 		t.Errorf("reason %+v", n.Reason)
@@ -282,14 +282,14 @@ func TestAnswersThatAreLost(t *testing.T) {
 	offerID := provider.offer("pcf", openPolicy)
 	lose := func(s *side) {
 		var count atomic.Int32
-		s.through = func(w http.ResponseWriter, r *http.Request) bool {
+		s.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method != http.MethodPost || !strings.Contains(r.URL.Path, "/negotiations/") || count.Add(1)%2 == 0 {
 				return true
 			}
 			s.engine.Handler().ServeHTTP(discard{header: http.Header{}}, r)
 			w.WriteHeader(http.StatusGatewayTimeout)
 			return false
-		}
+		})
 	}
 	lose(provider)
 	lose(consumer)
@@ -313,7 +313,7 @@ func TestRefusalOfWhatWasTaken(t *testing.T) {
 	hold.Store(true)
 	_, provider, consumer := world(t)
 	offerID := provider.offer("pcf", openPolicy, approval(state.Finalized, 1, newApprover(t, "anna", "supplier")))
-	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, "/agreement/verification") {
 			return true
 		}
@@ -322,7 +322,7 @@ func TestRefusalOfWhatWasTaken(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusBadRequest)
 		return false
-	}
+	})
 	n := consumer.negotiate(offerID)
 	consumer.wait(n.ID, "VERIFIED", at(state.Verified))
 }

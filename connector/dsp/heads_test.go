@@ -128,7 +128,7 @@ func TestHeadsThatDoNotCome(t *testing.T) {
 			t.Parallel()
 			_, provider, consumer := world(t, func(o *dsp.Options) { o.MinBackoff = time.Microsecond })
 			var asked atomic.Int64
-			provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+			provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.Contains(r.URL.Path, "/kaphera/") {
 					return true
 				}
@@ -139,7 +139,7 @@ func TestHeadsThatDoNotCome(t *testing.T) {
 				}
 				tc.answer(w)
 				return false
-			}
+			})
 			n := consumer.wait(consumer.negotiate(provider.offer("pcf", openPolicy)).ID, "FINALIZED", at(state.Finalized))
 			w := consumer.witnesses(1)[0]
 			if w.Agreement != n.AgreementID || w.Head != nil || w.Signed != "" || !strings.Contains(w.Reason, tc.why) || asked.Load() != tc.asked {
@@ -170,13 +170,13 @@ func toldAt(t *testing.T, agreement string, at time.Time) []byte {
 // TestAHeadWithinTheSkewOfClocksIsTaken: the counterparty's clock may be behind.
 func TestAHeadWithinTheSkewOfClocksIsTaken(t *testing.T) {
 	_, provider, consumer := world(t)
-	provider.through = func(w http.ResponseWriter, r *http.Request) bool {
+	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		_, agreement, ask := strings.Cut(r.URL.Path, "/kaphera/audit-heads/")
 		if ask {
 			_, _ = w.Write(toldAt(t, agreement, time.Now().Add(-30*time.Second)))
 		}
 		return !ask
-	}
+	})
 	consumer.wait(consumer.negotiate(provider.offer("pcf", openPolicy)).ID, "FINALIZED", at(state.Finalized))
 	if w := consumer.witnesses(1)[0]; w.Head == nil || w.Head.Chain != "c1" {
 		t.Errorf("%+v", w)

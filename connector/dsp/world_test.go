@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,9 +243,14 @@ type side struct {
 	engine *dsp.Engine
 	server *httptest.Server
 	flows  *flows
-	// through, when set, sees every request before the connector does; false means it has answered.
-	through func(w http.ResponseWriter, r *http.Request) bool
+	before atomic.Pointer[interceptor]
 }
+
+// interceptor sees a request before the connector does; false means it has answered.
+type interceptor func(w http.ResponseWriter, r *http.Request) bool
+
+// intercept shows every further request to i first.
+func (s *side) intercept(i interceptor) { s.before.Store(&i) }
 
 type option func(*dsp.Options)
 
@@ -264,7 +270,7 @@ func newSide(t testing.TB, who *people, name, did string, opts ...option) *side 
 	}
 	t.Cleanup(s.store.Close)
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.through == nil || s.through(w, r) {
+		if i := s.before.Load(); i == nil || (*i)(w, r) {
 			limits.Handler(s.engine.Handler(), limits.Options{}).ServeHTTP(w, r)
 		}
 	}))

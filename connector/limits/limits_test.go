@@ -159,7 +159,7 @@ func TestSlowCallersAreCutOff(t *testing.T) {
 // TestLongHandlersKeepTheirConnection: the time for the body is over long before the handler is.
 func TestLongHandlersKeepTheirConnection(t *testing.T) {
 	s := httptest.NewUnstartedServer(nil)
-	o := limits.Options{Body: 50 * time.Millisecond, Write: 50 * time.Millisecond, Stream: func(*http.Request) bool { return true }}
+	o := limits.Options{Body: time.Second, Write: time.Second, Stream: func(*http.Request) bool { return true }}
 	release := make(chan struct{})
 	s.Config = limits.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadAll(r.Body)
@@ -182,7 +182,7 @@ func TestLongHandlersKeepTheirConnection(t *testing.T) {
 	if _, err := io.ReadFull(res.Body, first); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(4*o.Body, func() { close(release) })
+	time.AfterFunc(2*o.Body, func() { close(release) })
 	if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != "b" {
 		t.Errorf("%q, %v", rest, err)
 	}

@@ -250,15 +250,20 @@ func stopOperator(t *testing.T, cs *kubernetes.Clientset) (restart func()) {
 			t.Errorf("scale the EDC operator to %d: %v", n, err)
 		}
 	}
+	before, err := cs.AppsV1().Deployments(ownSystem).GetScale(t.Context(), "edc-operator", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	scale(t.Context(), 0)
+	// The Deployment does not count Pods that are still ending, and those still act.
 	eventually(t, "the EDC operator stopped", func(ctx context.Context) (bool, string) {
-		d, err := cs.AppsV1().Deployments(ownSystem).Get(ctx, "edc-operator", metav1.GetOptions{})
+		pods, err := cs.CoreV1().Pods(ownSystem).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=edc-operator"})
 		if err != nil {
 			return false, err.Error()
 		}
-		return d.Status.Replicas == 0, fmt.Sprintf("%+v", d.Status)
+		return len(pods.Items) == 0, fmt.Sprintf("%d pods", len(pods.Items))
 	})
-	return func() { scale(context.WithoutCancel(t.Context()), 1) }
+	return func() { scale(context.WithoutCancel(t.Context()), before.Spec.Replicas) }
 }
 
 // awaitUntrusted waits until the wallet holds the attestation of an issuer, and knows that it counts for nothing.
