@@ -3,6 +3,7 @@
 package celllink_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -20,12 +21,14 @@ func object(name string) *unstructured.Unstructured {
 
 func TestSnapshotsAreRevisionedAndNeverGoBack(t *testing.T) {
 	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // JetStream's own would be 5 s
+	defer cancel()
 	s, err := natstest.Start(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	seed, err := s.Cell(t.Context(), "a")
+	seed, err := s.Cell(ctx, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,11 +51,11 @@ func TestSnapshotsAreRevisionedAndNeverGoBack(t *testing.T) {
 		{"the same after the stream was lost", 9, []*unstructured.Unstructured{object("x")}, 10},
 		{"none", 10, nil, 11},
 	} {
-		got, hash, err := celllink.Publish(t.Context(), nc, "a", step.least, step.objects)
+		got, hash, err := celllink.Publish(ctx, nc, "a", step.least, step.objects)
 		if err != nil || got != step.want {
 			t.Fatalf("%s: revision %d, %v; want %d", step.what, got, err, step.want)
 		}
-		data, at, err := celllink.Last(t.Context(), nc, celllink.StreamDesired, celllink.SubjectSnapshot)
+		data, at, err := celllink.Last(ctx, nc, celllink.StreamDesired, celllink.SubjectSnapshot)
 		if err != nil || at.IsZero() {
 			t.Fatalf("%s: %v", step.what, err)
 		}
@@ -94,12 +97,14 @@ func TestDecodeSnapshotRefuses(t *testing.T) {
 
 func TestReportIsKept(t *testing.T) {
 	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // JetStream's own would be 5 s
+	defer cancel()
 	s, err := natstest.Start(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	seed, err := s.Cell(t.Context(), "a")
+	seed, err := s.Cell(ctx, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,14 +118,14 @@ func TestReportIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cloud.Close)
-	if data, _, err := celllink.Last(t.Context(), cloud, celllink.StreamReports, celllink.SubjectReport); err != nil || data != nil {
+	if data, _, err := celllink.Last(ctx, cloud, celllink.StreamReports, celllink.SubjectReport); err != nil || data != nil {
 		t.Fatalf("before the first report: %q, %v", data, err)
 	}
 	want := celllink.Report{Cell: "a", At: time.Unix(1, 0).UTC(), AppliedRevision: 7, Objects: []celllink.Object{{Kind: "Connector", Name: "connector"}}}
-	if err := celllink.SendReport(t.Context(), agent, want); err != nil {
+	if err := celllink.SendReport(ctx, agent, want); err != nil {
 		t.Fatal(err)
 	}
-	data, _, err := celllink.Last(t.Context(), cloud, celllink.StreamReports, celllink.SubjectReport)
+	data, _, err := celllink.Last(ctx, cloud, celllink.StreamReports, celllink.SubjectReport)
 	if err != nil {
 		t.Fatal(err)
 	}

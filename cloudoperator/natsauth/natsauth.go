@@ -216,8 +216,11 @@ func (o Operator) Delete(nc *nats.Conn, accountSeed []byte) error {
 	return system(nc, "$SYS.REQ.CLAIMS.DELETE", []byte(token))
 }
 
+// patience is how long the server may take to answer: it writes accounts to its disk.
+const patience = 30 * time.Second
+
 func system(nc *nats.Conn, subject string, data []byte) error {
-	msg, err := nc.Request(subject, data, 5*time.Second)
+	msg, err := nc.Request(subject, data, patience)
 	if err != nil {
 		return fmt.Errorf("%s: %w", subject, err)
 	}
@@ -255,7 +258,7 @@ func PublicKey(seed []byte) (string, error) {
 
 // Ping asks the server for its accounts, which proves that the system user works.
 func Ping(nc *nats.Conn) error {
-	msg, err := nc.Request("$SYS.REQ.CLAIMS.LIST", nil, 5*time.Second)
+	msg, err := nc.Request("$SYS.REQ.CLAIMS.LIST", nil, patience)
 	if err != nil {
 		return fmt.Errorf("ask the message server for its accounts: %w", err)
 	}

@@ -3,6 +3,7 @@
 package natsauth_test
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -77,19 +78,21 @@ func TestAccountsAreApartAndNewOnesNeedNoRestart(t *testing.T) {
 // system account's subjects. The credentials tried are the widest there are, those with which the cloud enters the cell's account.
 func TestACellReachesNothingOfAnother(t *testing.T) {
 	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // JetStream's own would be 5 s
+	defer cancel()
 	s := start(t)
-	seedA, seedB := must[[]byte](t)(s.Cell(t.Context(), "a")), must[[]byte](t)(s.Cell(t.Context(), "b"))
+	seedA, seedB := must[[]byte](t)(s.Cell(ctx, "a")), must[[]byte](t)(s.Cell(ctx, "b"))
 	a, b := must[*nats.Conn](t)(s.Connect(seedA, celllink.CloudPermissions)), must[*nats.Conn](t)(s.Connect(seedB, celllink.CloudPermissions))
 	defer a.Close()
 	defer b.Close()
 	objects := []*unstructured.Unstructured{{Object: map[string]any{"kind": "Connector", "metadata": map[string]any{"name": "marker-of-b"}}}}
-	if _, _, err := celllink.Publish(t.Context(), b, "b", 0, objects); err != nil {
+	if _, _, err := celllink.Publish(ctx, b, "b", 0, objects); err != nil {
 		t.Fatal(err)
 	}
 	js := must[jetstream.JetStream](t)(jetstream.New(b))
-	must[jetstream.Stream](t)(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OF_B", Subjects: []string{"of.b"}, AllowDirect: true}))
-	must[*jetstream.PubAck](t)(js.Publish(t.Context(), "of.b", []byte("marker-of-b")))
-	must[jetstream.Consumer](t)(js.CreateConsumer(t.Context(), "OF_B", jetstream.ConsumerConfig{Durable: "reader"}))
+	must[jetstream.Stream](t)(js.CreateStream(ctx, jetstream.StreamConfig{Name: "OF_B", Subjects: []string{"of.b"}, AllowDirect: true}))
+	must[*jetstream.PubAck](t)(js.Publish(ctx, "of.b", []byte("marker-of-b")))
+	must[jetstream.Consumer](t)(js.CreateConsumer(ctx, "OF_B", jetstream.ConsumerConfig{Durable: "reader"}))
 	accountB := must[string](t)(natsauth.PublicKey(seedB))
 
 	everything := must[*nats.Subscription](t)(a.SubscribeSync(">"))
@@ -101,7 +104,7 @@ func TestACellReachesNothingOfAnother(t *testing.T) {
 	if m, err := b.Request(cellrpc.Subject, nil, patience); err != nil || string(m.Data) != "marker-of-b" {
 		t.Fatalf("b does not answer itself: %v", err)
 	}
-	if err := celllink.SendReport(t.Context(), b, celllink.Report{Cell: "b", Error: "marker-of-b"}); err != nil {
+	if err := celllink.SendReport(ctx, b, celllink.Report{Cell: "b", Error: "marker-of-b"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(answered.Unsubscribe(), b.FlushTimeout(patience), a.FlushTimeout(patience)); err != nil {
@@ -138,12 +141,12 @@ func TestACellReachesNothingOfAnother(t *testing.T) {
 	}
 
 	// What is b's is as b left it.
-	info := must[jetstream.Stream](t)(js.Stream(t.Context(), "OF_B")).CachedInfo()
+	info := must[jetstream.Stream](t)(js.Stream(ctx, "OF_B")).CachedInfo()
 	if info.State.Msgs != 1 || info.State.Consumers != 1 {
 		t.Errorf("b's stream has %d messages and %d consumers", info.State.Msgs, info.State.Consumers)
 	}
 	for stream, subject := range map[string]string{celllink.StreamDesired: celllink.SubjectSnapshot, celllink.StreamReports: celllink.SubjectReport} {
-		data, _, err := celllink.Last(t.Context(), b, stream, subject)
+		data, _, err := celllink.Last(ctx, b, stream, subject)
 		if err != nil || !strings.Contains(string(data), "marker-of-b") {
 			t.Errorf("b's %s is %s, %v", subject, data, err)
 		}
@@ -166,7 +169,7 @@ func TestAgentMayOnlyDoItsWork(t *testing.T) {
 	seed := must[[]byte](t)(s.Cell(t.Context(), "a"))
 	refused := make(chan error, 8)
 	creds := must[[]byte](t)(natsauth.Credentials(seed, "agent", celllink.AgentPermissions))
-	nc, err := nats.Connect(s.URL(), nats.UserCredentialBytes(creds), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	nc, err := nats.Connect(s.URL(), nats.UserCredentialBytes(creds), nats.Timeout(patience), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func serve(t *testing.T, handler func(n int32, w http.ResponseWriter, r *http.Re
 	calls := &atomic.Int32{}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler(calls.Add(1), w, r) }))
 	t.Cleanup(s.Close)
-	return runtimeclient.New(s.URL, "the-token", nil, 5*time.Second), calls
+	return runtimeclient.New(s.URL, "the-token", nil, time.Minute), calls
 }
 
 func TestCallCarriesTokenAndBody(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
@@ -324,7 +325,8 @@ func TestFetchesAreBoundedAndRemembered(t *testing.T) {
 	})
 	served := p.pages["/holder/did.json"]
 	p.page("/holder/did.json", func(w http.ResponseWriter, req *http.Request) { documents.Add(1); served(w, req) })
-	v, err := dcp.NewVerifier(dcp.VerifierConfig{HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true}), DIDHTTP: true})
+	v, err := dcp.NewVerifier(dcp.VerifierConfig{HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true}), DIDHTTP: true,
+		Settings: dcp.Settings{StatusCache: time.Hour, DocumentCache: time.Hour}})
 	must(t, err)
 	status := map[string]any{"credentialStatus": map[string]any{"type": "BitstringStatusListEntry", "statusPurpose": "revocation", "statusListIndex": "3", "statusListCredential": is.server.URL + "/list"}}
 	trust := []profile.TrustedIssuer{{DID: is.did, Types: []string{membership}}}

@@ -21,12 +21,14 @@ import (
 
 // TestEveryReportedHeadIsKept keeps the heads of reports where the cell's agent can neither add nor remove any.
 func TestEveryReportedHeadIsKept(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // JetStream's own would be 5 s
+	defer cancel()
 	s, err := natstest.Start(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	seed, err := s.Cell(t.Context(), "a")
+	seed, err := s.Cell(ctx, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +37,7 @@ func TestEveryReportedHeadIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cloud.Close)
-	if err := celllink.EnsureStreams(t.Context(), cloud); err != nil {
+	if err := celllink.EnsureStreams(ctx, cloud); err != nil {
 		t.Fatal(err)
 	}
 	head := func(chain, participant string, seq int64) audit.Head {
@@ -64,7 +66,7 @@ func TestEveryReportedHeadIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := &link{}
-	if err := cellrpc.ReadHeads(t.Context(), cloud, "*", later.watch.See); err != nil {
+	if err := cellrpc.ReadHeads(ctx, cloud, "*", later.watch.See); err != nil {
 		t.Fatal(err)
 	}
 	for _, alarms := range [][]audit.Alarm{l.Alarms("a", time.Time{}), later.watch.Alarms(time.Time{})} {
@@ -79,7 +81,7 @@ func TestEveryReportedHeadIsKept(t *testing.T) {
 	caller := cellrpc.NewCaller(s.URL(), nil, func(context.Context, string) ([]byte, error) { return creds, nil })
 	t.Cleanup(caller.Close)
 	for participant, want := range map[string][]audit.Head{"acme": {head("c1", "acme", 1), head("c1", "acme", 3), head("c1", "acme", 2)}, "other": {head("c2", "other", 5), head("c2", "other", 6)}, "nobody": nil} {
-		got, err := caller.Heads(t.Context(), "a", participant)
+		got, err := caller.Heads(ctx, "a", participant)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,14 +93,14 @@ func TestEveryReportedHeadIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(t.Context(), cellrpc.StreamHeads)
+	stream, err := js.Stream(ctx, cellrpc.StreamHeads)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.DeleteMsg(t.Context(), 1); err == nil {
+	if err := stream.DeleteMsg(ctx, 1); err == nil {
 		t.Error("a head was deleted")
 	}
-	if err := stream.Purge(t.Context()); err == nil {
+	if err := stream.Purge(ctx); err == nil {
 		t.Error("the heads were purged")
 	}
 	for _, may := range celllink.AgentPermissions.Publish {

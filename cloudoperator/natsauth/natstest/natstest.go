@@ -7,10 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -20,7 +18,11 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
+	"github.com/kaphera/kaphera/test/freeport"
 )
+
+// patience is for a machine with more to do than it can.
+const patience = 2 * time.Minute
 
 // Server is a running server. Its WebSocket listener has a certificate of CA, PEM.
 type Server struct {
@@ -29,7 +31,7 @@ type Server struct {
 	dir       string
 	server    *server.Server
 	port      int
-	webSocket string // port
+	webSocket int // port
 }
 
 // Start starts a server that keeps its data in dir.
@@ -46,7 +48,12 @@ func Start(dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Operator: op, CA: ca.Cert, dir: dir, port: server.RANDOM_PORT, webSocket: "-1"}
+	s := &Server{Operator: op, CA: ca.Cert, dir: dir}
+	for _, port := range []*int{&s.port, &s.webSocket} {
+		if *port, err = freeport.Pick(); err != nil {
+			return nil, err
+		}
+	}
 	if err := errors.Join(os.WriteFile(s.file("tls.crt"), cert.Cert, 0o600), os.WriteFile(s.file("tls.key"), cert.Key, 0o600)); err != nil {
 		return nil, err
 	}
@@ -59,7 +66,7 @@ func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
 func (s *Server) URL() string { return s.server.ClientURL() }
 
 // WebSocketURL is where agents outside a cluster come in; the same after a restart.
-func (s *Server) WebSocketURL() string { return "wss://localhost:" + s.webSocket }
+func (s *Server) WebSocketURL() string { return fmt.Sprintf("wss://localhost:%d", s.webSocket) }
 
 // Restart stops the server, when it runs, and starts it again on the same ports with the same data.
 func (s *Server) Restart() error {
@@ -68,22 +75,13 @@ func (s *Server) Restart() error {
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nwebsocket { listen: \"127.0.0.1:%s\", tls { cert_file: %q, key_file: %q } }\njetstream { store_dir: %q }\noperator: %q\nsystem_account: %q\nresolver { type: full, dir: %q, allow_delete: true }\nresolver_preload: { %s: %q }\n",
+	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nwebsocket { listen: \"127.0.0.1:%d\", tls { cert_file: %q, key_file: %q } }\njetstream { store_dir: %q }\noperator: %q\nsystem_account: %q\nresolver { type: full, dir: %q, allow_delete: true }\nresolver_preload: { %s: %q }\n",
 		s.port, s.webSocket, s.file("tls.crt"), s.file("tls.key"), s.file("js"), auth.OperatorJWT, auth.SystemAccount, s.file("accounts"), auth.SystemAccount, auth.SystemJWT)
 	if err := os.WriteFile(s.file("nats.conf"), []byte(text), 0o600); err != nil {
 		return err
 	}
-	if s.server, err = Run(s.file("nats.conf")); err != nil {
-		return err
-	}
-	_, s.webSocket, err = net.SplitHostPort(strings.TrimPrefix(s.server.WebsocketURL(), "wss://"))
-	if err != nil {
-		return fmt.Errorf("the server's own address: %w", err)
-	}
-	if addr, ok := s.server.Addr().(*net.TCPAddr); ok {
-		s.port = addr.Port
-	}
-	return nil
+	s.server, err = Run(s.file("nats.conf"))
+	return err
 }
 
 // Run runs a server from a configuration file.
@@ -93,12 +91,13 @@ func Run(file string) (*server.Server, error) {
 		return nil, fmt.Errorf("nats configuration: %w", err)
 	}
 	opts.NoLog, opts.NoSigs = true, true
+	opts.AuthTimeout, opts.TLSTimeout = patience.Seconds(), patience.Seconds() // of connections that begin
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("nats: %w", err)
 	}
 	go srv.Start()
-	if !srv.ReadyForConnections(30 * time.Second) {
+	if !srv.ReadyForConnections(patience) {
 		return nil, errors.New("the nats server did not start")
 	}
 	return srv, nil
@@ -118,7 +117,7 @@ func (s *Server) Connect(seed []byte, p natsauth.Permissions) (*nats.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	return cellrpc.Connect(s.URL(), "test", nil, func() ([]byte, error) { return creds, nil })
+	return cellrpc.Connect(s.URL(), "test", nil, func() ([]byte, error) { return creds, nil }, nats.Timeout(patience))
 }
 
 // System connects to the system account.
@@ -128,6 +127,8 @@ func (s *Server) System() (*nats.Conn, error) {
 
 // Cell makes the account of a cell with its streams and returns its seed.
 func (s *Server) Cell(ctx context.Context, name string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	seed, err := natsauth.NewAccountSeed()
 	if err != nil {
 		return nil, err

@@ -98,7 +98,7 @@ func start(ctx context.Context, settings dcp.Settings) (runs []runner.Run, stop 
 	// The kit makes new keys at every start, so documents are not remembered.
 	settings.DocumentCache, settings.StatusCache = -1, -1
 	if s.verifier, err = dcp.NewVerifier(dcp.VerifierConfig{
-		HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true}), DIDHTTP: true, Settings: settings,
+		HTTP: dcp.NewHTTPClient(dcp.HTTPConfig{Networks: netguard.Guard{AllowPrivate: true, AllowLoopback: true}, AllowPlainHTTP: true, Timeout: time.Minute}), DIDHTTP: true, Settings: settings,
 	}); err != nil {
 		return nil, nil, err
 	}
