@@ -17,8 +17,8 @@ import (
 )
 
 func (a *app) cellCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "cell", Short: "Try out where connectors run"}
-	cmd.AddCommand(a.counterpartCommand())
+	cmd := &cobra.Command{Use: "cell", Short: "Check and try out where connectors run"}
+	cmd.AddCommand(a.cellCheckCommand(), a.counterpartCommand())
 	return cmd
 }
 

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -464,10 +462,7 @@ func (a *app) profileFile(file string) (profile.Profile, error) {
 
 // readDocument reads JSON or YAML from a file, or from the standard input (-).
 func (a *app) readDocument(file string, into any) error {
-	raw, err := os.ReadFile(file) // #nosec G304 -- the user names the file
-	if file == "-" {
-		raw, err = io.ReadAll(a.in)
-	}
+	raw, err := a.readFile(file)
 	if err == nil {
 		raw, err = yaml.YAMLToJSONStrict(raw) // a member that stands there twice is an error
 	}

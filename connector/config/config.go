@@ -62,8 +62,11 @@ type Database struct {
 	SSLMode      string `json:"sslMode"` // as libpq spells it: verify-full (default), verify-ca, require or disable
 	CAFile       string `json:"caFile"`
 	Roles        Roles  `json:"roles"`
-	MaxConns     int32  `json:"maxConnections"` // default 10
+	MaxConns     int32  `json:"maxConnections"` // default DefaultMaxConns
 }
+
+// DefaultMaxConns is how many connections a process keeps at most.
+const DefaultMaxConns = 10
 
 // Roles names the database roles to which `connector migrate` grants each schema; empty means the migrating user serves it too.
 type Roles struct {
@@ -258,7 +261,7 @@ func (c *Config) defaults() {
 		c.Database.Port = 5432
 	}
 	if c.Database.MaxConns == 0 {
-		c.Database.MaxConns = 10
+		c.Database.MaxConns = DefaultMaxConns
 	}
 	setDuration(&c.Verifier.MaxClockSkew, 5*time.Second)
 	setDuration(&c.Protocol.RequestTimeout, 20*time.Second)

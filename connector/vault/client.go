@@ -29,6 +29,7 @@ type Config struct {
 	Mount     string // of the KV version 2 engine
 	Prefix    string // below the mount; empty = its root
 	CAFile    string // PEM; empty = the system's
+	CAPEM     string // the same, given as it is
 	Auth      Auth
 	Access    []Access // what the login is used for; Probe asks whether it may
 }
@@ -42,6 +43,8 @@ type Auth struct {
 	ServiceAccountTokenFile string
 	RoleIDFile              string // of the AppRole method
 	SecretIDFile            string
+	// ReadFile reads the files above; nil = os.ReadFile.
+	ReadFile func(name string) ([]byte, error)
 }
 
 const (
@@ -83,11 +86,14 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Auth.ServiceAccountTokenFile == "" {
 		cfg.Auth.ServiceAccountTokenFile = "/var/run/secrets/kubernetes.io/serviceaccount/token" // #nosec G101 -- a path, no secret
 	}
+	if cfg.Auth.ReadFile == nil {
+		cfg.Auth.ReadFile = os.ReadFile
+	}
 	cfg.Mount, cfg.Prefix = strings.Trim(cfg.Mount, "/"), strings.Trim(cfg.Prefix, "/")
 	ac := api.NewConfig()
 	ac.Address, ac.Timeout, ac.MaxRetries = cfg.Address, requestTimeout, maxRetries
 	ac.MinRetryWait, ac.MaxRetryWait = 100*time.Millisecond, time.Second
-	if err := ac.ConfigureTLS(&api.TLSConfig{CACert: cfg.CAFile}); err != nil {
+	if err := ac.ConfigureTLS(&api.TLSConfig{CACert: cfg.CAFile, CACertBytes: []byte(cfg.CAPEM)}); err != nil {
 		return nil, fmt.Errorf("vault.caFile %s: %w", cfg.CAFile, err)
 	}
 	if t, ok := ac.HttpClient.Transport.(*http.Transport); ok {
@@ -181,7 +187,7 @@ func (c *Client) path(path string) string {
 // do runs one call with a valid token, and once more after a new login when the token turns out to be refused.
 func (c *Client) do(ctx context.Context, call func(*api.KVv2) error) error {
 	for attempt := 0; ; attempt++ {
-		if err := c.login(ctx); err != nil {
+		if err := c.Login(ctx); err != nil {
 			return err
 		}
 		err := call(c.api.KVv2(c.cfg.Mount))
@@ -198,8 +204,8 @@ func (c *Client) do(ctx context.Context, call func(*api.KVv2) error) error {
 	}
 }
 
-// login makes sure of a token that lives for a while.
-func (c *Client) login(ctx context.Context) error {
+// Login makes sure of a token that lives for a while.
+func (c *Client) Login(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.now().Before(c.until) {
@@ -226,7 +232,7 @@ func (c *Client) login(ctx context.Context) error {
 }
 
 func (c *Client) loginKubernetes(ctx context.Context) (time.Duration, error) {
-	jwt, err := secretFile("vault.auth.serviceAccountTokenFile", c.cfg.Auth.ServiceAccountTokenFile)
+	jwt, err := c.secretFile("vault.auth.serviceAccountTokenFile", c.cfg.Auth.ServiceAccountTokenFile)
 	if err != nil {
 		return 0, err
 	}
@@ -235,11 +241,11 @@ func (c *Client) loginKubernetes(ctx context.Context) (time.Duration, error) {
 }
 
 func (c *Client) loginAppRole(ctx context.Context) (time.Duration, error) {
-	role, err := secretFile("vault.auth.roleIDFile", c.cfg.Auth.RoleIDFile)
+	role, err := c.secretFile("vault.auth.roleIDFile", c.cfg.Auth.RoleIDFile)
 	if err != nil {
 		return 0, err
 	}
-	secret, err := secretFile("vault.auth.secretIDFile", c.cfg.Auth.SecretIDFile)
+	secret, err := c.secretFile("vault.auth.secretIDFile", c.cfg.Auth.SecretIDFile)
 	if err != nil {
 		return 0, err
 	}
@@ -268,8 +274,8 @@ func (c *Client) exchange(ctx context.Context, proof map[string]any, as, check s
 }
 
 // secretFile reads a secret of one line.
-func secretFile(setting, path string) (string, error) {
-	raw, err := os.ReadFile(path) // #nosec G304 -- the configuration names the file
+func (c *Client) secretFile(setting, path string) (string, error) {
+	raw, err := c.cfg.Auth.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", setting, err)
 	}
@@ -281,7 +287,7 @@ func secretFile(setting, path string) (string, error) {
 }
 
 func (c *Client) loginToken(ctx context.Context) (time.Duration, error) {
-	token, err := secretFile("vault.auth.tokenFile", c.cfg.Auth.TokenFile)
+	token, err := c.secretFile("vault.auth.tokenFile", c.cfg.Auth.TokenFile)
 	if err != nil {
 		return 0, err
 	}

@@ -20,6 +20,16 @@ import (
 // works, the mount exists and is KV version 2, and the policy allows what Config.Access says below the prefix. The error says which of
 // these fails, with the values tried and what to do. It reads no secret and writes nothing.
 func (c *Client) Probe(ctx context.Context) error {
+	for _, check := range []func(context.Context) error{c.checkStatus, c.Login, c.CheckMount, c.CheckPolicy} {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkStatus says what is wrong with a server that does not answer, is not initialised or is sealed.
+func (c *Client) checkStatus(ctx context.Context) error {
 	outside, err := c.api.Clone() // health is asked for outside of any namespace
 	if err != nil {
 		return fmt.Errorf("vault.address %s: %w", c.cfg.Address, err)
@@ -34,17 +44,12 @@ func (c *Client) Probe(ctx context.Context) error {
 	case health.Sealed:
 		return fmt.Errorf("vault %s is sealed: unseal it first", c.cfg.Address)
 	}
-	if err := c.login(ctx); err != nil {
-		return err
-	}
-	if err := c.probeMount(ctx); err != nil {
-		return err
-	}
-	return c.probePolicy(ctx)
+	return nil
 }
 
-// probeMount reads the list of mounts that the token may see; a token that may not see it leaves the check to probePolicy.
-func (c *Client) probeMount(ctx context.Context) error {
+// CheckMount looks the mount up in the list of mounts that the login may see, and names those when it is not there; a login that may not see
+// the list leaves the check to CheckPolicy.
+func (c *Client) CheckMount(ctx context.Context) error {
 	secret, err := c.api.Logical().ReadWithContext(ctx, "sys/internal/ui/mounts")
 	if err != nil || secret == nil {
 		return nil //nolint:nilerr // listing is a help, not a need
@@ -55,6 +60,9 @@ func (c *Client) probeMount(ctx context.Context) error {
 		info, _ := m.(map[string]any)
 		options, _ := info["options"].(map[string]any)
 		kind := fmt.Sprint(info["type"])
+		if slices.Contains([]string{"system", "identity", "cubbyhole"}, kind) {
+			continue // in every vault
+		}
 		isKV2 := kind == "kv" && options["version"] == "2"
 		if strings.Trim(name, "/") != c.cfg.Mount {
 			if isKV2 {
@@ -76,8 +84,8 @@ func (c *Client) probeMount(ctx context.Context) error {
 	return fmt.Errorf("vault.mount %q: no such mount that this login can see at %s%s; it sees: %s", c.cfg.Mount, c.cfg.Address, c.inNamespace(), strings.Join(names, ", "))
 }
 
-// probePolicy asks which capabilities the login has on a path of each kind that it needs.
-func (c *Client) probePolicy(ctx context.Context) error {
+// CheckPolicy asks which capabilities the login has on a path of each kind that it needs.
+func (c *Client) CheckPolicy(ctx context.Context) error {
 	var missing []string
 	for _, a := range c.cfg.Access {
 		for _, n := range needs[a] {
@@ -99,9 +107,33 @@ func (c *Client) probePolicy(ctx context.Context) error {
 	return nil
 }
 
+// CheckConfined asks whether the login may do anything beside the prefix, in a path that begins like it, and says what that is.
+func (c *Client) CheckConfined(ctx context.Context) error {
+	var more []string
+	for _, tree := range []string{"data", "metadata"} {
+		for _, kind := range []string{"keys", "secrets"} {
+			path := strings.Join([]string{c.cfg.Mount, tree, c.cfg.Prefix + "-beside/probe", kind, "probe"}, "/")
+			got, err := c.api.Sys().CapabilitiesSelfWithContext(ctx, path)
+			if err != nil {
+				return fmt.Errorf("vault %s%s: asking for the capabilities of %s: %w; its policy must allow update on sys/capabilities-self", c.cfg.Address, c.inNamespace(), c.who(), explain(err))
+			}
+			if !slices.Equal(got, []string{"deny"}) {
+				more = append(more, strings.Join(got, ", ")+" on "+path)
+			}
+		}
+	}
+	if len(more) > 0 {
+		return fmt.Errorf("vault %s%s: the policy for %s reaches beyond %s/%s: it has %s", c.cfg.Address, c.inNamespace(), c.who(), c.cfg.Mount, c.cfg.Prefix, strings.Join(more, " and "))
+	}
+	return nil
+}
+
 func (c *Client) who() string {
-	if c.cfg.Auth.Method == AuthKubernetes {
+	switch c.cfg.Auth.Method {
+	case AuthKubernetes:
 		return fmt.Sprintf("role %q", c.cfg.Auth.Role)
+	case AuthAppRole:
+		return "the role id of " + c.cfg.Auth.RoleIDFile
 	}
 	return "the token of " + c.cfg.Auth.TokenFile
 }

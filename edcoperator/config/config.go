@@ -8,9 +8,14 @@ package config
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
 //go:generate go run ./gen
@@ -51,4 +56,36 @@ func Install(operatorImage, connectorImage string) ([]byte, error) {
 	}
 	images := strings.NewReplacer("image: "+OperatorImage, "image: "+operatorImage, "value: "+ConnectorImage, "value: "+connectorImage)
 	return []byte(images.Replace(out.String())), nil
+}
+
+// Rights are what the operator may do in a namespace, or everywhere where that is empty.
+type Rights struct {
+	Namespace string
+	Rules     []rbacv1.PolicyRule
+}
+
+// OperatorRights returns all that rbac.yaml gives to the operator when it works in a namespace.
+func OperatorRights(namespace string) ([]Rights, error) {
+	raw, err := parts.ReadFile("rbac.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("read rbac.yaml: %w", err)
+	}
+	var out []Rights
+	dec := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(raw), 4096)
+	for {
+		var role rbacv1.Role // a ClusterRole has the same fields
+		err := dec.Decode(&role)
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("rbac.yaml: %w", err)
+		}
+		switch {
+		case role.Name == NamespaceRole:
+			out = append(out, Rights{namespace, role.Rules})
+		case role.Kind == "ClusterRole" || role.Kind == "Role":
+			out = append(out, Rights{role.Namespace, role.Rules})
+		}
+	}
 }

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/edcoperator/preflight"
+	"github.com/kaphera/kaphera/test/openbao"
+)
+
+const cellManifest = `
+apiVersion: edc.kaphera.io/v1alpha1
+kind: CredentialIssuer
+metadata: {name: trust}
+spec:
+  exposure: {hostname: localhost}
+  credentialTypes: [{type: MembershipCredential}]
+  database: {host: 127.0.0.1, port: %d, name: %[2]s, sslMode: disable, ownerSecret: {name: owner}}
+  vault: {address: %[3]q, mount: %[4]s, prefix: trust, auth: {method: Token, tokenSecret: {name: vault}}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: owner}, stringData: {username: %[2]s, password: unused-here}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: vault}, stringData: {token: %[5]s}}
+`
+
+// Through the whole command, with a real Vault and a real PostgreSQL: what is in order, and a mount that is not there.
+func TestCellCheck(t *testing.T) {
+	bao := openbao.Start(t)
+	pg, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pg.Stop)
+	if err := pg.Create("trust"); err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t)
+	b.input = fmt.Sprintf(cellManifest, pg.Port, "trust", bao.Address, "secret", bao.RootToken)
+	r := b.run("cell", "check", "-f", "-")
+	for _, want := range []string{"CHECK", "kubernetes-version", "Skipped", "no cluster is given", "vault-access", "Passed", "next: bind the logins to policies"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("the table does not say %q", want)
+		}
+	}
+	if r.code != ExitOK || !strings.Contains(r.err, "postgresql-rights passed\n") {
+		t.Errorf("in order: %d\n%s%s", r.code, r.out, r.err)
+	}
+
+	file := filepath.Join(t.TempDir(), "issuer.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, cellManifest, pg.Port, "trust", bao.Address, "industrial/kv", bao.RootToken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = b.run("cell", "check", "-f", file, "-o", "json")
+	var got preflight.Report
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil || r.code != ExitFailed {
+		t.Fatalf("%d %v %s%s", r.code, err, r.out, r.err)
+	}
+	bad := got.Failed()
+	if len(bad) != 1 || bad[0].Name != "vault-mount" || !strings.Contains(bad[0].Detail, "it sees: secret (kv version 2)") || bad[0].Remedy == "" {
+		t.Errorf("a wrong mount: %+v", bad)
+	}
+	if !strings.Contains(r.err, "1 required check failed: vault-mount") || strings.Contains(r.err, "vault-mount failed") || strings.Contains(r.out+r.err, bao.RootToken) {
+		t.Errorf("a wrong mount: %s", r.err)
+	}
+}
+
+func TestCellCheckUsage(t *testing.T) {
+	b := setup(t)
+	b.input = fmt.Sprintf(cellManifest, 1, "trust", "https://vault.example:8200", "kv", "a-token")
+	missing := filepath.Join(t.TempDir(), "nowhere")
+	for want, args := range map[string][]string{
+		`required flag(s) "filename" not set`: {"cell", "check"},
+		"nowhere":                             {"cell", "check", "-f", "-", "--kubeconfig", missing},
+		"holds 2 objects":                     {"cell", "check", "-f", "-", "-f", b.file(b.input)},
+		`context "elsewhere" does not exist`:  {"cell", "check", "-f", b.file(b.input), "--kube-context", "elsewhere"},
+	} {
+		if r := b.run(args...); r.code != ExitUsage || !strings.Contains(r.err, want) {
+			t.Errorf("%v: %d %s, and not %q", args, r.code, r.err, want)
+		}
+	}
+}
+
+// file is a file with a text.
+func (b *bundle) file(text string) string {
+	b.Helper()
+	name := filepath.Join(b.TempDir(), "file.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return name
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/connector/vault"
+	"github.com/kaphera/kaphera/edcoperator"
+	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/config"
+	"github.com/kaphera/kaphera/edcoperator/workload"
+	"github.com/kaphera/kaphera/test/openbao"
+)
+
+func admin(t *testing.T) client.Client {
+	t.Helper()
+	c, err := client.New(cluster, client.Options{Scheme: edcoperator.Scheme()})
+	must(t, err)
+	return c
+}
+
+// only runs the checks of one part, on a runtime that has nothing but what they look at.
+func only(t *testing.T, p *preflight, names ...string) map[string]finding {
+	t.Helper()
+	out := map[string]finding{}
+	for _, k := range kinds {
+		for _, name := range names {
+			if k.name == name {
+				out[name] = p.try(t.Context(), k)
+			}
+		}
+	}
+	return out
+}
+
+// Each right of the operator is taken away in turn, and named.
+func TestEachRightThatLacksIsNamed(t *testing.T) {
+	c := admin(t)
+	const namespace, name = "default", "restricted"
+	rights, err := config.OperatorRights(namespace)
+	must(t, err)
+	subject := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: namespace}}
+	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: config.Namespace}}))
+	var roles []client.Object
+	for i, r := range rights {
+		meta := metav1.ObjectMeta{Name: name + string(rune('a'+i)), Namespace: r.Namespace}
+		if r.Namespace == "" {
+			roles = append(roles, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: r.Rules})
+			must(t, c.Create(t.Context(), roles[i]))
+			must(t, c.Create(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: meta.Name}}))
+			continue
+		}
+		roles = append(roles, &rbacv1.Role{ObjectMeta: meta, Rules: r.Rules})
+		must(t, c.Create(t.Context(), roles[i]))
+		must(t, c.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name}}))
+	}
+	p := &preflight{Options: Options{Cluster: as("system:serviceaccount:" + namespace + ":" + name), Runtime: workload.Runtime{Namespace: namespace}}}
+	look := func(result Outcome, detail string) {
+		t.Helper()
+		eventually(t, func() string { // the API server's own cache of roles follows
+			f := only(t, p, "kubernetes-version", "kubernetes-permissions")["kubernetes-permissions"]
+			if f.result == result && strings.Contains(f.detail, detail) {
+				return ""
+			}
+			return string(f.result) + ": " + f.detail + ", and not " + detail
+		})
+	}
+	look(Passed, "all ")
+	for i, r := range rights {
+		for j, rule := range r.Rules {
+			rest := append(append([]rbacv1.PolicyRule{}, r.Rules[:j]...), r.Rules[j+1:]...)
+			replace(t, c, roles[i], rest)
+			look(Failed, strings.Join(slices.Sorted(slices.Values(rule.Verbs)), ", ")+" "+rule.Resources[0])
+			replace(t, c, roles[i], r.Rules)
+		}
+	}
+	look(Passed, "all ")
+}
+
+func replace(t *testing.T, c client.Client, role client.Object, rules []rbacv1.PolicyRule) {
+	t.Helper()
+	switch r := role.(type) {
+	case *rbacv1.ClusterRole:
+		r.Rules = rules
+	case *rbacv1.Role:
+		r.Rules = rules
+	}
+	must(t, c.Update(t.Context(), role))
+}
+
+func TestIngressClass(t *testing.T) {
+	c := admin(t)
+	p := &preflight{Options: Options{Cluster: cluster}}
+	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "traefik", Annotations: map[string]string{networkingv1.AnnotationIsDefaultIngressClass: "true"}},
+		Spec: networkingv1.IngressClassSpec{Controller: "example.com/ingress"}}
+	must(t, c.Create(t.Context(), class))
+	look := func(want string) {
+		t.Helper()
+		if f := only(t, p, "kubernetes-version", "ingress-class")["ingress-class"]; !strings.Contains(string(f.result)+": "+f.detail, want) {
+			t.Errorf("%+v, and not %s", f, want)
+		}
+	}
+	look("passed: none is named, and traefik is the default")
+	p.Runtime.Exposure.IngressClassName = "traefik"
+	look("passed: there is an ingress class traefik")
+	p.Runtime.Exposure.IngressClassName = "nginx"
+	look("failed: there is no ingress class \"nginx\"; there are: traefik")
+	p.Cluster = as("system:serviceaccount:default:nobody")
+	look("skipped: this account may not list ingressclasses")
+	must(t, c.Delete(t.Context(), class))
+}
+
+// The Kubernetes method, with a Vault that asks the API server about the tokens; Secrets come from the cluster.
+func TestKubernetesMethod(t *testing.T) {
+	c, bao := admin(t), openbao.Start(t)
+	const namespace = "kubernetes-method"
+	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
+	reviewer := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "reviewer"}}
+	must(t, c.Create(t.Context(), reviewer))
+	must(t, c.Create(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "reviewer"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:auth-delegator"},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: "reviewer"}}}))
+	token := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](3600)}}
+	must(t, c.SubResource("token").Create(t.Context(), reviewer, token))
+	bao.Call(t, http.MethodPost, "sys/auth/kubernetes", map[string]any{"type": "kubernetes"})
+	bao.Call(t, http.MethodPost, "auth/kubernetes/config", map[string]any{
+		"kubernetes_host": apiServer(cluster), "kubernetes_ca_cert": string(cluster.CAData), "token_reviewer_jwt": token.Status.Token,
+	})
+	issuer := workload.Runtime{
+		Name: "trust", Namespace: namespace, Roles: []workload.Role{workload.Issuer}, Exposure: v1alpha1.Exposure{Hostname: "localhost"},
+		Database: v1alpha1.Database{Host: "127.0.0.1", Port: int32(pg.Port), Name: "postgres", SSLMode: "disable", OwnerSecret: corev1.LocalObjectReference{Name: "owner"}},
+		Vault:    v1alpha1.Vault{Address: bao.Address, Mount: "secret", Prefix: prefix, Auth: v1alpha1.VaultAuth{Method: "Kubernetes", Audience: "vault"}},
+	}
+	bao.Call(t, http.MethodPut, "sys/policies/acl/trust", map[string]any{"policy": vault.Policy("secret", prefix, vault.UseKeys)})
+	bao.Call(t, http.MethodPost, "auth/kubernetes/role/trust", map[string]any{"bound_service_account_names": "trust", "bound_service_account_namespaces": namespace, "audience": "vault", "token_policies": []string{"trust"}})
+	r := Run(t.Context(), Options{Runtime: issuer, Cluster: cluster})
+	if got := find(t, r, "vault-credentials"); got.Result != Skipped || !strings.Contains(got.Detail, "service account kubernetes-method/trust is not there yet") {
+		t.Errorf("before the operator has made it: %+v", got)
+	}
+	if got := find(t, r, "postgresql-credentials"); got.Result != Failed || !strings.Contains(got.Remedy, "--from-literal=username=") {
+		t.Errorf("no Secret: %+v", got)
+	}
+	must(t, c.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "trust"}}))
+	must(t, c.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "owner"}, StringData: map[string]string{"username": "postgres", "password": "of no account"}}))
+	r = Run(t.Context(), Options{Runtime: issuer, Cluster: cluster})
+	for name, want := range map[string]Outcome{"vault-credentials": Passed, "vault-login": Passed, "vault-mount": Passed, "vault-access": Passed, "vault-isolation": Passed, "postgresql-login": Passed, "postgresql-rights": Failed} {
+		if got := find(t, r, name); got.Result != want {
+			t.Errorf("%+v", got)
+		}
+	}
+	issuer.Vault.Auth.Roles.Issuer = "another"
+	r = Run(t.Context(), Options{Runtime: issuer, Cluster: cluster})
+	if got := find(t, r, "vault-login"); got.Result != Failed || !strings.Contains(got.Detail, `as role "another"`) {
+		t.Errorf("a role that is not there: %+v", got)
+	}
+	r = Run(t.Context(), Options{Runtime: issuer, Cluster: as("system:serviceaccount:default:nobody")})
+	for _, name := range []string{"vault-credentials", "postgresql-credentials"} {
+		if got := find(t, r, name); got.Result != Skipped || !strings.Contains(got.Detail, "may not") {
+			t.Errorf("an account that may read nothing: %+v", got)
+		}
+	}
+}
+
+func apiServer(c *rest.Config) string {
+	if strings.HasPrefix(c.Host, "http") {
+		return c.Host
+	}
+	return "https://" + c.Host
+}
+
+// What needs a cluster is skipped without one, and says so.
+func TestWithoutACluster(t *testing.T) {
+	r := Run(t.Context(), Options{Runtime: workload.Runtime{
+		Name: "acme", Namespace: "default", Roles: []workload.Role{workload.Issuer}, Exposure: v1alpha1.Exposure{Hostname: "localhost"},
+		Database: v1alpha1.Database{Host: "127.0.0.1", Port: 1, Name: "acme", SSLMode: "disable", OwnerSecret: corev1.LocalObjectReference{Name: "owner"}},
+		Vault:    v1alpha1.Vault{Address: "http://127.0.0.1:1", Mount: "kv", Prefix: "acme", Auth: v1alpha1.VaultAuth{Method: "Kubernetes"}},
+	}})
+	for name, detail := range map[string]string{
+		"kubernetes-version": "no cluster is given", "kubernetes-permissions": "needs kubernetes-version, which was skipped", "ingress-class": "needs kubernetes-version",
+		"vault-credentials": "the cluster is not reached from here", "postgresql-credentials": "Secret default/owner is not in the manifest",
+		"counterpart-did": "no counterpart is given", "proxy": "no proxy is given", "cloud": "no address of the cloud", "clock": "no other clock was seen",
+	} {
+		if got := find(t, r, name); got.Result != Skipped || !strings.Contains(got.Detail, detail) {
+			t.Errorf("%+v, and not %q", got, detail)
+		}
+	}
+}
+
+// What Read makes of a manifest is what the API server makes of it: its defaults are those of the schema.
+func TestReadFillsInWhatTheSchemaDoes(t *testing.T) {
+	const manifest = `
+apiVersion: edc.kaphera.io/v1alpha1
+kind: Connector
+metadata: {name: acme}
+spec:
+  exposure: {hostname: acme.example}
+  database: {host: db.example, name: acme, ownerSecret: {name: owner}}
+  vault: {address: "https://vault.example:8200", prefix: acme, auth: {method: Kubernetes}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: owner}
+data: {username: YWNtZQ==, password: b2xk}
+stringData: {password: new}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: owner, namespace: elsewhere}
+stringData: {password: another}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: other}
+`
+	rt, secrets, err := Read(strings.NewReader(manifest), "default")
+	must(t, err)
+	if diff := cmp.Diff(map[string]map[string]string{"owner": {"username": "acme", "password": "new"}}, secrets); diff != "" {
+		t.Error(diff)
+	}
+	c := admin(t)
+	made := &v1alpha1.Connector{ObjectMeta: metav1.ObjectMeta{Name: "acme", Namespace: "default"}, Spec: v1alpha1.ConnectorSpec{
+		Exposure: v1alpha1.Exposure{Hostname: "acme.example"}, Database: v1alpha1.Database{Host: "db.example", Name: "acme", OwnerSecret: corev1.LocalObjectReference{Name: "owner"}},
+		Vault: v1alpha1.Vault{Address: "https://vault.example:8200", Prefix: "acme", Auth: v1alpha1.VaultAuth{Method: "Kubernetes"}},
+	}}
+	must(t, c.Create(t.Context(), made, client.DryRunAll))
+	rt.Replicas = made.Spec.Replicas // Run takes one where none is said
+	want := workload.Runtime{Name: "acme", Namespace: "default", Roles: []workload.Role{workload.ControlPlane, workload.Wallet, workload.DataPlane}, Replicas: made.Spec.Replicas,
+		Exposure: made.Spec.Exposure, Trust: made.Spec.Trust, Database: made.Spec.Database, Vault: made.Spec.Vault}
+	if diff := cmp.Diff(want, rt); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	const head = "apiVersion: edc.kaphera.io/v1alpha1\nkind: Connector\nmetadata: {name: a}\nspec:\n  exposure: {hostname: a.example}\n  database: {host: db, name: a, ownerSecret: {name: owner}}\n"
+	for manifest, want := range map[string]string{
+		"":                     "holds 0 objects",
+		"{":                    "no YAML",
+		head + "  vautl: {}\n": `unknown field "vautl"`,
+		head:                   "spec.vault.address: missing",
+		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: UserPass}}\n":                                           "use Kubernetes, Token or AppRole",
+		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: Token}}\n":                                              "spec.vault.auth.tokenSecret: missing",
+		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: AppRole}}\n":                                            "spec.vault.auth.appRoleSecrets: missing",
+		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: AppRole, appRoleSecrets: {wallet: w, dataPlane: d}}}\n": "names no Secret for control-plane",
+		"kind: Secret\napiVersion: v1\ndata: {password: s3cret!}\n":                                                                 "data is base64",
+	} {
+		_, _, err := Read(strings.NewReader(manifest), "default")
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: %v, and not %q", manifest, err, want)
+		}
+	}
+}
+
+// docs/preflight.md has a row for each check, in their order, and says which are required.
+func TestDocsAndCodeNameTheSameChecks(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/preflight.md")
+	must(t, err)
+	var documented, code []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| (yes|no) \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(string(raw), -1) {
+		documented = append(documented, row[1]+" "+row[2])
+	}
+	for _, k := range kinds {
+		code = append(code, k.name+" "+map[bool]string{true: "yes", false: "no"}[k.required])
+	}
+	if diff := cmp.Diff(code, documented); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A result that nobody can read by machine is none: the names of members are fixed.
+func TestJSON(t *testing.T) {
+	raw, err := json.Marshal(Report{Checks: []Check{{Name: "clock", Result: Failed, Required: true, Detail: "d", Remedy: "r"}}})
+	must(t, err)
+	if want := `{"checks":[{"name":"clock","result":"failed","required":true,"detail":"d","remedy":"r"}]}`; string(raw) != want {
+		t.Errorf("%s", raw)
+	}
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/edcoperator/config"
+)
+
+// minKubernetes is the oldest version whose API server takes the custom resources: their rules use isCIDR, which new rules may since 1.31.
+var minKubernetes = version.MajorMinor(1, 31)
+
+// noCluster is why something is skipped.
+const noCluster = "no cluster is given"
+
+// kubernetesVersion also prepares the client of the other checks.
+func (p *preflight) kubernetesVersion(ctx context.Context) finding {
+	if p.Cluster == nil {
+		return skipped(noCluster)
+	}
+	cfg := rest.CopyConfig(p.Cluster)
+	cfg.Timeout, cfg.QPS, cfg.Burst = callTimeout, 50, 100
+	hc, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return failed("correct the kubeconfig", "the kubeconfig: %v", err)
+	}
+	host, _, err := rest.DefaultServerUrlFor(cfg)
+	if err != nil {
+		return failed("correct the kubeconfig", "the kubeconfig: %v", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, host.JoinPath("version").String(), nil)
+	if err != nil {
+		return failed("correct the kubeconfig", "the kubeconfig: %v", err)
+	}
+	resp, err := p.timed("Kubernetes", hc, req)
+	if err != nil {
+		if f, ok := untrusted(err, "the kubeconfig"); ok {
+			f.detail = host.Host + ": " + f.detail
+			return f
+		}
+		return unreachable(err, host.Host, "the kubeconfig's server")
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	var is struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	switch {
+	case err != nil:
+		return failed("try again", "%s: the answer breaks off: %v", host.Host, err).retry()
+	case resp.StatusCode == http.StatusUnauthorized:
+		return failed("log in to the cluster again, or give another kubeconfig", "%s does not know who asks: %s", host.Host, resp.Status)
+	case resp.StatusCode != http.StatusOK || json.Unmarshal(raw, &is) != nil:
+		return failed("check the kubeconfig's server", "%s answers %s to /version", host.Host, resp.Status).retry()
+	}
+	v, err := version.ParseGeneric(is.GitVersion)
+	if err != nil {
+		return failed("check the kubeconfig's server", "%s says it is version %q", host.Host, is.GitVersion)
+	}
+	if v.LessThan(minKubernetes) {
+		return failed("upgrade the cluster", "Kubernetes %s is older than %s, which the custom resources need", is.GitVersion, minKubernetes)
+	}
+	if p.cluster, err = client.New(cfg, client.Options{HTTPClient: hc}); err != nil {
+		return failed("check the kubeconfig", "%v", err)
+	}
+	return passed("%s runs Kubernetes %s", host.Host, is.GitVersion)
+}
+
+// kubernetesPermissions asks the API server for each right that the operator needs. Whoever installs it needs them too: Kubernetes lets
+// nobody give what he has not.
+func (p *preflight) kubernetesPermissions(ctx context.Context) finding {
+	rights, err := config.OperatorRights(p.Runtime.Namespace)
+	if err != nil {
+		return failed("report this", "%v", err)
+	}
+	var asked []authorizationv1.ResourceAttributes
+	for _, r := range rights {
+		for _, rule := range r.Rules {
+			names := rule.ResourceNames
+			if len(names) == 0 {
+				names = []string{""}
+			}
+			for _, group := range rule.APIGroups {
+				for _, kind := range rule.Resources {
+					resource, sub, _ := strings.Cut(kind, "/")
+					for _, verb := range rule.Verbs {
+						for _, name := range names {
+							asked = append(asked, authorizationv1.ResourceAttributes{Namespace: r.Namespace, Group: group, Resource: resource, Subresource: sub, Verb: verb, Name: name})
+						}
+					}
+				}
+			}
+		}
+	}
+	allowed := make([]bool, len(asked))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i := range asked {
+		g.Go(func() error {
+			review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &asked[i]}}
+			err := p.cluster.Create(ctx, review)
+			allowed[i] = review.Status.Allowed
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return failed("check the kubeconfig's account", "asking for the rights: %v", err).retry()
+	}
+	var order []string // of what is missing: verbs by kind and place
+	missing := map[string][]string{}
+	for i, a := range asked {
+		if allowed[i] {
+			continue
+		}
+		what := a.Resource
+		if a.Subresource != "" {
+			what += "/" + a.Subresource
+		}
+		if a.Group != "" {
+			what += "." + a.Group
+		}
+		if a.Name != "" {
+			what += " " + a.Name
+		}
+		if a.Namespace == "" {
+			what += " in the whole cluster"
+		} else {
+			what += " in namespace " + a.Namespace
+		}
+		if missing[what] == nil {
+			order = append(order, what)
+		}
+		missing[what] = append(missing[what], a.Verb)
+	}
+	if len(order) == 0 {
+		return passed("all %d rights that the operator needs in namespace %s and in the cluster", len(asked), p.Runtime.Namespace)
+	}
+	var lacks []string
+	for _, what := range order {
+		slices.Sort(missing[what])
+		lacks = append(lacks, strings.Join(slices.Compact(missing[what]), ", ")+" "+what)
+	}
+	return failed("give this account these rights (edcoperator/config/rbac.yaml lists all), or install the operator with one that has them: nobody can give what he has not",
+		"this account may not: %s", sentences(lacks))
+}
+
+func (p *preflight) ingressClass(ctx context.Context) finding {
+	want := p.Runtime.Exposure.IngressClassName
+	var all networkingv1.IngressClassList
+	err := p.cluster.List(ctx, &all)
+	if apierrors.IsForbidden(err) {
+		return skipped("this account may not list ingressclasses.networking.k8s.io")
+	}
+	if err != nil {
+		return failed("try again", "listing the ingress classes: %v", err).retry()
+	}
+	names := []string{}
+	for _, c := range all.Items {
+		names = append(names, c.Name)
+		if want == "" && c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] == "true" {
+			return passed("none is named, and %s is the default", c.Name)
+		}
+	}
+	switch {
+	case want == "":
+		return warning("name one in spec.exposure.ingressClassName", "spec.exposure.ingressClassName is empty, and no class is the default; there are: %s", orNone(names))
+	case !slices.Contains(names, want):
+		return failed("correct spec.exposure.ingressClassName, or install the ingress controller", "there is no ingress class %q; there are: %s", want, orNone(names))
+	}
+	return passed("there is an ingress class %s", want)
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// secret returns the wanted keys of a Secret of the runtime's namespace: as given along, or from the cluster. A finding with a result says why not.
+func (p *preflight) secret(ctx context.Context, name string, keys ...string) (map[string]string, finding) {
+	data, given := p.Secrets[name]
+	where := fmt.Sprintf("Secret %s/%s", p.Runtime.Namespace, name)
+	if !given {
+		if p.cluster == nil {
+			return nil, skipped("%s is not in the manifest, and the cluster is not reached from here", where)
+		}
+		var s corev1.Secret
+		err := p.cluster.Get(ctx, client.ObjectKey{Namespace: p.Runtime.Namespace, Name: name}, &s)
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil, failed("create it: kubectl -n "+p.Runtime.Namespace+" create secret generic "+name+fromLiterals(keys), "%s does not exist", where)
+		case apierrors.IsForbidden(err):
+			return nil, skipped("this account may not read %s, and it is not in the manifest", where)
+		case err != nil:
+			return nil, failed("try again", "%s: %v", where, err).retry()
+		}
+		data = map[string]string{}
+		for k, v := range s.Data {
+			data[k] = string(v)
+		}
+	}
+	out := map[string]string{}
+	for _, k := range keys {
+		if data[k] == "" {
+			return nil, failed("add it to the Secret", "%s has no key %s", where, k)
+		}
+		out[k] = data[k]
+	}
+	return out, finding{}
+}
+
+func fromLiterals(keys []string) string {
+	out := ""
+	for _, k := range keys {
+		out += " --from-literal=" + k + "=…"
+	}
+	return out
+}
