@@ -34,7 +34,7 @@ func (a *app) cellCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check -f FILE", Short: "Check what a connector stands on, before it is deployed", Args: cobra.NoArgs,
 		Long: "Checks the cluster, the Vault, PostgreSQL, the ways to counterparts and to the cloud, and the clocks for a Connector or a CredentialIssuer of the\n" +
-			"EDC operator (edc.kaphera.io), as the manifest has it. Each check has a result, what was seen, and the next step; docs/preflight.md describes them.\n" +
+			"EDC operator (edc.kaphera.io), or for an on-premise cell, as the manifest has it. Each check has a result, what was seen, and the next step; docs/preflight.md describes them.\n" +
 			"Run it where the connector is to run, or in the same network: it looks from here. Secrets that the manifest names are taken from the files too, or\n" +
 			"else from the cluster; what needs a cluster is skipped where none is given. Nothing is deployed.\n" +
 			"Exit code 0 when no required check failed, 1 otherwise.",
@@ -69,10 +69,11 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 	if err != nil {
 		return err
 	}
-	o := preflight.Options{Cluster: cluster, Counterparts: f.counterparts, Proxy: first(f.proxy, a.env("KAPHERA_PROXY"))}
-	if o.Runtime, o.Secrets, err = preflight.Read(&manifest, first(f.namespace, namespace)); err != nil {
+	o, err := preflight.Read(&manifest, first(f.namespace, namespace))
+	if err != nil {
 		return fail(ExitUsage, "see: kaphera cell check --help", "%s: %v", strings.Join(f.files, ", "), err)
 	}
+	o.Cluster, o.Counterparts, o.Proxy = cluster, f.counterparts, first(f.proxy, a.env("KAPHERA_PROXY"))
 	stored, err := a.loadContext()
 	if err != nil {
 		return err
@@ -88,6 +89,9 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 			return fmt.Errorf("authorities of the cloud: %w", err)
 		}
 		o.CloudCA = string(pem)
+		if o.OneNamespace { // a cell, whose platform says what it trusts
+			o.Runtime.Trust.CABundle = o.CloudCA
+		}
 	}
 	o.Progress = func(c preflight.Check) {
 		if a.output == "table" || a.output == "wide" {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -50,7 +51,7 @@ func only(t *testing.T, p *preflight, names ...string) map[string]finding {
 	return out
 }
 
-// Each right of the operator is taken away in turn, and named.
+// Each rule of the operator's rights is taken away in turn, and named.
 func TestEachRightThatLacksIsNamed(t *testing.T) {
 	c := admin(t)
 	const namespace, name = "default", "restricted"
@@ -91,6 +92,31 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 			replace(t, c, roles[i], r.Rules)
 		}
 	}
+	look(Passed, "all ")
+
+	// In one namespace alone it needs nothing outside of it but to read where the API server is.
+	const plant = "cell-plant"
+	rights, err = config.OperatorRights(plant)
+	must(t, err)
+	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: plant}}))
+	subject = []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: plant}}
+	grant := func(name, namespace string, rules []rbacv1.PolicyRule) {
+		t.Helper()
+		meta := metav1.ObjectMeta{Name: "plant-" + name, Namespace: namespace}
+		must(t, c.Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}))
+		must(t, c.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name}}))
+	}
+	p = &preflight{Options: Options{Cluster: as("system:serviceaccount:" + plant + ":" + name), Runtime: workload.Runtime{Namespace: plant}, OneNamespace: true}}
+	var outside []rbacv1.PolicyRule
+	for i, r := range rights {
+		if r.Namespace == metav1.NamespaceDefault {
+			outside = r.Rules
+			continue
+		}
+		grant(string(rune('a'+i)), plant, r.Rules)
+	}
+	look(Failed, "this account may not: get endpointslices.discovery.k8s.io kubernetes in namespace default")
+	grant("outside", metav1.NamespaceDefault, outside)
 	look(Passed, "all ")
 }
 
@@ -228,8 +254,9 @@ apiVersion: v1
 kind: Service
 metadata: {name: other}
 `
-	rt, secrets, err := Read(strings.NewReader(manifest), "default")
+	o, err := Read(strings.NewReader(manifest), "default")
 	must(t, err)
+	rt, secrets := o.Runtime, o.Secrets
 	if diff := cmp.Diff(map[string]map[string]string{"owner": {"username": "acme", "password": "new"}}, secrets); diff != "" {
 		t.Error(diff)
 	}
@@ -247,10 +274,41 @@ metadata: {name: other}
 	}
 }
 
+// A cell is read as `kaphera apply` and the Kubernetes API have it; what is checked is its connector.
+func TestReadACell(t *testing.T) {
+	const spec = `
+spec:
+  type: on-premise
+  organization: rheintal-motoren
+  hostname: oem.example
+  operatingParty: Rheintal Motoren AG
+  replicas: 2
+  ingress: {className: nginx}
+  database: {host: db.example, name: edc, ownerSecret: {name: owner}}
+  vault: {address: "https://vault.example:8200", mount: industrial/kv, prefix: edc, auth: {method: Kubernetes, mountPath: frankfurt}}
+`
+	want := Options{OneNamespace: true, Secrets: map[string]map[string]string{}, Runtime: workload.Runtime{
+		Name: "connector", Namespace: "cell-oem-frankfurt", Roles: connectorRoles, Replicas: ptr.To[int32](2),
+		Exposure: v1alpha1.Exposure{Hostname: "oem.example", IngressClassName: "nginx"}, Trust: v1alpha1.Trust{AllowPrivateNetworks: true},
+		Database: v1alpha1.Database{Host: "db.example", Port: 5432, Name: "edc", SSLMode: "verify-full", OwnerSecret: corev1.LocalObjectReference{Name: "owner"}},
+		Vault:    v1alpha1.Vault{Address: "https://vault.example:8200", Mount: "industrial/kv", Prefix: "edc", Auth: v1alpha1.VaultAuth{Method: "Kubernetes", MountPath: "frankfurt", Audience: "vault"}},
+	}}
+	for _, head := range []string{"kind: cell\nname: oem-frankfurt", "apiVersion: cloud.kaphera.io/v1alpha1\nkind: Cell\nmetadata: {name: oem-frankfurt}"} {
+		got, err := Read(strings.NewReader(head+spec), "default")
+		must(t, err)
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Options{})); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if _, err := Read(strings.NewReader("kind: cell\nname: shared\nspec: {type: shared, hostname: shared.example}"), "default"); err == nil || !strings.Contains(err.Error(), "spec.database.host: missing") {
+		t.Errorf("a cell that stands on the platform's parts: %v", err)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	const head = "apiVersion: edc.kaphera.io/v1alpha1\nkind: Connector\nmetadata: {name: a}\nspec:\n  exposure: {hostname: a.example}\n  database: {host: db, name: a, ownerSecret: {name: owner}}\n"
 	for manifest, want := range map[string]string{
-		"":                     "holds 0 objects",
+		"":                     "holds 0 connectors",
 		"{":                    "no YAML",
 		head + "  vautl: {}\n": `unknown field "vautl"`,
 		head:                   "spec.vault.address: missing",
@@ -260,7 +318,7 @@ func TestReadRefuses(t *testing.T) {
 		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: AppRole, appRoleSecrets: {wallet: w, dataPlane: d}}}\n": "names no Secret for control-plane",
 		"kind: Secret\napiVersion: v1\ndata: {password: s3cret!}\n":                                                                 "data is base64",
 	} {
-		_, _, err := Read(strings.NewReader(manifest), "default")
+		_, err := Read(strings.NewReader(manifest), "default")
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%q: %v, and not %q", manifest, err, want)
 		}

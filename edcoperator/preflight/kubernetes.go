@@ -91,6 +91,9 @@ func (p *preflight) kubernetesPermissions(ctx context.Context) finding {
 	}
 	var asked []authorizationv1.ResourceAttributes
 	for _, r := range rights {
+		if p.OneNamespace && (r.Namespace == "" || r.Namespace == config.Namespace) {
+			r.Namespace = p.Runtime.Namespace
+		}
 		for _, rule := range r.Rules {
 			names := rule.ResourceNames
 			if len(names) == 0 {

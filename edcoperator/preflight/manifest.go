@@ -4,9 +4,11 @@ package preflight
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,10 +19,11 @@ import (
 	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
-// Read reads manifests (YAML or JSON, several documents): one Connector or CredentialIssuer, and the Secrets it names as far as they are there.
-// Everything else is passed over. namespace is of objects that name none.
-func Read(r io.Reader, namespace string) (workload.Runtime, map[string]map[string]string, error) {
-	var found []workload.Runtime
+// Read reads manifests (YAML or JSON, several documents): one Connector or CredentialIssuer, or the on-premise cell that a connector is for, as
+// `kaphera apply` takes it; and the Secrets it names as far as they are there. Everything else is passed over. namespace is of objects that
+// name none.
+func Read(r io.Reader, namespace string) (Options, error) {
+	var found []Options
 	var secrets []corev1.Secret
 	docs := utilyaml.NewYAMLReader(bufio.NewReader(r))
 	for {
@@ -29,72 +32,98 @@ func Read(r io.Reader, namespace string) (workload.Runtime, map[string]map[strin
 			break
 		}
 		if err != nil {
-			return workload.Runtime{}, nil, fmt.Errorf("read the manifest: %w", err)
+			return Options{}, fmt.Errorf("read the manifest: %w", err)
 		}
 		var head metav1.TypeMeta
 		if err := yaml.Unmarshal(raw, &head); err != nil {
-			return workload.Runtime{}, nil, fmt.Errorf("a document of the manifest is no YAML: %w", err)
+			return Options{}, fmt.Errorf("a document of the manifest is no YAML: %w", err)
 		}
-		switch head.GroupVersionKind() {
-		case v1alpha1.GroupVersion.WithKind("Connector"):
+		kind := head.GroupVersionKind()
+		switch {
+		case kind == v1alpha1.GroupVersion.WithKind("Connector"):
 			var c v1alpha1.Connector
-			if err := strict(raw, head, &c); err != nil {
-				return workload.Runtime{}, nil, err
-			}
-			found = append(found, workload.Runtime{
-				Name: c.Name, Namespace: c.Namespace, Roles: []workload.Role{workload.ControlPlane, workload.Wallet, workload.DataPlane},
+			err = strict(raw, kind.Kind, &c)
+			found = append(found, Options{Runtime: workload.Runtime{
+				Name: c.Name, Namespace: c.Namespace, Roles: connectorRoles,
 				Exposure: c.Spec.Exposure, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, Replicas: c.Spec.Replicas,
-			})
-		case v1alpha1.GroupVersion.WithKind("CredentialIssuer"):
+			}})
+		case kind == v1alpha1.GroupVersion.WithKind("CredentialIssuer"):
 			var i v1alpha1.CredentialIssuer
-			if err := strict(raw, head, &i); err != nil {
-				return workload.Runtime{}, nil, err
-			}
-			found = append(found, workload.Runtime{
+			err = strict(raw, kind.Kind, &i)
+			found = append(found, Options{Runtime: workload.Runtime{
 				Name: i.Name, Namespace: i.Namespace, Roles: []workload.Role{workload.Issuer},
 				Exposure: i.Spec.Exposure, Trust: i.Spec.Trust, Database: i.Spec.Database, Vault: i.Spec.Vault, Replicas: i.Spec.Replicas,
-			})
-		case corev1.SchemeGroupVersion.WithKind("Secret"):
-			var s corev1.Secret
-			if err := strict(raw, head, &s); err != nil {
-				return workload.Runtime{}, nil, err
+			}})
+		case kind.Group == "" && (kind.Kind == "cell" || kind.Kind == "cells"), kind.Group == "cloud.kaphera.io" && kind.Kind == "Cell":
+			var c cell
+			if err = yaml.Unmarshal(raw, &c); err == nil {
+				found = append(found, c.options())
 			}
+		case kind == corev1.SchemeGroupVersion.WithKind("Secret"):
+			var s corev1.Secret
+			err = strict(raw, kind.Kind, &s)
 			secrets = append(secrets, s)
+		}
+		if err != nil {
+			return Options{}, err
 		}
 	}
 	if len(found) != 1 {
-		return workload.Runtime{}, nil, fmt.Errorf("the manifest holds %d objects of kind Connector or CredentialIssuer (edc.kaphera.io/v1alpha1): give one", len(found))
+		return Options{}, fmt.Errorf("the manifest holds %d connectors: give one object of kind Connector or CredentialIssuer (edc.kaphera.io/v1alpha1), or one cell", len(found))
 	}
-	rt := found[0]
-	if rt.Namespace == "" {
-		rt.Namespace = namespace
+	o := found[0]
+	if o.Runtime.Namespace == "" {
+		o.Runtime.Namespace = namespace
 	}
-	defaults(&rt)
-	given := map[string]map[string]string{}
+	defaults(&o.Runtime)
+	o.Secrets = map[string]map[string]string{}
 	for _, s := range secrets {
-		if s.Namespace != "" && s.Namespace != rt.Namespace {
+		if s.Namespace != "" && s.Namespace != o.Runtime.Namespace {
 			continue
 		}
-		given[s.Name] = s.StringData
-		if given[s.Name] == nil {
-			given[s.Name] = map[string]string{}
-		}
+		data := map[string]string{}
 		for k, v := range s.Data {
-			if _, plain := given[s.Name][k]; !plain { // stringData comes before data, as at the API server
-				given[s.Name][k] = string(v)
-			}
+			data[k] = string(v)
 		}
+		maps.Copy(data, s.StringData) // comes before data, as at the API server
+		o.Secrets[s.Name] = data
 	}
-	return rt, given, complete(rt)
+	return o, complete(o.Runtime)
+}
+
+var connectorRoles = []workload.Role{workload.ControlPlane, workload.Wallet, workload.DataPlane}
+
+// cell is what of a cell says where its connector runs and on what.
+type cell struct {
+	Name     string            `json:"name"`
+	Metadata metav1.ObjectMeta `json:"metadata"`
+	Spec     struct {
+		Hostname string            `json:"hostname"`
+		Replicas *int32            `json:"replicas"`
+		Database v1alpha1.Database `json:"database"`
+		Vault    v1alpha1.Vault    `json:"vault"`
+		Ingress  struct {
+			ClassName string `json:"className"`
+		} `json:"ingress"`
+	} `json:"spec"`
+}
+
+// options are those of its connector. What it trusts and where others may be is said by the platform, not here: it is taken to be the widest.
+func (c cell) options() Options {
+	return Options{OneNamespace: true, Runtime: workload.Runtime{
+		Name: "connector", Namespace: "cell-" + cmp.Or(c.Name, c.Metadata.Name), Roles: connectorRoles,
+		Exposure: v1alpha1.Exposure{Hostname: c.Spec.Hostname, IngressClassName: c.Spec.Ingress.ClassName}, Trust: v1alpha1.Trust{AllowPrivateNetworks: true},
+		Database: c.Spec.Database, Vault: c.Spec.Vault, Replicas: c.Spec.Replicas,
+	}}
 }
 
 // strict refuses members that the kind does not have, by name. The error holds no value: it may be a secret.
-func strict(raw []byte, head metav1.TypeMeta, into any) error {
+func strict(raw []byte, kind string, into any) error {
 	if err := yaml.UnmarshalStrict(raw, into); err != nil {
-		if head.Kind == "Secret" {
+		if kind == "Secret" {
 			return errors.New("a Secret of the manifest is not valid: data is base64, stringData is text")
 		}
-		return fmt.Errorf("the %s of the manifest is not valid: %w", head.Kind, err)
+		return fmt.Errorf("the %s of the manifest is not valid: %w", kind, err)
 	}
 	return nil
 }
@@ -118,7 +147,7 @@ func defaults(rt *workload.Runtime) {
 func complete(rt workload.Runtime) error {
 	var errs []error
 	for _, f := range []struct{ name, value string }{
-		{"metadata.name", rt.Name}, {"spec.exposure.hostname", rt.Exposure.Hostname}, {"spec.database.host", rt.Database.Host}, {"spec.database.name", rt.Database.Name},
+		{"its name", rt.Name}, {"its hostname", rt.Exposure.Hostname}, {"spec.database.host", rt.Database.Host}, {"spec.database.name", rt.Database.Name},
 		{"spec.database.ownerSecret.name", rt.Database.OwnerSecret.Name}, {"spec.vault.address", rt.Vault.Address}, {"spec.vault.prefix", rt.Vault.Prefix},
 	} {
 		if f.value == "" {

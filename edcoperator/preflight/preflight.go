@@ -64,6 +64,8 @@ type Options struct {
 	Runtime workload.Runtime
 	// Secrets are the contents of Secrets of its namespace, by name and key; those that are not here are read from the cluster.
 	Secrets map[string]map[string]string
+	// OneNamespace says that the operator is to work with rights in the runtime's namespace alone, as in an on-premise cell.
+	OneNamespace bool
 	// Cluster is nil where none can be reached: what needs it is skipped.
 	Cluster *rest.Config
 	// Counterparts are the DIDs (did:web) of participants to which there must be a way.
