@@ -872,7 +872,6 @@ type ParticipantStatus struct {
 	Contracts          ContractStatus     `json:"contracts,omitempty,omitzero"`
 	Credentials        []CredentialStatus `json:"credentials,omitempty,omitzero"`
 	DID                string             `json:"did,omitempty,omitzero"`
-	LastHeard          time.Time          `json:"lastHeard,omitempty,omitzero"`
 	ObservedGeneration int64              `json:"observedGeneration,omitempty,omitzero"`
 	ProtocolURL        string             `json:"protocolURL,omitempty,omitzero"`
 }

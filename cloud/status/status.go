@@ -89,7 +89,7 @@ func Assemble(participants []cloudv1.Participant, cells []cloudv1.Cell, now time
 func row(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) Participant {
 	out := Participant{
 		Participant: p.Name, Organization: p.Spec.Organization, DID: p.Status.DID, Cell: p.Spec.Cell, OperatingParty: p.Spec.OperatingParty,
-		Credentials: Credentials{Items: p.Status.Credentials}, LastHeard: timeOf(p.Status.LastHeard),
+		Credentials: Credentials{Items: p.Status.Credentials},
 	}
 	if out.Credentials.Items == nil {
 		out.Credentials.Items = []edc.CredentialStatus{}
@@ -98,7 +98,7 @@ func row(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) Participant 
 		out.Contracts = Contracts{Active: c.Active, Failed: c.Failed, Waiting: c.Waiting}
 	}
 	if cell != nil {
-		out.CellType = cell.Spec.Type
+		out.CellType, out.LastHeard = cell.Spec.Type, timeOf(cell.Status.LastHeard)
 		if out.OperatingParty == "" {
 			out.OperatingParty = cell.Spec.OperatingParty
 		}

@@ -67,7 +67,7 @@ func New(o Options) *Agent {
 	if o.Cache == nil {
 		o.Cache = o.Client
 	}
-	return &Agent{Options: o, http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell}}
+	return &Agent{Options: o, http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell, applied: map[string]applied{}}}
 }
 
 // Run works on nc until ctx ends. The connection must reconnect by itself.
@@ -146,7 +146,7 @@ func (a *Agent) take(ctx context.Context, data []byte) bool {
 		ctx, cancel := context.WithTimeout(ctx, applyLimit)
 		defer cancel()
 		runs = served(objects)
-		again, err = a.applier.apply(ctx, objects)
+		again, err = a.Apply(ctx, objects)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -4,10 +4,12 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -38,6 +40,15 @@ type applier struct {
 	reader    client.Reader
 	namespace string
 	cell      string
+	applied   map[string]applied // by kind/name
+}
+
+// applied is what was wanted of an object when it was applied, and what it became: while neither changes, applying it again would change nothing. So
+// a snapshot costs what it changes, however many objects it holds.
+type applied struct {
+	wanted     [sha256.Size]byte
+	uid        types.UID
+	generation int64
 }
 
 func gvk(kind string) schema.GroupVersionKind { return edc.GroupVersion.WithKind(kind) }
@@ -57,6 +68,12 @@ func (a applier) check(objects []*unstructured.Unstructured) error {
 	return nil
 }
 
+// Apply makes the namespace hold exactly these objects. It says whether a deletion is still under way. One object that the cluster refuses does not keep
+// the others from being applied. It is called for one snapshot after the other.
+func (a *Agent) Apply(ctx context.Context, objects []*unstructured.Unstructured) (unfinished bool, err error) {
+	return a.applier.apply(ctx, objects)
+}
+
 // apply makes the namespace hold exactly these objects. It says whether a deletion is still under way. One object that the cluster refuses
 // does not keep the others from being applied.
 func (a applier) apply(ctx context.Context, objects []*unstructured.Unstructured) (unfinished bool, err error) {
@@ -65,20 +82,33 @@ func (a applier) apply(ctx context.Context, objects []*unstructured.Unstructured
 	}
 	wanted := map[string]bool{}
 	var errs []error
+	prune := len(a.applied) == 0 // nothing is known of what there is
 	for _, kind := range kinds {
+		there, err := a.there(ctx, kind)
+		if err != nil {
+			return false, err
+		}
 		for _, o := range objects {
 			if o.GetKind() != kind {
 				continue
 			}
 			wanted[kind+"/"+o.GetName()] = true
-			err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o.DeepCopy()), client.FieldOwner(FieldOwner), client.ForceOwnership)
-			if err != nil {
+			if err := a.applyOne(ctx, o, there[o.GetName()]); err != nil {
 				errs = append(errs, fmt.Errorf("apply %s %s: %w", kind, o.GetName(), err))
 			}
+		}
+		for name := range there {
+			prune = prune || !wanted[kind+"/"+name]
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return false, err
+	}
+	for name := range a.applied { // also one that the cache does not have yet
+		prune = prune || !wanted[name]
+	}
+	if !prune {
+		return false, nil
 	}
 	for _, kind := range slices.Backward(kinds) {
 		left, err := a.prune(ctx, kind, wanted)
@@ -89,7 +119,50 @@ func (a applier) apply(ctx context.Context, objects []*unstructured.Unstructured
 			return true, nil // the kinds before it wait
 		}
 	}
+	maps.DeleteFunc(a.applied, func(name string, _ applied) bool { return !wanted[name] })
 	return false, nil
+}
+
+// there are the objects of a kind by name, as the cache has them.
+func (a applier) there(ctx context.Context, kind string) (map[string]*unstructured.Unstructured, error) {
+	items, err := a.list(ctx, a.reader, kind)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]*unstructured.Unstructured, len(items))
+	for i := range items {
+		out[items[i].GetName()] = &items[i]
+	}
+	return out, nil
+}
+
+// applyOne applies an object unless it is there as it was applied last; live is what the cache has.
+func (a applier) applyOne(ctx context.Context, o, live *unstructured.Unstructured) error {
+	raw, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	name, sum := o.GetKind()+"/"+o.GetName(), sha256.Sum256(raw)
+	if live != nil && a.applied[name] == (applied{sum, live.GetUID(), live.GetGeneration()}) && holds(live.GetLabels(), o.GetLabels()) && holds(live.GetAnnotations(), o.GetAnnotations()) {
+		return nil
+	}
+	delete(a.applied, name)
+	became := o.DeepCopy() // the answer is written into it
+	if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(became), client.FieldOwner(FieldOwner), client.ForceOwnership); err != nil {
+		return err
+	}
+	a.applied[name] = applied{sum, became.GetUID(), became.GetGeneration()}
+	return nil
+}
+
+// holds tells whether all of some is in m: a change of labels and annotations is no new generation.
+func holds(m, some map[string]string) bool {
+	for k, v := range some {
+		if got, ok := m[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
 }
 
 // prune deletes the objects of a kind that are not wanted and returns how many of those are still there.
@@ -115,10 +188,11 @@ func (a applier) prune(ctx context.Context, kind string, wanted map[string]bool)
 	return left, nil
 }
 
+// list returns what a cache holds itself: it is not to be changed.
 func (a applier) list(ctx context.Context, r client.Reader, kind string) ([]unstructured.Unstructured, error) {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(gvk(kind + "List"))
-	if err := r.List(ctx, list, client.InNamespace(a.namespace), client.MatchingLabels{snapshot.ManagedLabel: a.cell}); err != nil {
+	if err := r.List(ctx, list, client.InNamespace(a.namespace), client.MatchingLabels{snapshot.ManagedLabel: a.cell}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list %ss: %w", kind, err)
 	}
 	return list.Items, nil

@@ -110,6 +110,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("every port is closed to those who have no business there", closed)
 	t.Run("a call reaches the connector", callsConnector)
 	t.Run("a participant that takes another's context is refused", taken)
+	t.Run("one more participant", oneMore)
 	t.Run("nothing changes without a reason", steady)
 	t.Run("rights end where they should", rights)
 	t.Run("roles log in to the Vault with a token for it", vaultRoles)
@@ -250,6 +251,27 @@ func taken(t *testing.T) {
 	}
 	eventually(t, func(ctx context.Context) error { return absent(ctx, other) })
 	participantContext(t)
+	// Whoever waits for a context gets it when the one that has it goes.
+	waiting := func(name string, number int) *cloud.Participant {
+		p := &cloud.Participant{ObjectMeta: named(name), Spec: cloud.ParticipantSpec{Organization: "supplier", Identity: cloud.Identity{Context: "wanted", BusinessPartnerNumber: fmt.Sprintf("BPNL%012d", number)}, Cell: "shared", Profile: "auto"}}
+		create(t, p)
+		return p
+	}
+	first := waiting("first-come", 3)
+	second := waiting("second-come", 4)
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, second, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonTaken)
+	})
+	if err := admin.Delete(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, second, cloud.ConditionOnboarded, metav1.ConditionFalse, cloud.ReasonChecks)
+	})
+	if err := admin.Delete(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error { return absent(ctx, second) })
 }
 
 // steady restarts nothing and publishes nothing when the same is wanted: a reconcile that finds everything right writes nothing.

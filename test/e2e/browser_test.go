@@ -228,6 +228,7 @@ func (b *browser) check(name string) {
 func (b *browser) keyboard(name string) {
 	b.t.Helper()
 	var bad []string
+	evaluate[int](b, "count how often the page is replaced", `window.replaced ??= (document.addEventListener("htmx:sseMessage", () => window.replaced++), 0)`)
 	for range 5 {
 		before := evaluate[int](b, "how often the page was replaced", `window.replaced`)
 		bad = b.tab()

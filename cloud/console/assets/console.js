@@ -11,7 +11,6 @@
     });
   };
   let open = new Set(), focused;
-  window.replaced = 0; // how often
   document.addEventListener("htmx:sseBeforeMessage", (e) => {
     open = new Set();
     focused = undefined;
@@ -25,6 +24,5 @@
       if (open.has(key)) at.parentElement.open = true;
       if (key === focused) at.focus({ focusVisible: true, preventScroll: true });
     }
-    window.replaced++;
   });
 })();

@@ -168,9 +168,6 @@ type ParticipantStatus struct {
 	Credentials []edc.CredentialStatus `json:"credentials,omitempty"`
 	// +optional
 	Contracts *edc.ContractStatus `json:"contracts,omitempty"`
-	// LastHeard is when the cell last reported this participant.
-	// +optional
-	LastHeard *metav1.Time `json:"lastHeard,omitempty"`
 	// +listType=map
 	// +listMapKey=type
 	// +optional

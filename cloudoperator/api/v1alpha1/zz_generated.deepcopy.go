@@ -730,10 +730,6 @@ func (in *ParticipantStatus) DeepCopyInto(out *ParticipantStatus) {
 		*out = new(apiv1alpha1.ContractStatus)
 		**out = **in
 	}
-	if in.LastHeard != nil {
-		in, out := &in.LastHeard, &out.LastHeard
-		*out = (*in).DeepCopy()
-	}
 	if in.Conditions != nil {
 		in, out := &in.Conditions, &out.Conditions
 		*out = make([]v1.Condition, len(*in))

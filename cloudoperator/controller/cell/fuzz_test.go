@@ -35,7 +35,7 @@ func FuzzReport(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, k := NewLinks(parts.Access{}, func() time.Time { return at }), &link{}
 		l.m["plant"] = k
-		err := l.store("plant", k, data, at)
+		_, err := l.store("plant", k, data, at)
 		r, _ := l.Report("plant")
 		if (err == nil) != (r != nil) || r != nil && r.Cell != "plant" {
 			t.Fatalf("%s is taken as %+v, %v", data, r, err)

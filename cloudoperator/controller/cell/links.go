@@ -120,11 +120,12 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 	}
 	logger := log.FromContext(ctx)
 	_, err := nc.Subscribe(celllink.SubjectReport, func(m *nats.Msg) { //nolint:contextcheck // reports come long after this call
-		if err := l.store(cell, k, m.Data, l.now()); err != nil {
+		r, err := l.store(cell, k, m.Data, l.now())
+		if err != nil {
 			logger.Error(err, "report", "cell", cell)
 			return
 		}
-		if err := l.keepHeads(nc, k, m.Data); err != nil {
+		if err := l.keepHeads(nc, k, r.AuditHeads); err != nil {
 			logger.Error(err, "audit heads", "cell", cell)
 		}
 	})
@@ -142,21 +143,22 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 	if data == nil {
 		return nil
 	}
-	return l.store(cell, k, data, at)
+	_, err = l.store(cell, k, data, at)
+	return err
 }
 
-func (l *Links) store(cell string, k *link, data []byte, at time.Time) error {
+func (l *Links) store(cell string, k *link, data []byte, at time.Time) (*celllink.Report, error) {
 	var r celllink.Report
 	if err := json.Unmarshal(data, &r); err != nil {
-		return fmt.Errorf("the report of cell %s is not JSON: %w", cell, err)
+		return nil, fmt.Errorf("the report of cell %s is not JSON: %w", cell, err)
 	}
 	if r.Cell != cell {
-		return fmt.Errorf("a report in the account of cell %s is for cell %q", cell, r.Cell)
+		return nil, fmt.Errorf("a report in the account of cell %s is for cell %q", cell, r.Cell)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at.Before(k.heard) {
-		return nil
+		return &r, nil
 	}
 	k.report, k.heard = &r, at
 	e := event.GenericEvent{Object: &cloud.Cell{ObjectMeta: metav1.ObjectMeta{Name: cell, Namespace: l.access.Namespace}}}
@@ -166,18 +168,14 @@ func (l *Links) store(cell string, k *link, data []byte, at time.Time) error {
 		default: // the reader is behind and will see this report with the next event
 		}
 	}
-	return nil
+	return &r, nil
 }
 
 // keepHeads keeps the heads of a report that differ from those kept last. It is called for one report after the other.
-func (l *Links) keepHeads(nc *nats.Conn, k *link, data []byte) error {
-	var r celllink.Report
-	if err := json.Unmarshal(data, &r); err != nil {
-		return err
-	}
+func (l *Links) keepHeads(nc *nats.Conn, k *link, heads []audit.Head) error {
 	ctx, cancel := context.WithTimeout(context.Background(), headTimeout)
 	defer cancel()
-	for _, h := range r.AuditHeads {
+	for _, h := range heads {
 		l.mu.Lock()
 		last, _ := k.watch.Last(h.Chain)
 		l.mu.Unlock()

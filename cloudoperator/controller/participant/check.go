@@ -85,9 +85,9 @@ func (r *run) onboardingChecks() (names []string) {
 	return names
 }
 
-// due: what costs nothing is looked at each time; the network at intervals.
+// due: what costs nothing is looked at each time; the network at intervals, and when there is something to look at for the first time.
 func (r *run) due(k cloud.OnboardingCheck) bool {
-	return k.Name != CheckDID || k.State == "" || !r.Now().Before(k.CheckedAt.Add(interval(k)))
+	return k.Name != CheckDID || k.State == "" || k.State == StatePending || !r.Now().Before(k.CheckedAt.Add(interval(k)))
 }
 
 func interval(k cloud.OnboardingCheck) time.Duration {

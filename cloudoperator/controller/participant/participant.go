@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -37,9 +37,6 @@ import (
 // Finalizer of Participants: the cell takes its context down first.
 const Finalizer = "cloud.kaphera.io/participant"
 
-// heardStep is how far lastHeard moves at least, so that a report alone is no write.
-const heardStep = 30 * time.Second
-
 // Reports returns what the agent of a cell last said and when; nil when nothing is known.
 type Reports func(cell string) (*celllink.Report, time.Time)
 
@@ -52,36 +49,34 @@ type Reconciler struct {
 	// DID checks that the DID document at an address is the participant's.
 	DID DIDCheck
 	Now func() time.Time
+
+	mu   sync.Mutex
+	last map[string]heard // that participants were reconciled for, by cell
+}
+
+// heard is a report and when it came.
+type heard struct {
+	report *celllink.Report
+	at     time.Time
 }
 
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
-	all := kube.EnqueueAll(r.Client, func() client.ObjectList { return &cloud.ParticipantList{} })
-	ofCell := handler.EnqueueRequestsFromMapFunc(r.ofCell)
+	if err := index(context.Background(), m.GetFieldIndexer()); err != nil {
+		return err
+	}
+	everybody := kube.EnqueueAll(r.Client, func() client.ObjectList { return &cloud.ParticipantList{} })
 	b := ctrl.NewControllerManagedBy(m).
 		For(&cloud.Participant{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&cloud.Cell{}, ofCell).
-		Watches(&cloud.Organization{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&cloud.DataspaceProfile{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{}))
+		Watches(&cloud.Participant{}, handler.EnqueueRequestsFromMapFunc(r.ofContext), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&cloud.Cell{}, handler.EnqueueRequestsFromMapFunc(r.ofCell), builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, connectedChanged{}))).
+		Watches(&cloud.Organization{}, everybody, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&cloud.DataspaceProfile{}, everybody, builder.WithPredicates(predicate.GenerationChangedPredicate{}))
 	if r.Reported != nil {
-		b = b.WatchesRawSource(source.Channel(r.Reported, ofCell))
+		b = b.WatchesRawSource(source.Channel(r.Reported, handler.EnqueueRequestsFromMapFunc(r.reportedAnew)))
 	}
 	// A check may wait for a participant that does not answer.
 	return b.WithOptions(controller.Options{MaxConcurrentReconciles: 8}).Named("participant").Complete(r)
-}
-
-func (r *Reconciler) ofCell(ctx context.Context, o client.Object) []reconcile.Request {
-	var list cloud.ParticipantList
-	if err := r.Client.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
-		return nil // the cache is stopping
-	}
-	var out []reconcile.Request
-	for i := range list.Items {
-		if list.Items[i].Spec.Cell == o.GetName() {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
-	}
-	return out
 }
 
 // run is one reconcile of one Participant.
@@ -205,18 +200,14 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 	return problem, nil
 }
 
-// taken finds an older participant with the same context in the same cell, or with the same business partner number.
+// taken finds an older participant with the same context in the same cell.
 func (r *run) taken(ctx context.Context) (kube.Condition, error) {
-	var list cloud.ParticipantList
-	if err := r.Client.List(ctx, &list, client.InNamespace(r.p.Namespace)); err != nil {
-		return kube.Condition{}, fmt.Errorf("list the participants: %w", err)
+	others, err := r.list(ctx, r.p.Namespace, indexContext, contextOf(r.p))
+	if err != nil {
+		return kube.Condition{}, err
 	}
-	for i := range list.Items {
-		o := &list.Items[i]
-		if o.Name == r.p.Name || !older(o, r.p) || r.cell != nil && !r.cell.Spec.Hosts(o.Spec.Organization) {
-			continue
-		}
-		if o.Spec.Cell == r.p.Spec.Cell && o.Spec.Identity.Context == r.p.Spec.Identity.Context {
+	for i := range others {
+		if o := &others[i]; o.Name != r.p.Name && older(o, r.p) && (r.cell == nil || r.cell.Spec.Hosts(o.Spec.Organization)) {
 			return kube.Condition{Reason: cloud.ReasonTaken, Message: fmt.Sprintf(
 				"$.spec.identity.context: %q in cell %s is that of participant %s", o.Spec.Identity.Context, o.Spec.Cell, o.Name)}, nil
 		}
@@ -296,10 +287,6 @@ func (r *run) observe() {
 		return
 	}
 	st.Credentials, st.Contracts = r.status.Credentials, r.status.Contracts
-	if st.LastHeard == nil || r.heard.Sub(st.LastHeard.Time) >= heardStep {
-		t := metav1.NewTime(r.heard.Truncate(time.Second))
-		st.LastHeard = &t
-	}
 }
 
 // describe sets the conditions.

@@ -4,10 +4,11 @@
 package credentialissuer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"reflect"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -99,25 +100,49 @@ func configure(ctx context.Context, issuer *runtimeclient.Client, i *v1alpha1.Cr
 		return fail(err)
 	}
 	i.Status.KeyID = status.KeyID
-	for _, h := range i.Spec.Holders {
-		if err := issuer.PutHolder(ctx, i.Spec.Context, holder(h)); err != nil {
-			return fail(err)
-		}
-	}
 	there, err := issuer.Holders(ctx, i.Spec.Context)
 	if err != nil {
 		return fail(err)
 	}
-	for _, t := range there {
-		if slices.ContainsFunc(i.Spec.Holders, func(h v1alpha1.Holder) bool { return h.DID == t.DID }) {
-			continue
+	has := make(map[string]adminapi.Holder, len(there))
+	for _, h := range there {
+		has[h.DID] = h
+	}
+	for _, h := range i.Spec.Holders {
+		want := holder(h)
+		if got, ok := has[h.DID]; !ok || !same(got, want) { // of many holders one is new
+			if err := issuer.PutHolder(ctx, i.Spec.Context, want); err != nil {
+				return fail(err)
+			}
 		}
-		if err := issuer.DeleteHolder(ctx, i.Spec.Context, t.DID); err != nil {
+		delete(has, h.DID)
+	}
+	for did := range has {
+		if err := issuer.DeleteHolder(ctx, i.Spec.Context, did); err != nil {
 			return fail(err)
 		}
 	}
 	i.Status.Holders = int32(len(i.Spec.Holders))
 	return nil
+}
+
+// same tells whether two holders are entitled to the same, in whatever order and spelling of the claims.
+func same(a, b adminapi.Holder) bool {
+	claims := func(h adminapi.Holder) map[string]any {
+		out := make(map[string]any, len(h.Credentials))
+		for _, c := range h.Credentials {
+			d := json.NewDecoder(bytes.NewReader(c.Claims))
+			d.UseNumber()
+			var v any
+			if _, twice := out[c.Type]; twice || d.Decode(&v) != nil {
+				return nil
+			}
+			out[c.Type] = v
+		}
+		return out
+	}
+	x, y := claims(a), claims(b)
+	return x != nil && reflect.DeepEqual(x, y)
 }
 
 func holder(h v1alpha1.Holder) adminapi.Holder {
