@@ -78,7 +78,7 @@ func TestCellCheckUsage(t *testing.T) {
 	for want, args := range map[string][]string{
 		`required flag(s) "filename" not set`: {"cell", "check"},
 		"nowhere":                             {"cell", "check", "-f", "-", "--kubeconfig", missing},
-		"holds 2 connectors":                    {"cell", "check", "-f", "-", "-f", b.file(b.input)},
+		"holds 2 connectors":                  {"cell", "check", "-f", "-", "-f", b.file(b.input)},
 		`context "elsewhere" does not exist`:  {"cell", "check", "-f", b.file(b.input), "--kube-context", "elsewhere"},
 	} {
 		if r := b.run(args...); r.code != ExitUsage || !strings.Contains(r.err, want) {
