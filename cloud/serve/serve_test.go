@@ -137,7 +137,11 @@ func TestStoppingEndsStreams(t *testing.T) {
 			}
 		}
 	}()
-	<-streaming
+	select {
+	case <-streaming:
+	case err := <-done:
+		t.Fatalf("it does not listen: %v", err)
+	}
 	stop()
 	if err := <-done; err != nil {
 		t.Errorf("stopping: %v", err)

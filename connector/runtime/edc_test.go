@@ -399,7 +399,9 @@ func edcCallbacks(t *testing.T, supplier, buyer *connector) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		events = append(events, e)
+		if !slices.ContainsFunc(events, func(had map[string]any) bool { return had["id"] == e["id"] }) { // one whose answer came late comes again
+			events = append(events, e)
+		}
 	}))
 	defer hook.Close()
 	address := supplier.public + "/supplier/dsp/2025-1"

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,9 +116,20 @@ func TestADedicatedCellIsItsOrganizationsAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pods, err := cs.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=wallet"})
-		if err != nil || len(pods.Items) != 1 {
-			t.Fatalf("they see %v, %v", pods, err)
+		wallet := func(ctx context.Context) (corev1.Pod, error) {
+			pods, err := cs.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=wallet"})
+			if err != nil {
+				return corev1.Pod{}, err
+			}
+			stay := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+			if len(stay) != 1 {
+				return corev1.Pod{}, fmt.Errorf("they see %d wallets that stay", len(stay))
+			}
+			return stay[0], nil
+		}
+		old, err := wallet(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
 		if _, err := cs.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 			t.Errorf("they list Secrets: %v", err)
@@ -125,16 +137,15 @@ func TestADedicatedCellIsItsOrganizationsAlone(t *testing.T) {
 		if _, err := cs.CoreV1().Pods(cellNamespace).List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 			t.Errorf("they see another cell: %v", err)
 		}
-		old := pods.Items[0].Name
-		if err := cs.CoreV1().Pods(namespace).Delete(t.Context(), old, metav1.DeleteOptions{}); err != nil {
+		if err := cs.CoreV1().Pods(namespace).Delete(t.Context(), old.Name, metav1.DeleteOptions{}); err != nil {
 			t.Errorf("they restart the wallet: %v", err)
 		}
 		eventually(t, "another wallet is ready", func(ctx context.Context) (bool, string) {
-			pods, err := cs.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=wallet"})
-			if err != nil || len(pods.Items) != 1 || pods.Items[0].Name == old {
+			pod, err := wallet(ctx)
+			if err != nil || pod.Name == old.Name {
 				return false, fmt.Sprint(err)
 			}
-			for _, c := range pods.Items[0].Status.Conditions {
+			for _, c := range pod.Status.Conditions {
 				if c.Type == corev1.PodReady {
 					return c.Status == corev1.ConditionTrue, c.Message
 				}

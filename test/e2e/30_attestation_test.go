@@ -43,7 +43,7 @@ func TestAttestationsAreJudgedRightly(t *testing.T) {
 		return c
 	}
 	for _, c := range []attestationCase{
-		{name: "364-days", claims: claims(map[string]any{"completedAt": day(364)[:10]}), allowed: true}, // a date without time
+		{name: "363-days", claims: claims(map[string]any{"completedAt": day(363)[:10]}), allowed: true}, // a date without time, which is up to a day earlier
 		{name: "366-days", claims: claims(map[string]any{"completedAt": day(366)}), reasons: []string{day(366)[:10]}},
 		{name: "no-date", claims: claims(nil), reasons: []string{"completedAt"}},
 		{name: "not-a-date", claims: claims(map[string]any{"completedAt": "last spring"}), reasons: []string{`"last spring" is not a date`}},

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,16 +128,15 @@ func TestReplacedKeysGoInTime(t *testing.T) {
 // Rotations at the same time follow each other.
 func TestRotationsAtOnce(t *testing.T) {
 	r := newRig(t, dcp.Settings{})
-	done := make(chan struct{})
+	var all sync.WaitGroup
 	for range 5 {
-		go func() {
-			r.admin(http.MethodPost, r.walletInternal.URL+"/admin/v1/participants/acme/keys/rotate", nil, nil)
-			done <- struct{}{}
-		}()
+		all.Go(func() {
+			if status, raw := r.call(http.MethodPost, r.walletInternal.URL+"/admin/v1/participants/acme/keys/rotate", nil); status != http.StatusOK {
+				t.Errorf("a rotation answers %d %s", status, raw)
+			}
+		})
 	}
-	for range 5 {
-		<-done
-	}
+	all.Wait()
 	if n := r.count("SELECT count(*) FROM wallet.keys WHERE ctx = 'acme' AND active AND kid = 'key-6'"); n != 1 || len(r.published(r.did("acme"))) != 6 {
 		t.Errorf("%v", r.published(r.did("acme")))
 	}
