@@ -69,16 +69,17 @@ func TestNegotiationsThatGoOtherwise(t *testing.T) {
 				w.(http.Flusher).Flush()
 				<-r.Context().Done()
 			})
-		}, []string{"--timeout", "2s"}, ExitFailed, "still under way after 2s, in state REQUESTED"},
+		}, []string{"--timeout", "1s"}, ExitFailed, "still under way after 1s, in state REQUESTED"},
 		"the partner is away meanwhile": {func(b *bundle) {
 			n := negotiation("REQUESTED")
 			n.Waiting, n.Retry = supplierDID+" to be reachable: it answered 503", client.Retry{Attempts: 3, Error: "it answered 503", Next: noon.Add(time.Minute)}
+			b.answer("POST /api/v1/participants/oem/negotiations", n) // known before the first event comes, however late that is
 			b.on("GET /api/v1/participants/oem/negotiations/n1/events", func(w http.ResponseWriter, r *http.Request) {
 				events(n)(w, r)
 				w.(http.Flusher).Flush()
 				<-r.Context().Done()
 			})
-		}, []string{"--timeout", "2s"}, ExitFailed, "it waits for supplier to be reachable: it answered 503 (3 attempts so far; the next at 14:01:00 CEST)"},
+		}, []string{"--timeout", "1s"}, ExitFailed, "it waits for supplier to be reachable: it answered 503 (3 attempts so far; the next at 14:01:00 CEST)"},
 		"the stream breaks": {func(b *bundle) {
 			b.on("GET /api/v1/participants/oem/negotiations/n1/events", events(negotiation("REQUESTED")))
 		}, nil, ExitUnreachable,
