@@ -80,6 +80,13 @@ func (d *demo) installOperators(ctx context.Context, log *stage.Log) error {
 		if err != nil {
 			return err
 		}
+		for _, o := range objects {
+			if o.GetKind() == "Deployment" { // a demo needs none in reserve
+				if err := unstructured.SetNestedField(o.Object, int64(1), "spec", "replicas"); err != nil {
+					return fmt.Errorf("%s of %s: %w", o.GetName(), path, err)
+				}
+			}
+		}
 		if err := k.apply(ctx, log, objects); err != nil {
 			return err
 		}

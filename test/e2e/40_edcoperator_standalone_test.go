@@ -155,6 +155,7 @@ func replaceOperator(t *testing.T, c client.Client) map[string]string {
 	foreground := metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationForeground)}
 	for _, err := range []error{
 		cs.AppsV1().Deployments(ownSystem).Delete(t.Context(), "edc-operator", foreground),
+		cs.PolicyV1().PodDisruptionBudgets(ownSystem).Delete(t.Context(), "edc-operator", foreground),
 		cs.RbacV1().ClusterRoleBindings().Delete(t.Context(), "kaphera-edc-operator", foreground),
 		cs.RbacV1().ClusterRoles().Delete(t.Context(), "kaphera-edc-operator", foreground),
 		cs.RbacV1().ClusterRoles().Delete(t.Context(), config.NamespaceRole, foreground),
