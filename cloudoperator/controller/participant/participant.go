@@ -120,11 +120,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		})
 		return ctrl.Result{RequeueAfter: soon}, kube.WriteStatus(ctx, r.Client, &p, before)
 	}
+	if w.begins() {
+		return ctrl.Result{RequeueAfter: soon}, nil
+	}
 	w.observe()
 	next := w.check(ctx)
 	w.describe(problem)
 	p.Status.ObservedGeneration = p.Generation
 	return ctrl.Result{RequeueAfter: next}, kube.WriteStatus(ctx, r.Client, &p, before)
+}
+
+// begins reports that this operator has become the leader just now and has no report yet of a cell that was well: what stands of the participant is
+// more than it knows itself.
+func (r *run) begins() bool {
+	return r.cell != nil && r.report == nil && r.cell.Status.LastHeard != nil && r.Now().Sub(r.cell.Status.LastHeard.Time) <= celllink.SilentAfter
 }
 
 // load reads what the participant refers to. The condition says what is wrong with its spec; OK when nothing is.

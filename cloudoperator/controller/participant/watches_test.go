@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	kubefake "sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
@@ -75,6 +77,44 @@ func TestAReportReachesThoseItIsAbout(t *testing.T) {
 		slices.Sort(got)
 		if !slices.Equal(got, step.want) {
 			t.Errorf("%s: %v, want %v", step.what, got, step.want)
+		}
+	}
+}
+
+// TestANewLeaderTellsNobodyThatACellHasNotReported while the cell was heard by the leader before it.
+func TestANewLeaderTellsNobodyThatACellHasNotReported(t *testing.T) {
+	s := runtime.NewScheme()
+	if err := cloud.AddToScheme(s); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_800_000_000, 0)
+	for _, c := range []struct {
+		what  string
+		heard time.Duration // ago
+		told  bool
+	}{{"heard lately", 20 * time.Second, false}, {"silent", celllink.SilentAfter + time.Second, true}} {
+		last := metav1.NewTime(now.Add(-c.heard))
+		p := &cloud.Participant{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "a", Finalizers: []string{Finalizer}}, Spec: cloud.ParticipantSpec{Cell: "shared", Identity: cloud.Identity{Context: "a"}},
+			Status: cloud.ParticipantStatus{Conditions: []metav1.Condition{{Type: cloud.ConditionReady, Status: metav1.ConditionTrue, Reason: cloud.ReasonReady}}}}
+		cell := &cloud.Cell{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "shared"}, Status: cloud.CellStatus{LastHeard: &last}}
+		registered := fields{}
+		if err := index(t.Context(), registered); err != nil {
+			t.Fatal(err)
+		}
+		b := kubefake.NewClientBuilder().WithScheme(s).WithObjects(p, cell).WithStatusSubresource(p)
+		for field, of := range registered {
+			b = b.WithIndex(&cloud.Participant{}, field, of)
+		}
+		r := &Reconciler{Client: b.Build(), Now: func() time.Time { return now }, Reports: func(string) (*celllink.Report, time.Time) { return nil, time.Time{} }}
+		result, err := r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(p)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Client.Get(t.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+			t.Fatal(err)
+		}
+		if ready := meta.IsStatusConditionTrue(p.Status.Conditions, cloud.ConditionReady); ready == c.told || !c.told && result.RequeueAfter <= 0 {
+			t.Errorf("%s: ready %v, looked at again in %s", c.what, ready, result.RequeueAfter)
 		}
 	}
 }
