@@ -294,6 +294,13 @@ type CellAccess struct {
 	Viewers   CellSubjects `json:"viewers,omitempty,omitzero"`
 }
 
+// CellIngress defines model for CellIngress.
+type CellIngress struct {
+	Annotations   map[string]string `json:"annotations,omitempty,omitzero"`
+	ClassName     string            `json:"className,omitempty,omitzero"`
+	TLSSecretName string            `json:"tlsSecretName,omitempty,omitzero"`
+}
+
 // CellList defines model for CellList.
 type CellList struct {
 	Items []Cell `json:"items"`
@@ -312,18 +319,23 @@ type CellQuota struct {
 
 // CellSpec defines model for CellSpec.
 type CellSpec struct {
-	Access         CellAccess `json:"access,omitempty,omitzero"`
-	Audit          Audit      `json:"audit,omitempty,omitzero"`
-	Hostname       string     `json:"hostname"`
-	OperatingParty string     `json:"operatingParty"`
-	Organization   string     `json:"organization,omitempty,omitzero"`
-	Quota          CellQuota  `json:"quota,omitempty,omitzero"`
-	Replicas       int32      `json:"replicas,omitempty,omitzero"`
-	Type           string     `json:"type"`
+	Access         CellAccess  `json:"access,omitempty,omitzero"`
+	AgentKey       string      `json:"agentKey,omitempty,omitzero"`
+	Audit          Audit       `json:"audit,omitempty,omitzero"`
+	Database       Database    `json:"database,omitempty,omitzero"`
+	Hostname       string      `json:"hostname"`
+	Ingress        CellIngress `json:"ingress,omitempty,omitzero"`
+	OperatingParty string      `json:"operatingParty"`
+	Organization   string      `json:"organization,omitempty,omitzero"`
+	Quota          CellQuota   `json:"quota,omitempty,omitzero"`
+	Replicas       int32       `json:"replicas,omitempty,omitzero"`
+	Type           string      `json:"type"`
+	Vault          Vault       `json:"vault,omitempty,omitzero"`
 }
 
 // CellStatus defines model for CellStatus.
 type CellStatus struct {
+	AgentJWT           string      `json:"agentJWT,omitempty,omitzero"`
 	AppliedRevision    int64       `json:"appliedRevision,omitempty,omitzero"`
 	Conditions         []Condition `json:"conditions,omitempty,omitzero"`
 	LastHeard          time.Time   `json:"lastHeard,omitempty,omitzero"`
@@ -440,6 +452,17 @@ type Credentials struct {
 
 	// Unreachable DIDs of issuers that do not answer now
 	Unreachable []string `json:"unreachable,omitempty,omitzero"`
+}
+
+// Database defines model for Database.
+type Database struct {
+	CaBundle    string               `json:"caBundle,omitempty,omitzero"`
+	Host        string               `json:"host"`
+	Name        string               `json:"name"`
+	OwnerSecret LocalObjectReference `json:"ownerSecret"`
+	Port        int32                `json:"port,omitempty,omitzero"`
+	RoleSecrets RoleSecrets          `json:"roleSecrets,omitempty,omitzero"`
+	SslMode     string               `json:"sslMode,omitempty,omitzero"`
 }
 
 // DataspaceProfile defines model for DataspaceProfile.
@@ -643,6 +666,11 @@ type Key struct {
 type KeyRegistration struct {
 	// PublicKey JWK, P-256 or Ed25519; the private half stays with the person
 	PublicKey json.RawMessage `json:"publicKey"`
+}
+
+// LocalObjectReference defines model for LocalObjectReference.
+type LocalObjectReference struct {
+	Name string `json:"name,omitempty,omitzero"`
 }
 
 // ManagedPart defines model for ManagedPart.
@@ -1083,6 +1111,14 @@ type RevisionStatus struct {
 	SignedBy string    `json:"signedBy,omitempty,omitzero"`
 }
 
+// RoleSecrets defines model for RoleSecrets.
+type RoleSecrets struct {
+	ControlPlane string `json:"controlPlane,omitempty,omitzero"`
+	DataPlane    string `json:"dataPlane,omitempty,omitzero"`
+	Issuer       string `json:"issuer,omitempty,omitzero"`
+	Wallet       string `json:"wallet,omitempty,omitzero"`
+}
+
 // Secret defines model for Secret.
 type Secret struct {
 	Value string `json:"value"`
@@ -1337,6 +1373,34 @@ type UseCaseStatus struct {
 	PolicyHash         string         `json:"policyHash,omitempty,omitzero"`
 	Revision           RevisionStatus `json:"revision,omitempty,omitzero"`
 	Sentences          []string       `json:"sentences,omitempty,omitzero"`
+}
+
+// Vault defines model for Vault.
+type Vault struct {
+	Address   string    `json:"address"`
+	Auth      VaultAuth `json:"auth"`
+	CaBundle  string    `json:"caBundle,omitempty,omitzero"`
+	Mount     string    `json:"mount,omitempty,omitzero"`
+	Namespace string    `json:"namespace,omitempty,omitzero"`
+	Prefix    string    `json:"prefix"`
+}
+
+// VaultAuth defines model for VaultAuth.
+type VaultAuth struct {
+	AppRoleSecrets RoleSecrets          `json:"appRoleSecrets,omitempty,omitzero"`
+	Audience       string               `json:"audience,omitempty,omitzero"`
+	Method         string               `json:"method"`
+	MountPath      string               `json:"mountPath,omitempty,omitzero"`
+	Roles          VaultRoles           `json:"roles,omitempty,omitzero"`
+	TokenSecret    LocalObjectReference `json:"tokenSecret,omitempty,omitzero"`
+}
+
+// VaultRoles defines model for VaultRoles.
+type VaultRoles struct {
+	ControlPlane string `json:"controlPlane,omitempty,omitzero"`
+	DataPlane    string `json:"dataPlane,omitempty,omitzero"`
+	Issuer       string `json:"issuer,omitempty,omitzero"`
+	Wallet       string `json:"wallet,omitempty,omitzero"`
 }
 
 // ListApprovalKeysParams defines parameters for ListApprovalKeys.

@@ -97,8 +97,11 @@ func ConnectorProfile(name string, spec *cloudv1.DataspaceProfileSpec) profile.P
 	return p
 }
 
-func checkCell(ctx context.Context, s *Service, name string, spec, _ *cloudv1.CellSpec, dryRun bool) ([]string, error) {
+func checkCell(ctx context.Context, s *Service, name string, spec, old *cloudv1.CellSpec, dryRun bool) ([]string, error) {
 	f := &findings{dryRun: dryRun}
+	if old != nil && spec.AgentKey == "" {
+		spec.AgentKey = old.AgentKey // the company's, whoever describes the rest of the cell: it is replaced, never left out
+	}
 	if spec.Organization != "" {
 		ok, err := s.exists(ctx, spec.Organization, &cloudv1.Organization{})
 		if err != nil {

@@ -294,6 +294,31 @@ func TestADedicatedCellIsShownToItsOrganization(t *testing.T) {
 	}
 }
 
+// Whoever describes an on-premise cell, such as Terraform, does not know the key of the company's agent, and does not take it away.
+func TestAnOnPremiseCellKeepsTheKeyOfItsAgent(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	spec := func(more string) any {
+		return wrap(`{"type":"on-premise","organization":"rheintal-motoren","hostname":"dataspace.rheintal.example","operatingParty":"Rheintal Motoren",
+		  "database":{"host":"db.rheintal.example","name":"dataspace","ownerSecret":{"name":"owner"}},
+		  "vault":{"address":"https://vault.rheintal.example","prefix":"dataspace","auth":{"method":"Kubernetes"}}` + more + `}`)
+	}
+	if a := b.call(operator, "PUT", "/cells/oem", wrap(`{"type":"on-premise","organization":"rheintal-motoren","hostname":"a.example","operatingParty":"x"}`)); a.status != http.StatusUnprocessableEntity || !strings.Contains(string(a.body), "own PostgreSQL in database") {
+		t.Errorf("without a database: %d %s", a.status, a.body)
+	}
+	first, second := "U"+strings.Repeat("A", 55), "U"+strings.Repeat("B", 55)
+	b.want(http.StatusCreated, b.call(operator, "PUT", "/cells/oem", spec(`,"agentKey":"`+first+`"`)))
+	b.want(http.StatusOK, b.call(operator, "PUT", "/cells/oem", spec(`,"replicas":2`)))
+	if got := decodeTo[Cell](t, b.call(renate, "GET", "/cells/oem", nil)); got.Spec.AgentKey != first || *got.Spec.Replicas != 2 {
+		t.Errorf("the cell is %+v", got.Spec)
+	}
+	b.want(http.StatusOK, b.call(operator, "PUT", "/cells/oem", spec(`,"agentKey":"`+second+`"`)))
+	if got := decodeTo[Cell](t, b.call(renate, "GET", "/cells/oem", nil)); got.Spec.AgentKey != second {
+		t.Errorf("the key is still %s", got.Spec.AgentKey)
+	}
+	b.want(http.StatusNotFound, b.call(brandt, "GET", "/cells/oem", nil))
+}
+
 func TestListsComeInPages(t *testing.T) {
 	b := setup(t)
 	const n = 7

@@ -8,9 +8,14 @@ package config
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	cloud "github.com/kaphera/kaphera/cloud/config"
 )
@@ -62,4 +67,23 @@ func Install(images map[string]string) ([]byte, error) {
 	}
 	add(deployment)
 	return out.Bytes(), nil
+}
+
+// Rules are those of a ClusterRole in rbac.yaml.
+func Rules(role string) ([]rbacv1.PolicyRule, error) {
+	raw, err := files.ReadFile("rbac.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("read rbac.yaml: %w", err)
+	}
+	for dec := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(raw), 4096); ; {
+		var r rbacv1.ClusterRole
+		if err := dec.Decode(&r); errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("rbac.yaml has no ClusterRole %s", role)
+		} else if err != nil {
+			return nil, fmt.Errorf("rbac.yaml: %w", err)
+		}
+		if r.Kind == "ClusterRole" && r.Name == role {
+			return r.Rules, nil
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -22,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/cloudoperator"
@@ -116,6 +118,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("roles log in to the Vault with a token for it", vaultRoles)
 	t.Run("roles reach their own database only", func(t *testing.T) { databaseRoles(t, "shared") })
 	t.Run("a dedicated cell is its organization's alone", dedicated)
+	t.Run("an on-premise cell runs in the company's cluster", onPremise)
 	t.Run("what is in use is not deleted", inUse)
 	t.Run("everything goes", func(t *testing.T) { gone(t, p) })
 }
@@ -143,25 +146,33 @@ func agentUp(t *testing.T, cell string) {
 	if err := errors.Join(admin.Get(t.Context(), types.NamespacedName{Namespace: key.Namespace, Name: "cell-agent-nats"}, &creds), admin.Get(t.Context(), key, &ca)); err != nil {
 		t.Fatal(err)
 	}
+	runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, creds.Data["agent.creds"], ca.Data["ca.crt"])
+}
+
+// runAgent runs an agent until stop is called, at the latest at the end of the test.
+func runAgent(t *testing.T, cfg *rest.Config, cell string, creds []byte, ca string) (stop func()) {
+	t.Helper()
 	dir := t.TempDir()
 	credsFile, caFile := filepath.Join(dir, "agent.creds"), filepath.Join(dir, "ca.crt")
-	if err := errors.Join(os.WriteFile(credsFile, creds.Data["agent.creds"], 0o600), os.WriteFile(caFile, []byte(ca.Data["ca.crt"]), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(credsFile, creds, 0o600), os.WriteFile(caFile, []byte(ca), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() {
-		done <- cloudoperator.RunAgent(ctx, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cloudoperator.AgentOptions{
-			Cell: cell, Namespace: key.Namespace, NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
+		done <- cloudoperator.RunAgent(ctx, cfg, cloudoperator.AgentOptions{
+			Cell: cell, Namespace: snapshot.Namespace(cell), NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
 			HealthAddress: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler),
 		})
 	}()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 func participantContext(t *testing.T) *edc.ParticipantContext {

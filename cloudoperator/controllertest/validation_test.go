@@ -60,7 +60,12 @@ func TestSchemaRefuses(t *testing.T) {
 		change(&c.Spec)
 		return c
 	}
-	for _, o := range []client.Object{goodProfile("valid"), goodParticipant(), goodCell(), dedicatedCell("valid", "o")} {
+	onPremiseWith := func(change func(*cloud.CellSpec)) client.Object {
+		c := onPremiseCell("valid", "o")
+		change(&c.Spec)
+		return c
+	}
+	for _, o := range []client.Object{goodProfile("valid"), goodParticipant(), goodCell(), dedicatedCell("valid", "o"), onPremiseCell("valid", "o")} {
 		if err := admin.Create(t.Context(), o, client.DryRunAll); err != nil {
 			t.Fatalf("a good %T: %v", o, err)
 		}
@@ -76,7 +81,18 @@ func TestSchemaRefuses(t *testing.T) {
 		"a partner number of another kind":         {participantWith(func(p *cloud.Participant) { p.Spec.Identity.BusinessPartnerNumber = "BPNS1" }), "businessPartnerNumber"},
 		"a context that is no path segment":        {participantWith(func(p *cloud.Participant) { p.Spec.Identity.Context = "a/b" }), "context"},
 		"its profile among the further ones":       {participantWith(func(p *cloud.Participant) { p.Spec.FurtherProfiles = []string{p.Spec.Profile} }), "furtherProfiles has the default profile"},
-		"a cell type of a later release":           {cellWith(func(c *cloud.Cell) { c.Spec.Type = "on-premise" }), "spec.type"},
+		"an unknown cell type":                     {cellWith(func(c *cloud.Cell) { c.Spec.Type = "on-mars" }), "spec.type"},
+		"an on-premise cell of nobody":             {onPremiseWith(func(c *cloud.CellSpec) { c.Organization = "" }), "names the organization"},
+		"an on-premise cell without a database":    {onPremiseWith(func(c *cloud.CellSpec) { c.Database = nil }), "own PostgreSQL in database"},
+		"an on-premise cell without a Vault":       {onPremiseWith(func(c *cloud.CellSpec) { c.Vault = nil }), "own Vault in vault"},
+		"an on-premise cell with a quota":          {onPremiseWith(func(c *cloud.CellSpec) { c.Quota = &cloud.CellQuota{CPU: "1", Memory: "1Gi"} }), "nor has an on-premise cell"},
+		"an on-premise cell with access":           {onPremiseWith(func(c *cloud.CellSpec) { c.Access = &cloud.CellAccess{} }), "a company gives rights itself"},
+		"a role without a login to the Vault":      {onPremiseWith(func(c *cloud.CellSpec) { c.Vault.Auth.AppRoleSecrets.Wallet = "" }), "controlPlane, wallet and dataPlane"},
+		"an agent's key that is none":              {onPremiseWith(func(c *cloud.CellSpec) { c.AgentKey = "SUAM" }), "spec.agentKey"},
+		"a dedicated cell with a database":         {dedicatedWith(func(c *cloud.CellSpec) { c.Database = onPremiseCell("x", "o").Spec.Database }), "the others use the platform's"},
+		"a shared cell with a Vault":               {cellWith(func(c *cloud.Cell) { c.Spec.Vault = onPremiseCell("x", "o").Spec.Vault }), "the others use the platform's"},
+		"a shared cell with an ingress":            {cellWith(func(c *cloud.Cell) { c.Spec.Ingress = &cloud.CellIngress{} }), "ingress is for on-premise cells"},
+		"a shared cell with an agent's key":        {cellWith(func(c *cloud.Cell) { c.Spec.AgentKey = "U" + strings.Repeat("A", 55) }), "agentKey is for on-premise cells"},
 		"a retention that is none":                 {cellWith(func(c *cloud.Cell) { c.Spec.Audit.KeepBodies = "P1Y" }), "keepBodies must be a duration"},
 		"a dedicated cell of nobody":               {dedicatedWith(func(c *cloud.CellSpec) { c.Organization = "" }), "names the organization"},
 		"a shared cell of an organization":         {cellWith(func(c *cloud.Cell) { c.Spec.Organization = "o" }), "a shared cell none"},

@@ -73,13 +73,19 @@ func (c Cell) Rights(issuers []string) []client.Object {
 	agent := account(c.Namespace(), parts.Agent)
 	bound := c.Binding(agentIssuersRole, agent)
 	bound.RoleRef.Kind = "Role"
-	return []client.Object{
-		&corev1.ServiceAccount{ObjectMeta: c.Meta(parts.Agent), AutomountServiceAccountToken: ptr.To(false)},
+	return append(c.common(),
 		c.Binding(AgentRole, agent),
 		c.Binding(edcconfig.NamespaceRole, account(edcconfig.Namespace, edcconfig.ServiceAccount)),
-		kube.NetworkPolicy(c.Meta("default-deny"), nil),
 		tokens, bound,
 		c.agentTo("agent-to-issuers", workload.Issuer),
+	)
+}
+
+// common is what the namespace of every cell has.
+func (c Cell) common() []client.Object {
+	return []client.Object{
+		&corev1.ServiceAccount{ObjectMeta: c.Meta(parts.Agent), AutomountServiceAccountToken: ptr.To(false)},
+		kube.NetworkPolicy(c.Meta("default-deny"), nil),
 		c.agentTo("agent-to-connector", workload.ControlPlane),
 	}
 }
@@ -98,7 +104,8 @@ type Agent struct {
 	Image   string
 	NATSURL string // of the cloud's message server
 	CA      []byte // certificates of the message server's authority, PEM
-	// Credentials with which the agent logs in at the message server, as in the Secret AgentCredentials; the objects carry only a digest.
+	// Credentials with which the agent logs in at the message server, as in the Secret AgentCredentials, or what is public of them; the objects carry
+	// only a digest.
 	Credentials []byte
 }
 

@@ -98,6 +98,8 @@ type Account struct {
 	Seed []byte
 	// Storage is how many bytes its streams may take on disk.
 	Storage int64
+	// Revoked are public keys of users that may no longer log in.
+	Revoked []string
 }
 
 // AccountJWT signs the account. The account may use JetStream within its storage, and a bounded number of connections.
@@ -114,6 +116,9 @@ func (o Operator) AccountJWT(a Account) (string, error) {
 	ac.Name = a.Name
 	ac.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: a.Storage, MemoryStorage: 0, Streams: 8, Consumer: 32}
 	ac.Limits.Conn = 64
+	for _, user := range a.Revoked {
+		ac.Revoke(user)
+	}
 	encoded, err := ac.Encode(kp)
 	if err != nil {
 		return "", fmt.Errorf("sign account %s: %w", a.Name, err)
@@ -138,10 +143,6 @@ func (p Permissions) connections() []string {
 
 // Credentials makes a user in an account, as a credentials file.
 func Credentials(accountSeed []byte, name string, p Permissions) ([]byte, error) {
-	account, _, err := public(accountSeed)
-	if err != nil {
-		return nil, fmt.Errorf("key of the account of user %s: %w", name, err)
-	}
 	user, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, fmt.Errorf("make the key of user %s: %w", name, err)
@@ -154,7 +155,23 @@ func Credentials(accountSeed []byte, name string, p Permissions) ([]byte, error)
 	if err != nil {
 		return nil, fmt.Errorf("key of user %s: %w", name, err)
 	}
-	uc := jwt.NewUserClaims(pub)
+	token, err := UserJWT(accountSeed, name, pub, p)
+	if err != nil {
+		return nil, err
+	}
+	return jwt.FormatUserConfig(token, seed)
+}
+
+// UserJWT signs a user in an account whose key somebody else made and keeps. It is no secret: without that key it opens nothing.
+func UserJWT(accountSeed []byte, name, publicKey string, p Permissions) (string, error) {
+	account, _, err := public(accountSeed)
+	if err != nil {
+		return "", fmt.Errorf("key of the account of user %s: %w", name, err)
+	}
+	if !nkeys.IsValidPublicUserKey(publicKey) {
+		return "", fmt.Errorf("%q is not the public key of a NATS user", publicKey)
+	}
+	uc := jwt.NewUserClaims(publicKey)
 	uc.Name = name
 	uc.Pub.Allow.Add(p.Publish...)
 	uc.Sub.Allow.Add(p.Subscribe...)
@@ -164,26 +181,33 @@ func Credentials(accountSeed []byte, name string, p Permissions) ([]byte, error)
 	}
 	token, err := uc.Encode(account)
 	if err != nil {
-		return nil, fmt.Errorf("sign user %s: %w", name, err)
+		return "", fmt.Errorf("sign user %s: %w", name, err)
 	}
-	return jwt.FormatUserConfig(token, seed)
+	return token, nil
 }
 
 // Belongs says whether a credentials file is a user of the account with these permissions.
 func Belongs(creds, accountSeed []byte, p Permissions) bool {
-	_, pub, err := public(accountSeed)
-	if err != nil {
-		return false
-	}
 	token, err := jwt.ParseDecoratedJWT(creds)
 	if err != nil {
 		return false
 	}
-	if _, err := jwt.ParseDecoratedUserNKey(creds); err != nil {
+	key, err := jwt.ParseDecoratedUserNKey(creds)
+	if err != nil {
+		return false
+	}
+	pub, err := key.PublicKey()
+	return err == nil && Admits(token, accountSeed, pub, p)
+}
+
+// Admits says whether a user JWT is of the account and this key, with these permissions.
+func Admits(token string, accountSeed []byte, publicKey string, p Permissions) bool {
+	_, pub, err := public(accountSeed)
+	if err != nil {
 		return false
 	}
 	uc, err := jwt.DecodeUserClaims(token)
-	return err == nil && uc.Issuer == pub && same(uc.Pub.Allow, p.Publish) && same(uc.Sub.Allow, p.Subscribe) && (uc.Resp != nil) == p.Respond &&
+	return err == nil && uc.Issuer == pub && uc.Subject == publicKey && same(uc.Pub.Allow, p.Publish) && same(uc.Sub.Allow, p.Subscribe) && (uc.Resp != nil) == p.Respond &&
 		same(uc.AllowedConnectionTypes, p.connections())
 }
 

@@ -216,6 +216,51 @@ func TestDeletedAccountIsOut(t *testing.T) {
 	}
 }
 
+// A user's key may be somebody else's: only its public half is signed. When it is revoked, who uses it is thrown out and does not come back.
+func TestAKeyOfSomebodyElseIsAdmittedAndRevoked(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	seed, user := must[[]byte](t)(s.Cell(t.Context(), "a")), must[nkeys.KeyPair](t)(nkeys.CreateUser())
+	pub, key := must[string](t)(user.PublicKey()), must[[]byte](t)(user.Seed())
+	token := must[string](t)(natsauth.UserJWT(seed, "agent", pub, celllink.AgentPermissions))
+	stranger := must[string](t)(must[nkeys.KeyPair](t)(nkeys.CreateUser()).PublicKey())
+	if !natsauth.Admits(token, seed, pub, celllink.AgentPermissions) || natsauth.Admits(token, seed, stranger, celllink.AgentPermissions) || natsauth.Admits("", seed, pub, celllink.AgentPermissions) {
+		t.Error("the JWT is taken for another key's, or not for its own")
+	}
+	for _, bad := range []string{"", must[string](t)(natsauth.PublicKey(seed)), pub[:len(pub)-1], string(key)} {
+		if _, err := natsauth.UserJWT(seed, "agent", bad, celllink.AgentPermissions); err == nil {
+			t.Errorf("%.1s… is signed as a user's public key", bad)
+		}
+	}
+	creds := must[[]byte](t)(jwt.FormatUserConfig(token, key))
+	closed := make(chan struct{})
+	logIn := func(more ...nats.Option) (*nats.Conn, error) {
+		return cellrpc.Connect(s.URL(), "test", nil, func() ([]byte, error) { return creds, nil }, append(more, nats.NoReconnect())...)
+	}
+	nc := must[*nats.Conn](t)(logIn(nats.ClosedHandler(func(*nats.Conn) { close(closed) })))
+	defer nc.Close()
+	system := must[*nats.Conn](t)(s.System())
+	defer system.Close()
+	set := func(revoked ...string) {
+		t.Helper()
+		account := natsauth.Account{Name: "a", Seed: seed, Storage: celllink.Storage, Revoked: revoked}
+		if err := natsauth.Push(system, must[string](t)(s.Operator.AccountJWT(account))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(pub, stranger)
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Fatal("the connection of a revoked key stays")
+	}
+	if _, err := logIn(); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("a revoked key logs in: %v", err)
+	}
+	set(stranger)
+	must[*nats.Conn](t)(logIn()).Close()
+}
+
 func TestCredentialsBelong(t *testing.T) {
 	t.Parallel()
 	seed, other := must[[]byte](t)(natsauth.NewAccountSeed()), must[[]byte](t)(natsauth.NewAccountSeed())

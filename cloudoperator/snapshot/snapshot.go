@@ -6,8 +6,10 @@
 package snapshot
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -193,6 +195,10 @@ func (c *compiler) meta(name string) metav1.ObjectMeta {
 }
 
 func (c *compiler) exposure(hostname string) edc.Exposure {
+	if own := c.Cell.Spec; own.Type == cloud.OnPremise {
+		i := cmp.Or(own.Ingress, &cloud.CellIngress{})
+		return edc.Exposure{Hostname: hostname, IngressClassName: i.ClassName, Annotations: i.Annotations, TLSSecretName: i.TLSSecretName}
+	}
 	i := c.Facts.Ingress
 	return edc.Exposure{Hostname: hostname, IngressClassName: i.ClassName, Annotations: i.Annotations, TLSSecretName: i.TLSSecretName}
 }
@@ -236,6 +242,12 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 			Database: c.database(r, ConnectorName), Vault: c.vault(r), Replicas: c.Cell.Spec.Replicas, Audit: c.Cell.Spec.Audit,
 		},
 	}
+	if own := c.Cell.Spec; own.Type == cloud.OnPremise {
+		if own.Database == nil || own.Vault == nil {
+			return nil, errors.New("the cell is on-premise and has no database or vault in its spec")
+		}
+		out.Spec.Database, out.Spec.Vault = *own.Database, *own.Vault
+	}
 	used := map[string]bool{}
 	for _, p := range participants {
 		for _, name := range append([]string{p.Spec.Profile}, p.Spec.FurtherProfiles...) {
@@ -252,7 +264,7 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 	return out, nil
 }
 
-// Issuers returns the issuers that run in a cell, each from the oldest profile that names it; none in a dedicated cell, which is for its
+// Issuers returns the issuers that run in a cell, each from the oldest profile that names it; none in a cell of one organization, which is for its
 // organization's participants alone. Profiles are sorted by age.
 func Issuers(cell *cloud.Cell, profiles []cloud.DataspaceProfile) []PlacedIssuer {
 	if cell.Spec.Organization != "" {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -80,6 +81,20 @@ func world() snapshot.Input {
 	}
 }
 
+// ownCluster is the cell "other" of the world in its organization's own cluster.
+func ownCluster() snapshot.Input {
+	in := world()
+	in.Cells[1].Spec = cloud.CellSpec{
+		Type: cloud.OnPremise, Organization: "org", Hostname: "dataspace.oem.example", Ingress: &cloud.CellIngress{ClassName: "oem", TLSSecretName: "oem-tls"},
+		Database: &edc.Database{Host: "postgresql.oem.example", Port: 5433, Name: "dataspace", SSLMode: "verify-full", CABundle: "of the OEM", OwnerSecret: corev1.LocalObjectReference{Name: "owner"}},
+		Vault: &edc.Vault{Address: "https://vault.oem.example", Mount: "industrial/kv", Prefix: "dataspace", Auth: edc.VaultAuth{
+			Method: edc.VaultMethodKubernetes, MountPath: "oem", Audience: "vault",
+		}},
+	}
+	in.Cell = in.Cells[1]
+	return in
+}
+
 func render(t *testing.T, in snapshot.Input) []byte {
 	t.Helper()
 	objects, err := snapshot.Compile(in)
@@ -104,7 +119,7 @@ func TestCompile(t *testing.T) {
 	elsewhere.Cell = elsewhere.Cells[1]
 	empty := world()
 	empty.Participants, empty.Profiles = nil, nil
-	for name, in := range map[string]snapshot.Input{"shared": world(), "other": elsewhere, "empty": empty} {
+	for name, in := range map[string]snapshot.Input{"shared": world(), "other": elsewhere, "empty": empty, "onpremise": ownCluster()} {
 		got, file := render(t, in), filepath.Join("testdata", name+".yaml")
 		if *update {
 			if err := os.WriteFile(file, got, 0o600); err != nil {

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
@@ -88,4 +89,82 @@ func OperatorRights(namespace string) ([]Rights, error) {
 			out = append(out, Rights{role.Namespace, role.Rules})
 		}
 	}
+}
+
+// InNamespace returns what Install does, for an operator that runs in one namespace and works there alone: its rights are Roles in it, and one in
+// namespace default to read where the Kubernetes API is. The namespace is the caller's to make.
+func InNamespace(namespace, operatorImage, connectorImage string) ([]*unstructured.Unstructured, error) {
+	raw, err := Install(operatorImage, connectorImage)
+	if err != nil {
+		return nil, err
+	}
+	bind := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": rbacv1.SchemeGroupVersion.String(), "kind": "RoleBinding",
+		"metadata": map[string]any{"name": NamespaceRole, "namespace": namespace},
+		"roleRef":  map[string]any{"apiGroup": rbacv1.GroupName, "kind": "Role", "name": NamespaceRole},
+		"subjects": []any{map[string]any{"kind": rbacv1.ServiceAccountKind, "name": ServiceAccount, "namespace": namespace}},
+	}}
+	var out []*unstructured.Unstructured
+	for dec := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(raw), 4096); ; {
+		o := &unstructured.Unstructured{}
+		if err := dec.Decode(o); errors.Is(err, io.EOF) {
+			return append(out, bind), nil
+		} else if err != nil {
+			return nil, fmt.Errorf("install.yaml: %w", err)
+		}
+		switch {
+		case len(o.Object) == 0 || o.GetKind() == "Namespace":
+			continue
+		case o.GetKind() == "ClusterRole" || o.GetKind() == "ClusterRoleBinding":
+			o.SetKind(strings.TrimPrefix(o.GetKind(), "Cluster"))
+			o.SetNamespace(namespace)
+		case o.GetNamespace() == Namespace:
+			o.SetNamespace(namespace)
+		}
+		if err := scope(o, namespace); err != nil {
+			return nil, fmt.Errorf("install.yaml: %s %s: %w", o.GetKind(), o.GetName(), err)
+		}
+		out = append(out, o)
+	}
+}
+
+// scope puts namespace where an object speaks of another. What is in namespace default may be there several times.
+func scope(o *unstructured.Unstructured, namespace string) error {
+	if o.GetNamespace() != "" && o.GetNamespace() != namespace {
+		o.SetName(o.GetName() + "-" + namespace)
+	}
+	switch o.GetKind() {
+	case "RoleBinding":
+		subjects, _, err := unstructured.NestedSlice(o.Object, "subjects")
+		if err != nil {
+			return err
+		}
+		for _, s := range subjects {
+			if m, ok := s.(map[string]any); ok {
+				m["namespace"] = namespace
+			}
+		}
+		role, _, err := unstructured.NestedString(o.Object, "roleRef", "name")
+		if err != nil {
+			return err
+		}
+		if o.GetNamespace() != namespace {
+			role += "-" + namespace
+		}
+		return errors.Join(unstructured.SetNestedSlice(o.Object, subjects, "subjects"),
+			unstructured.SetNestedField(o.Object, "Role", "roleRef", "kind"), unstructured.SetNestedField(o.Object, role, "roleRef", "name"))
+	case "Deployment":
+		containers, _, err := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+		if err != nil {
+			return err
+		}
+		for _, c := range containers {
+			if m, ok := c.(map[string]any); ok {
+				args, _ := m["args"].([]any)
+				m["args"] = append(args, "--namespaces="+namespace)
+			}
+		}
+		return unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
+	}
+	return nil
 }

@@ -10,20 +10,26 @@ import (
 
 // Types of cells.
 const (
-	Shared    = "shared"    // of several organizations, in the cloud's cluster
-	Dedicated = "dedicated" // of one organization, in the cloud's cluster
+	Shared    = "shared"     // of several organizations, in the cloud's cluster
+	Dedicated = "dedicated"  // of one organization, in the cloud's cluster
+	OnPremise = "on-premise" // of one organization, in its own cluster, with its own PostgreSQL and Vault
 )
 
 // CellSpec describes a place where connectors run.
-// +kubebuilder:validation:XValidation:rule="(self.type == 'dedicated') == has(self.organization)",message="a dedicated cell names the organization that it is for, a shared cell none"
-// +kubebuilder:validation:XValidation:rule="(self.type == 'dedicated') == has(self.quota)",message="a dedicated cell has a quota, a shared cell none: it takes what its participants need"
-// +kubebuilder:validation:XValidation:rule="self.type == 'dedicated' || !has(self.access)",message="access is for dedicated cells: in a shared cell it would show other organizations' connectors"
+// +kubebuilder:validation:XValidation:rule="(self.type != 'shared') == has(self.organization)",message="a dedicated or on-premise cell names the organization that it is for, a shared cell none"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'dedicated') == has(self.quota)",message="a dedicated cell has a quota, a shared cell none: it takes what its participants need; nor has an on-premise cell, whose cluster is the company's"
+// +kubebuilder:validation:XValidation:rule="self.type == 'dedicated' || !has(self.access)",message="access is for dedicated cells: in a shared cell it would show other organizations' connectors, and in its own cluster a company gives rights itself"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'on-premise') == has(self.database)",message="an on-premise cell names the company's own PostgreSQL in database; the others use the platform's and name none"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'on-premise') == has(self.vault)",message="an on-premise cell names the company's own Vault in vault; the others use the platform's and name none"
+// +kubebuilder:validation:XValidation:rule="self.type == 'on-premise' || !has(self.ingress)",message="ingress is for on-premise cells: the others are served as the Platform's ingress says"
+// +kubebuilder:validation:XValidation:rule="self.type == 'on-premise' || !has(self.agentKey)",message="agentKey is for on-premise cells: the agents of the others get their credentials from the operator"
+// +kubebuilder:validation:XValidation:rule="!has(self.vault) || !has(self.vault.auth.appRoleSecrets) || has(self.vault.auth.appRoleSecrets.controlPlane) && has(self.vault.auth.appRoleSecrets.wallet) && has(self.vault.auth.appRoleSecrets.dataPlane)",message="vault.auth.appRoleSecrets must name a Secret for controlPlane, wallet and dataPlane"
 type CellSpec struct {
 	// Type of the cell.
-	// +kubebuilder:validation:Enum=shared;dedicated
+	// +kubebuilder:validation:Enum=shared;dedicated;on-premise
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="type cannot change: make another cell and move the participants"
 	Type string `json:"type"`
-	// Organization that a dedicated cell is for; participants of others are not placed in it.
+	// Organization that a dedicated or on-premise cell is for; participants of others are not placed in it.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="organization cannot change: make another cell"
@@ -35,6 +41,21 @@ type CellSpec struct {
 	// Access of the organization's own people to what runs in a dedicated cell, through the Kubernetes API. None of them reads Secrets.
 	// +optional
 	Access *CellAccess `json:"access,omitempty"`
+	// Database is the company's own PostgreSQL, for the connector of an on-premise cell. Its Secrets are in the cell's namespace, in the company's
+	// cluster; nothing of the cloud reads them.
+	// +optional
+	Database *edc.Database `json:"database,omitempty"`
+	// Vault is the company's own, for the connector of an on-premise cell.
+	// +optional
+	Vault *edc.Vault `json:"vault,omitempty"`
+	// Ingress says how the company's gateway serves hostname; absent, its cluster's default does.
+	// +optional
+	Ingress *CellIngress `json:"ingress,omitempty"`
+	// AgentKey is the public key (NATS nkey of a user) of the agent of an on-premise cell. The company makes the key and keeps it; who holds the key
+	// of another value that was here before is out.
+	// +kubebuilder:validation:Pattern=`^U[A-Z2-7]{55}$`
+	// +optional
+	AgentKey string `json:"agentKey,omitempty"`
 	// Hostname of the cell's gateway; DIDs contain it.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="hostname cannot change: every DID of the cell contains it"
@@ -54,6 +75,11 @@ type CellSpec struct {
 // Hosts says whether participants of the organization may be placed in the cell.
 func (s *CellSpec) Hosts(organization string) bool {
 	return s.Organization == "" || s.Organization == organization
+}
+
+// Abandoned says that the cell is being deleted and its cluster will not come back, so that nothing waits for the agent there.
+func (c *Cell) Abandoned() bool {
+	return c.Spec.Type == OnPremise && !c.DeletionTimestamp.IsZero() && c.Annotations[AbandonAnnotation] == "true"
 }
 
 // CellQuota bounds what runs in a cell: the agent and, for each replica, a control plane, a wallet and a data plane; while they are replaced,
@@ -109,6 +135,18 @@ type CellSubjects struct {
 	Users []string `json:"users,omitempty"`
 }
 
+// CellIngress says how the host name of an on-premise cell is served.
+type CellIngress struct {
+	// ClassName of the company's ingress controller; empty takes its cluster's default.
+	// +optional
+	ClassName string `json:"className,omitempty"`
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// TLSSecretName is the Secret of the certificate in the cell's namespace; empty leaves TLS to the ingress controller.
+	// +optional
+	TLSSecretName string `json:"tlsSecretName,omitempty"`
+}
+
 // CellStatus is what was seen.
 type CellStatus struct {
 	// +optional
@@ -124,6 +162,9 @@ type CellStatus struct {
 	// LastHeard is when the agent last reported.
 	// +optional
 	LastHeard *metav1.Time `json:"lastHeard,omitempty"`
+	// AgentJWT admits the holder of the key spec.agentKey to the cell's NATS account. It is no secret: without that key it opens nothing.
+	// +optional
+	AgentJWT string `json:"agentJWT,omitempty"`
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -25,6 +25,10 @@ const ChangedByAnnotation = "cloud.kaphera.io/changed-by"
 // AuditSeenAnnotation of a Cell is the time (RFC 3339) up to which somebody has looked into alarms about its audit chains.
 const AuditSeenAnnotation = "cloud.kaphera.io/audit-seen"
 
+// AbandonAnnotation of an on-premise Cell that is being deleted, with the value true, says that its agent will not come back to take down what it
+// runs: neither the cell nor its participants wait for it any longer.
+const AbandonAnnotation = "cloud.kaphera.io/abandon"
+
 // AddToScheme registers the kinds of this group.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,

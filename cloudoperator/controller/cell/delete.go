@@ -26,13 +26,18 @@ import (
 )
 
 // takeDown publishes an empty snapshot and waits for the agent to carry it out. A cell that has no agent, or one that is not heard from
-// for takeDownFor, is not waited for: its namespace goes as a whole.
+// for takeDownFor, is not waited for: its namespace goes as a whole. Nobody else takes down what runs in a company's cluster: an agent there that has
+// ever reported is waited for, until somebody says that it will not come back.
 func (r *run) takeDown(ctx context.Context) error {
 	if r.cell.Status.Revision == 0 {
 		return nil
 	}
 	creds, err := cellrpc.SecretCredentials(r.Access.Reader, r.Access.Namespace)(ctx, r.cell.Name)
 	overdue := r.Now().Sub(r.cell.DeletionTimestamp.Time) > takeDownFor
+	needed := r.onPremise() && r.cell.Status.LastHeard != nil
+	if needed {
+		overdue = r.cell.Abandoned()
+	}
 	if err != nil {
 		if overdue {
 			return nil
@@ -55,7 +60,12 @@ func (r *run) takeDown(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	return &stopped{cloud.ReasonDeleting, "the agent is taking down what the cell runs"}
+	message := "the agent is taking down what the cell runs"
+	if c := r.connected(); needed && !c.OK {
+		message = fmt.Sprintf("%s: what it runs in the company's cluster is there until it reports again. If it never will, delete namespace %s there and set the annotation %s to true",
+			c.Message, r.ns, cloud.AbandonAnnotation)
+	}
+	return &stopped{cloud.ReasonDeleting, message}
 }
 
 // removeAll removes databases, Vault roles and secrets of every runtime that the cell ever had.
@@ -140,7 +150,7 @@ type memo struct {
 	mu      sync.Mutex
 	digest  map[string]string
 	at      map[string]time.Time
-	account map[string]bool
+	account map[string]string // key of the agent with which it was pushed
 }
 
 func (m *memo) due(cell, digest string, now time.Time) bool {
@@ -158,19 +168,26 @@ func (m *memo) done(cell, digest string, now time.Time) {
 	m.digest[cell], m.at[cell] = digest, now
 }
 
-func (m *memo) pushed(cell string) bool {
+func (m *memo) pushed(cell, agentKey string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.account[cell]
+	key, ok := m.account[cell]
+	return ok && key == agentKey
 }
 
-func (m *memo) setPushed(cell string, v bool) {
+func (m *memo) setPushed(cell, agentKey string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.account == nil {
-		m.account = map[string]bool{}
+		m.account = map[string]string{}
 	}
-	m.account[cell] = v
+	m.account[cell] = agentKey
+}
+
+func (m *memo) forgetPushed(cell string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.account, cell)
 }
 
 func (m *memo) forget(cell string) {

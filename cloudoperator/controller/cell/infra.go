@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -16,7 +17,6 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
-	"github.com/kaphera/kaphera/cloudoperator/manifest"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
@@ -32,8 +32,9 @@ const (
 )
 
 const (
-	seedKey     = "seed"
-	issuerLabel = "cloud.kaphera.io/issuer"
+	seedKey      = "seed"
+	agentKeysKey = "agent-keys"
+	issuerLabel  = "cloud.kaphera.io/issuer"
 )
 
 // namespace makes the cell's namespace, lets this operator set it up, and makes the rest in it.
@@ -60,33 +61,69 @@ func (r *run) apply(ctx context.Context, objects ...client.Object) error {
 	return nil
 }
 
-// account makes the cell's NATS account and both sides' credentials, and returns the cloud's.
-func (r *run) account(ctx context.Context) (cloudCreds, agent []byte, err error) {
+// account makes the cell's NATS account and the cloud's credentials, and admits the agent of an on-premise cell. It returns the credentials and the
+// account's seed.
+func (r *run) account(ctx context.Context) (cloudCreds, seed []byte, err error) {
 	data, err := r.Access.Ensure(ctx, parts.AccountSecret(r.cell.Name), map[string]kube.Make{seedKey: natsauth.NewAccountSeed})
 	if err != nil {
 		return nil, nil, err
 	}
-	seed := data[seedKey]
+	seed = data[seedKey]
 	if cloudCreds, err = r.credentials(ctx, r.Access.Secret(parts.SecretCellCreds), cellrpc.CredentialsKey(r.cell.Name), "cloud", seed, celllink.CloudPermissions); err != nil {
 		return nil, nil, err
 	}
-	agentSecret := &corev1.Secret{ObjectMeta: r.objects.Meta(manifest.AgentCredentials)}
-	if agent, err = r.credentials(ctx, agentSecret, manifest.CredentialsKey, "agent of cell "+r.cell.Name, seed, celllink.AgentPermissions); err != nil {
-		return nil, nil, err
+	if r.onPremise() {
+		if data, err = r.admit(ctx, data); err != nil {
+			return nil, nil, err
+		}
 	}
-	return cloudCreds, agent, r.push(ctx, seed)
+	return cloudCreds, seed, r.push(ctx, seed, data[agentKeysKey])
 }
 
-// push stores the account in the server once in the life of this process, and again whenever the connection into it fails.
-func (r *run) push(ctx context.Context, seed []byte) error {
-	if r.memo.pushed(r.cell.Name) {
+func agentUser(cell string) string { return "agent of cell " + cell }
+
+// admit signs the public key of the company's agent. Every key that was ever admitted is kept in the account's Secret, before it opens anything, so
+// that all but the one in the spec can be revoked.
+func (r *run) admit(ctx context.Context, account map[string][]byte) (map[string][]byte, error) {
+	key := r.cell.Spec.AgentKey
+	if key == "" {
+		r.cell.Status.AgentJWT = ""
+		return account, nil
+	}
+	token := r.cell.Status.AgentJWT
+	if !natsauth.Admits(token, account[seedKey], key, celllink.AgentPermissions) {
+		var err error
+		if token, err = natsauth.UserJWT(account[seedKey], agentUser(r.cell.Name), key, celllink.AgentPermissions); err != nil {
+			return nil, &stopped{cloud.ReasonInvalid, "$.spec.agentKey: " + err.Error()}
+		}
+	}
+	if !slices.Contains(strings.Fields(string(account[agentKeysKey])), key) {
+		s := r.Access.Secret(parts.AccountSecret(r.cell.Name))
+		if err := r.Access.Reader.Get(ctx, client.ObjectKeyFromObject(s), s); err != nil {
+			return nil, fmt.Errorf("read secret %s: %w", s.Name, err)
+		}
+		s.Data[agentKeysKey] = append(s.Data[agentKeysKey], key+"\n"...)
+		if err := r.Access.Client.Update(ctx, s); err != nil {
+			return nil, fmt.Errorf("write secret %s: %w", s.Name, err)
+		}
+		account = s.Data
+	}
+	r.cell.Status.AgentJWT = token
+	return account, nil
+}
+
+// push stores the account in the server once in the life of this process, and again when another agent is admitted and whenever the connection into it
+// fails. agentKeys are those that were ever admitted, one a line; all but that of the spec are revoked.
+func (r *run) push(ctx context.Context, seed, agentKeys []byte) error {
+	if r.memo.pushed(r.cell.Name, r.cell.Spec.AgentKey) {
 		return nil
 	}
+	revoked := slices.DeleteFunc(strings.Fields(string(agentKeys)), func(key string) bool { return key == r.cell.Spec.AgentKey })
 	op, err := r.Access.Operator(ctx)
 	if err != nil {
 		return err
 	}
-	token, err := op.AccountJWT(natsauth.Account{Name: "cell-" + r.cell.Name, Seed: seed, Storage: celllink.Storage})
+	token, err := op.AccountJWT(natsauth.Account{Name: "cell-" + r.cell.Name, Seed: seed, Storage: celllink.Storage, Revoked: revoked})
 	if err != nil {
 		return err
 	}
@@ -98,7 +135,7 @@ func (r *run) push(ctx context.Context, seed []byte) error {
 	if err := natsauth.Push(nc, token); err != nil {
 		return fmt.Errorf("make the account of cell %s: %w", r.cell.Name, err)
 	}
-	r.memo.setPushed(r.cell.Name, true)
+	r.memo.setPushed(r.cell.Name, r.cell.Spec.AgentKey)
 	return nil
 }
 
@@ -138,7 +175,11 @@ type runtimeSpec struct {
 	resources snapshot.Resources
 }
 
+// runtimes are none in an on-premise cell: the company makes databases and Vault roles.
 func (r *run) runtimes() []runtimeSpec {
+	if r.onPremise() {
+		return nil
+	}
 	out := []runtimeSpec{{name: snapshot.ConnectorName, resources: snapshot.ConnectorResources(r.cell.Name)}}
 	for _, i := range snapshot.Issuers(r.cell, r.profiles) {
 		out = append(out, runtimeSpec{name: i.Issuer.Name, issuer: true, resources: snapshot.IssuerResources(r.cell.Name, i.Issuer.Name)})

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: FSL-1.1-ALv2
 
 // Package cell makes a place where connectors run: a namespace with an agent, an account at the message server, databases and Vault
-// roles. It publishes what the cell must run and keeps what its agent reports. It never touches an EDC object itself: that is the
-// agent's work, in every kind of cell.
+// roles. Of an on-premise cell it makes the account only: the rest is in the company's cluster, which it never reaches. It publishes
+// what the cell must run and keeps what its agent reports. It never touches an EDC object itself: that is the agent's work, in every
+// kind of cell.
 package cell
 
 import (
@@ -151,6 +152,9 @@ func (r *run) load(ctx context.Context) error {
 	return nil
 }
 
+// onPremise says that the cell is in a company's cluster, which the cloud does not reach.
+func (r *run) onPremise() bool { return r.cell.Spec.Type == cloud.OnPremise }
+
 // stopped is why a cell is not provisioned, when it is no failure of an attempt.
 type stopped struct{ reason, message string }
 
@@ -167,22 +171,30 @@ func (r *run) provision(ctx context.Context) error {
 	}
 	runtimes := r.runtimes()
 	digest := kube.Digest(runtimeNames(runtimes), ca, r.images, r.cell.UID, r.cell.Generation)
-	if r.memo.due(r.cell.Name, digest, r.Now()) {
+	due := !r.onPremise() && r.memo.due(r.cell.Name, digest, r.Now())
+	if due {
 		if err := r.namespace(ctx); err != nil {
 			return err
 		}
 	}
 	r.cell.Status.Namespace = r.ns
-	cloudCreds, agentCreds, err := r.account(ctx)
+	cloudCreds, seed, err := r.account(ctx)
 	if err != nil {
 		return err
+	}
+	var agentCreds []byte
+	if !r.onPremise() {
+		s := &corev1.Secret{ObjectMeta: r.objects.Meta(manifest.AgentCredentials)}
+		if agentCreds, err = r.credentials(ctx, s, manifest.CredentialsKey, agentUser(r.cell.Name), seed, celllink.AgentPermissions); err != nil {
+			return err
+		}
 	}
 	nc, err := r.Links.Open(ctx, r.cell.Name, cloudCreds)
 	if err != nil {
-		r.memo.setPushed(r.cell.Name, false)
+		r.memo.forgetPushed(r.cell.Name)
 		return err
 	}
-	if r.memo.due(r.cell.Name, digest, r.Now()) {
+	if due {
 		agent := manifest.Agent{
 			Image: r.images.Agent, NATSURL: parts.URL("tls", parts.NATS, r.Access.Namespace, parts.PortNATS), CA: ca, Credentials: agentCreds,
 		}
@@ -205,6 +217,9 @@ func (r *run) provision(ctx context.Context) error {
 		return err
 	}
 	r.cell.Status.Revision = revision
+	if r.onPremise() {
+		return nil // no issuer runs there, and nothing was made for one
+	}
 	return r.collect(ctx, runtimes)
 }
 
@@ -217,7 +232,11 @@ func (r *run) prerequisites() error {
 			return &stopped{cloud.ReasonTaken, fmt.Sprintf("host name %s is that of cell %s", c.Spec.Hostname, c.Name)}
 		}
 	}
-	for _, t := range []string{cloud.ConditionPostgreSQLReady, cloud.ConditionVaultReady, cloud.ConditionNATSReady} {
+	needs := []string{cloud.ConditionPostgreSQLReady, cloud.ConditionVaultReady, cloud.ConditionNATSReady}
+	if r.onPremise() {
+		needs = []string{cloud.ConditionNATSReady}
+	}
+	for _, t := range needs {
 		c := apimeta.FindStatusCondition(r.platform.Status.Conditions, t)
 		if c == nil {
 			return &stopped{cloud.ReasonWaiting, fmt.Sprintf("waits for the platform: %s is not known yet", t)}
@@ -298,6 +317,9 @@ func (r *run) describe(err error) {
 func (r *run) connected() kube.Condition {
 	report, heard := r.Links.Report(r.cell.Name)
 	c := kube.Condition{Type: cloud.ConditionConnected, Reason: cloud.ReasonNever, Message: "the agent has not reported yet"}
+	if r.onPremise() && r.cell.Spec.AgentKey == "" {
+		c.Message = "no agent is admitted: the public key of the company's agent is missing in $.spec.agentKey"
+	}
 	if last := r.cell.Status.LastHeard; report == nil && last != nil {
 		c.Reason, c.Message = cloud.ReasonSilent, "not heard from since "+last.UTC().Format(time.RFC3339)
 	}
@@ -378,25 +400,34 @@ func (r *run) delete(ctx context.Context) (done bool, err error) {
 	if err := r.takeDown(ctx); err != nil {
 		return false, err
 	}
-	ns := &corev1.Namespace{}
-	err = r.Access.Reader.Get(ctx, types.NamespacedName{Name: r.ns}, ns)
-	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("read namespace %s: %w", r.ns, err)
-	}
-	if err == nil {
-		if err := r.removeAll(ctx); err != nil {
+	if !r.onPremise() {
+		if err := r.removeNamespace(ctx); err != nil {
 			return false, err
 		}
-		if err := kube.Delete(ctx, r.Access.Client, ns); err != nil {
-			return false, err
-		}
-		return false, &stopped{cloud.ReasonDeleting, "namespace " + r.ns + " is being deleted"}
 	}
 	if err := r.removeAccount(ctx); err != nil {
 		return false, err
 	}
 	r.memo.forget(r.cell.Name)
 	return true, kube.RemoveFinalizer(ctx, r.Access.Client, r.cell, Finalizer)
+}
+
+// removeNamespace is done when the namespace, and what was made for what runs in it, is gone.
+func (r *run) removeNamespace(ctx context.Context) error {
+	ns := &corev1.Namespace{}
+	if err := r.Access.Reader.Get(ctx, types.NamespacedName{Name: r.ns}, ns); err != nil {
+		if client.IgnoreNotFound(err) == nil {
+			return nil
+		}
+		return fmt.Errorf("read namespace %s: %w", r.ns, err)
+	}
+	if err := r.removeAll(ctx); err != nil {
+		return err
+	}
+	if err := kube.Delete(ctx, r.Access.Client, ns); err != nil {
+		return err
+	}
+	return &stopped{cloud.ReasonDeleting, "namespace " + r.ns + " is being deleted"}
 }
 
 func (r *run) users() []string {

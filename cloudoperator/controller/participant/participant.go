@@ -115,9 +115,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		if w.gone(problem) {
 			return ctrl.Result{}, kube.RemoveFinalizer(ctx, r.Client, &p, Finalizer)
 		}
-		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{
-			Type: cloud.ConditionReady, Reason: cloud.ReasonDeleting, Message: "deletion waits until cell " + p.Spec.Cell + " has taken it down",
-		})
+		message := "deletion waits until cell " + p.Spec.Cell + " has taken it down"
+		if w.cell != nil && w.cell.Spec.Type == cloud.OnPremise {
+			message += "; if its agent will never report again, delete the cell and set its annotation " + cloud.AbandonAnnotation + " to true"
+		}
+		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonDeleting, Message: message})
 		return ctrl.Result{RequeueAfter: soon}, kube.WriteStatus(ctx, r.Client, &p, before)
 	}
 	if w.begins() {
@@ -272,7 +274,7 @@ func missingClaim(p cloud.DataspaceProfile, c edc.HolderCredential) string {
 // gone says whether the cell has nothing left of the participant.
 func (r *run) gone(problem kube.Condition) bool {
 	switch {
-	case r.cell == nil, problem.Reason == cloud.ReasonTaken, problem.Reason == cloud.ReasonRefused:
+	case r.cell == nil, r.cell.Abandoned(), problem.Reason == cloud.ReasonTaken, problem.Reason == cloud.ReasonRefused:
 		return true
 	case r.cell.Status.Revision == 0:
 		return true // nothing was ever published
