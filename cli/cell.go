@@ -39,7 +39,7 @@ func (a *app) cellCheckCommand() *cobra.Command {
 			"else from the cluster; what needs a cluster is skipped where none is given. Nothing is deployed.\n" +
 			"Exit code 0 when no required check failed, 1 otherwise.",
 		Example: "  kaphera cell check -f connector.yaml --counterpart did:web:partner.example:acme\n" +
-			"  kaphera cell check -f connector.yaml -f secrets.yaml --cloud https://api.dataspace.example --proxy http://proxy.example:3128 -o json",
+			"  kaphera cell check -f connector.yaml -f secrets.yaml --cloud https://nats.dataspace.example --proxy http://proxy.example:3128 -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.cellCheck(cmd.Context(), f) },
 	}
 	flags := cmd.Flags()
@@ -48,7 +48,7 @@ func (a *app) cellCheckCommand() *cobra.Command {
 	flags.StringVar(&f.kubeContext, "kube-context", "", "context of the kubeconfig (default: its current one)")
 	flags.StringVarP(&f.namespace, "namespace", "n", "", "namespace of objects that name none (default: the kubeconfig's)")
 	flags.StringArrayVar(&f.counterparts, "counterpart", nil, "DID of a participant to which there must be a way; may be given several times")
-	flags.StringVar(&f.cloud, "cloud", "", "address of the cloud that the cell's agent connects to (default: that of the Cloud API, if one is known here)")
+	flags.StringVar(&f.cloud, "cloud", "", "address of the cloud that the cell's agent connects to (default: https://nats.DOMAIN where the Cloud API is https://api.DOMAIN)")
 	flags.StringVar(&f.proxy, "proxy", "", "HTTP proxy on the way to the cloud, http://[user:password@]host:port (default: KAPHERA_PROXY)")
 	_ = cmd.MarkFlagRequired("filename") // the flag is there
 	return cmd
@@ -79,8 +79,9 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 		return err
 	}
 	if o.Cloud = f.cloud; o.Cloud == "" {
-		if api := first(a.api, a.env("KAPHERA_API"), stored.API); strings.HasPrefix(api, "https://") {
-			o.Cloud = api
+		// Agents connect to wss://nats.DOMAIN, beside the Cloud API at https://api.DOMAIN.
+		if domain, ok := strings.CutPrefix(first(a.api, a.env("KAPHERA_API"), stored.API), "https://api."); ok {
+			o.Cloud = "https://nats." + domain
 		}
 	}
 	if ca := first(a.caFile, a.env("KAPHERA_CA_FILE"), stored.CAFile); ca != "" {

@@ -145,6 +145,15 @@ func (c *Client) inNamespace() string {
 	return fmt.Sprintf(" (namespace %q)", c.cfg.Namespace)
 }
 
+// AnswerError is what the vault answered to a call that it did not do.
+type AnswerError struct {
+	Status int
+	Text   string
+}
+
+// Error implements error.
+func (e *AnswerError) Error() string { return fmt.Sprintf("answered %d: %s", e.Status, e.Text) }
+
 // explain turns the client's errors, which span lines and repeat the URL, into one sentence.
 func explain(err error) error {
 	var re *api.ResponseError
@@ -157,7 +166,7 @@ func explain(err error) error {
 		if text == "" {
 			text = http.StatusText(re.StatusCode)
 		}
-		return fmt.Errorf("answered %d: %s", re.StatusCode, strings.TrimSpace(text))
+		return &AnswerError{re.StatusCode, strings.TrimSpace(text)}
 	case errors.As(err, &unknown):
 		return fmt.Errorf("its certificate is not signed by a known authority: set vault.caFile to the one that signed it: %w", unknown)
 	case errors.As(err, &name):

@@ -72,7 +72,7 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 		must(t, c.Create(t.Context(), roles[i]))
 		must(t, c.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name}}))
 	}
-	p := &preflight{Options: Options{Cluster: as("system:serviceaccount:" + namespace + ":" + name), Runtime: workload.Runtime{Namespace: namespace}}}
+	p := newPreflight(Options{Cluster: as("system:serviceaccount:" + namespace + ":" + name), Runtime: workload.Runtime{Namespace: namespace}})
 	look := func(result Outcome, detail string) {
 		t.Helper()
 		eventually(t, func() string { // the API server's own cache of roles follows
@@ -106,7 +106,7 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 		must(t, c.Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}))
 		must(t, c.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name}}))
 	}
-	p = &preflight{Options: Options{Cluster: as("system:serviceaccount:" + plant + ":" + name), Runtime: workload.Runtime{Namespace: plant}, OneNamespace: true}}
+	p = newPreflight(Options{Cluster: as("system:serviceaccount:" + plant + ":" + name), Runtime: workload.Runtime{Namespace: plant}, OneNamespace: true})
 	var outside []rbacv1.PolicyRule
 	for i, r := range rights {
 		if r.Namespace == metav1.NamespaceDefault {
@@ -118,6 +118,8 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 	look(Failed, "this account may not: get endpointslices.discovery.k8s.io kubernetes in namespace default")
 	grant("outside", metav1.NamespaceDefault, outside)
 	look(Passed, "all ")
+	p.OneNamespace = false
+	look(Warning, "in namespace cell-plant, and not in the whole cluster: this account may not: get, list, patch, watch connectors.edc.kaphera.io in the whole cluster")
 }
 
 func replace(t *testing.T, c client.Client, role client.Object, rules []rbacv1.PolicyRule) {
@@ -133,7 +135,7 @@ func replace(t *testing.T, c client.Client, role client.Object, rules []rbacv1.P
 
 func TestIngressClass(t *testing.T) {
 	c := admin(t)
-	p := &preflight{Options: Options{Cluster: cluster}}
+	p := newPreflight(Options{Cluster: cluster})
 	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "traefik", Annotations: map[string]string{networkingv1.AnnotationIsDefaultIngressClass: "true"}},
 		Spec: networkingv1.IngressClassSpec{Controller: "example.com/ingress"}}
 	must(t, c.Create(t.Context(), class))

@@ -35,7 +35,7 @@ func (p *preflight) kubernetesVersion(ctx context.Context) finding {
 		return skipped(noCluster)
 	}
 	cfg := rest.CopyConfig(p.Cluster)
-	cfg.Timeout, cfg.QPS, cfg.Burst = callTimeout, 50, 100
+	cfg.Timeout, cfg.QPS, cfg.Burst = p.timeout, 50, 100
 	hc, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return failed("correct the kubeconfig", "the kubeconfig: %v", err)
@@ -54,7 +54,7 @@ func (p *preflight) kubernetesVersion(ctx context.Context) finding {
 			f.detail = host.Host + ": " + f.detail
 			return f
 		}
-		return unreachable(err, host.Host, "the kubeconfig's server")
+		return p.unreachable(err, host.Host, "the kubeconfig's server")
 	}
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -82,16 +82,42 @@ func (p *preflight) kubernetesVersion(ctx context.Context) finding {
 	return passed("%s runs Kubernetes %s", host.Host, is.GitVersion)
 }
 
-// kubernetesPermissions asks the API server for each right that the operator needs. Whoever installs it needs them too: Kubernetes lets
-// nobody give what he has not.
+// kubernetesPermissions asks the API server for each right that the operator needs: in the cluster and the runtime's namespace, or else in that
+// namespace alone, in which it may be installed too. Whoever installs it needs them himself: Kubernetes lets nobody give what he has not.
 func (p *preflight) kubernetesPermissions(ctx context.Context) finding {
+	const remedy = "give this account these rights (edcoperator/config/rbac.yaml lists all), or install the operator with one that has them: nobody can give what he has not"
+	ns := p.Runtime.Namespace
+	lacks, err := p.lacks(ctx, p.OneNamespace)
+	if err != nil {
+		return failed("check the kubeconfig's account", "asking for the rights: %v", err).retry()
+	}
+	switch {
+	case len(lacks) == 0 && p.OneNamespace:
+		return passed("all rights that the operator needs in namespace %s", ns)
+	case len(lacks) == 0:
+		return passed("all rights that the operator needs in the cluster and in namespace %s", ns)
+	case p.OneNamespace:
+		return failed(remedy, "this account may not: %s", sentences(lacks))
+	}
+	inside, err := p.lacks(ctx, true)
+	if err != nil {
+		return failed("check the kubeconfig's account", "asking for the rights: %v", err).retry()
+	}
+	if len(inside) > 0 {
+		return failed(remedy, "this account may not: %s", sentences(lacks))
+	}
+	return warning("run the operator in this namespace, with --namespaces="+ns, "all rights that the operator needs in namespace %s, and not in the whole cluster: this account may not: %s", ns, sentences(lacks))
+}
+
+// lacks are the rights that this account does not have, verbs by kind and place; within says that the operator works in the runtime's namespace alone.
+func (p *preflight) lacks(ctx context.Context, within bool) ([]string, error) {
 	rights, err := config.OperatorRights(p.Runtime.Namespace)
 	if err != nil {
-		return failed("report this", "%v", err)
+		return nil, err
 	}
 	var asked []authorizationv1.ResourceAttributes
 	for _, r := range rights {
-		if p.OneNamespace && (r.Namespace == "" || r.Namespace == config.Namespace) {
+		if within && (r.Namespace == "" || r.Namespace == config.Namespace) {
 			r.Namespace = p.Runtime.Namespace
 		}
 		for _, rule := range r.Rules {
@@ -123,10 +149,10 @@ func (p *preflight) kubernetesPermissions(ctx context.Context) finding {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return failed("check the kubeconfig's account", "asking for the rights: %v", err).retry()
+		return nil, err
 	}
-	var order []string // of what is missing: verbs by kind and place
-	missing := map[string][]string{}
+	var order []string
+	verbs := map[string][]string{}
 	for i, a := range asked {
 		if allowed[i] {
 			continue
@@ -146,21 +172,16 @@ func (p *preflight) kubernetesPermissions(ctx context.Context) finding {
 		} else {
 			what += " in namespace " + a.Namespace
 		}
-		if missing[what] == nil {
+		if verbs[what] == nil {
 			order = append(order, what)
 		}
-		missing[what] = append(missing[what], a.Verb)
+		verbs[what] = append(verbs[what], a.Verb)
 	}
-	if len(order) == 0 {
-		return passed("all %d rights that the operator needs in namespace %s and in the cluster", len(asked), p.Runtime.Namespace)
+	for i, what := range order {
+		slices.Sort(verbs[what])
+		order[i] = strings.Join(slices.Compact(verbs[what]), ", ") + " " + what
 	}
-	var lacks []string
-	for _, what := range order {
-		slices.Sort(missing[what])
-		lacks = append(lacks, strings.Join(slices.Compact(missing[what]), ", ")+" "+what)
-	}
-	return failed("give this account these rights (edcoperator/config/rbac.yaml lists all), or install the operator with one that has them: nobody can give what he has not",
-		"this account may not: %s", sentences(lacks))
+	return order, nil
 }
 
 func (p *preflight) ingressClass(ctx context.Context) finding {

@@ -28,7 +28,7 @@ import (
 const maxSkew = 5 * time.Second
 
 func (p *preflight) hostname(ctx context.Context) finding {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	host := p.Runtime.Exposure.Hostname
 	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
@@ -100,7 +100,7 @@ func (p *preflight) peers() (*http.Client, error) {
 	if pem := p.Runtime.Trust.CABundle; pem != "" && !roots.AppendCertsFromPEM([]byte(pem)) {
 		return nil, errors.New("spec.trust.caBundle holds no PEM certificate")
 	}
-	return dcp.NewHTTPClient(dcp.HTTPConfig{Roots: roots, Timeout: callTimeout, Networks: netguard.Guard{AllowPrivate: p.Runtime.Trust.AllowPrivateNetworks, AllowLoopback: p.loopback}}), nil
+	return dcp.NewHTTPClient(dcp.HTTPConfig{Roots: roots, Timeout: p.timeout, Networks: netguard.Guard{AllowPrivate: p.Runtime.Trust.AllowPrivateNetworks, AllowLoopback: p.loopback}}), nil
 }
 
 // toCounterparts does something for each counterpart; what is wrong with any of them fails the check.
@@ -199,7 +199,7 @@ func (p *preflight) get(ctx context.Context, c *http.Client, whose, address stri
 			f.detail = address + ": " + f.detail
 			return nil, f
 		}
-		return nil, unreachable(err, address, "the counterpart's address")
+		return nil, p.unreachable(err, address, "the counterpart's address")
 	}
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -225,15 +225,15 @@ func (p *preflight) proxy(ctx context.Context) finding {
 	if err != nil {
 		return failed("write it as https://api.example", "%v", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	address := net.JoinHostPort(proxy.Hostname(), strconv.Itoa(int(netguard.Port(proxy))))
-	conn, err := dial(ctx, address)
+	conn, err := p.dial(ctx, address)
 	if err != nil {
-		return unreachable(err, address, "the proxy's address")
+		return p.unreachable(err, address, "the proxy's address")
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(callTimeout)) // a connection that is open takes one
+	_ = conn.SetDeadline(time.Now().Add(p.timeout)) // a connection that is open takes one
 	if proxy.Scheme == "https" {
 		secure := tls.Client(conn, &tls.Config{ServerName: proxy.Hostname(), MinVersion: tls.VersionTLS12})
 		if err := secure.HandshakeContext(ctx); err != nil {
@@ -241,7 +241,7 @@ func (p *preflight) proxy(ctx context.Context) finding {
 				f.detail = address + ": " + f.detail
 				return f
 			}
-			return unreachable(err, address, "the proxy's address")
+			return p.unreachable(err, address, "the proxy's address")
 		}
 		conn = secure
 	}
@@ -251,7 +251,7 @@ func (p *preflight) proxy(ctx context.Context) finding {
 		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
 	}
 	if err := req.Write(conn); err != nil {
-		return unreachable(err, address, "the proxy's address")
+		return p.unreachable(err, address, "the proxy's address")
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
 	if err != nil {
@@ -301,13 +301,13 @@ func (p *preflight) cloud(ctx context.Context) finding {
 	if err != nil {
 		return failed("write it as https://api.example", "%v", err)
 	}
-	resp, err := p.timed("the cloud", &http.Client{Transport: transport, Timeout: callTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, req)
+	resp, err := p.timed("the cloud", &http.Client{Transport: transport, Timeout: p.timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, req)
 	if err != nil {
-		if f, ok := untrusted(err, "the cloud's authorities (--cloud-ca-file)"); ok {
+		if f, ok := untrusted(err, "the cloud's authorities (--ca-file)"); ok {
 			f.detail = p.Cloud + ": " + f.detail
 			return f
 		}
-		return unreachable(err, p.Cloud, "the cloud's address")
+		return p.unreachable(err, p.Cloud, "the cloud's address")
 	}
 	_ = resp.Body.Close()
 	return passed("%s answers, %s", p.Cloud, through)

@@ -49,7 +49,7 @@ func (p *preflight) postgresqlServer() string {
 }
 
 func (p *preflight) postgresqlAddress(ctx context.Context) finding {
-	return reach(ctx, p.postgresqlServer(), "spec.database.host")
+	return p.reach(ctx, p.postgresqlServer(), "spec.database.host")
 }
 
 // connConfig is what the runtime itself connects with.
@@ -88,14 +88,14 @@ func (p *preflight) postgresqlTLS(ctx context.Context) finding {
 	if err != nil {
 		return failed("correct the manifest", "%v", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	conn, err := dial(ctx, address)
+	conn, err := p.dial(ctx, address)
 	if err != nil {
-		return unreachable(err, address, "spec.database.host")
+		return p.unreachable(err, address, "spec.database.host")
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(callTimeout)) // a connection that is open takes one
+	_ = conn.SetDeadline(time.Now().Add(p.timeout)) // a connection that is open takes one
 	answer := make([]byte, 1)
 	_, err = conn.Write(sslRequest)
 	if err == nil {
@@ -198,12 +198,14 @@ func loginRemedy(err error) (remedy string, again bool) {
 }
 
 // facts of an account, in one row: whether row security binds it, how many connections it may still open by its own limit, the database's and
-// the server's, this one included.
-const accountFacts = `SELECT r.rolsuper OR r.rolbypassrls,
-	CASE WHEN r.rolconnlimit < 0 THEN -1 ELSE greatest(0, r.rolconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE usesysid = r.oid AND pid <> pg_backend_pid() AND datid IS NOT NULL)) END,
-	CASE WHEN d.datconnlimit < 0 THEN -1 ELSE greatest(0, d.datconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE datid = d.oid AND pid <> pg_backend_pid())) END,
+// the server's, this one included. Of others' backends the type is hidden; those without a user or a database are no clients.
+const accountFacts = `WITH clients AS (SELECT datid, usesysid FROM pg_stat_activity
+		WHERE datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend' AND pid <> pg_backend_pid())
+	SELECT r.rolsuper OR r.rolbypassrls,
+	CASE WHEN r.rolconnlimit < 0 THEN -1 ELSE greatest(0, r.rolconnlimit - (SELECT count(*) FROM clients WHERE usesysid = r.oid)) END,
+	CASE WHEN d.datconnlimit < 0 THEN -1 ELSE greatest(0, d.datconnlimit - (SELECT count(*) FROM clients WHERE datid = d.oid)) END,
 	greatest(0, current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - coalesce(current_setting('reserved_connections', true)::int, 0)
-		- (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL AND pid <> pg_backend_pid())),
+		- (SELECT count(*) FROM clients)),
 	pg_encoding_to_char(d.encoding), current_setting('server_version_num')::int, current_setting('server_version'), clock_timestamp()
 	FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()`
 
@@ -212,7 +214,7 @@ func (p *preflight) logIn(ctx context.Context, role workload.Role, c workload.Cr
 	if err != nil {
 		return account{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
@@ -257,18 +259,18 @@ func (p *preflight) postgresqlRights(ctx context.Context) finding {
 			return failed("use a role that is neither: CREATE ROLE … LOGIN NOSUPERUSER NOBYPASSRLS", "%s, with which %s works, is a superuser or has BYPASSRLS, so that row security would not keep participants apart", user, strings.Join(serves, ", "))
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	if err := p.tryMigration(ctx); err != nil {
 		return failed(fmt.Sprintf("let it own the database: ALTER DATABASE %s OWNER TO %s (or GRANT CREATE ON DATABASE %[1]s TO %[2]s)", pgx.Identifier{name}.Sanitize(), pgx.Identifier{owner}.Sanitize()),
-			"%s cannot do what the migration does: %v", owner, err)
+			"%s cannot do what the migration does: %v", owner, err).retry()
 	}
 	var others []string
 	err := p.owner.QueryRow(ctx, `SELECT coalesce(array_agg(nspname::text ORDER BY nspname), '{}') FROM pg_namespace WHERE nspname = ANY($1) AND NOT pg_has_role(nspowner, 'USAGE')`,
 		[]string{store.SchemaControlPlane, store.SchemaWallet, store.SchemaDataPlane, store.SchemaIssuer, store.SchemaAudit}).Scan(&others)
 	switch {
 	case err != nil:
-		return failed("see the log of the server", "reading the schemas: %v", err)
+		return failed("see the log of the server", "reading the schemas: %v", err).retry()
 	case len(others) > 0:
 		return failed(fmt.Sprintf("let it own them: ALTER SCHEMA … OWNER TO %s, with the tables in them; or give the Secret of the account that does", pgx.Identifier{owner}.Sanitize()), "the schemas %s belong to another role than %s", strings.Join(others, ", "), owner)
 	case p.facts[owner].unbound:

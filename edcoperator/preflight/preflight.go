@@ -7,6 +7,7 @@
 package preflight
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -78,12 +79,14 @@ type Options struct {
 	// Progress is told of each check when it ends, unless nil; one call at a time.
 	Progress func(Check)
 
-	loopback bool // counterparts may have loopback addresses: for tests
+	// For tests: counterparts may have loopback addresses, and a call may take longer than callTimeout.
+	loopback bool
+	timeout  time.Duration
 }
 
 const (
-	checkTimeout = 90 * time.Second // of a check, retries included
 	callTimeout  = 10 * time.Second // of one connection or call
+	checkTimeout = 9                // of a check, retries included, in callTimeouts
 	attempts     = 3
 	firstPause   = 500 * time.Millisecond // doubled after each attempt
 )
@@ -172,7 +175,7 @@ type preflight struct {
 
 // Run runs all checks, side by side where one does not need the other.
 func Run(ctx context.Context, o Options) Report {
-	p := &preflight{Options: o, documents: map[string]*dcp.Document{}}
+	p := newPreflight(o)
 	defer p.close(ctx)
 	r := Report{Checks: make([]Check, len(kinds))}
 	at, done := map[string]int{}, make([]chan struct{}, len(kinds))
@@ -209,12 +212,17 @@ func Run(ctx context.Context, o Options) Report {
 	return r
 }
 
+func newPreflight(o Options) *preflight {
+	o.timeout = cmp.Or(o.timeout, callTimeout)
+	return &preflight{Options: o, documents: map[string]*dcp.Document{}}
+}
+
 // close ends the owner's connection to the database.
 func (p *preflight) close(ctx context.Context) {
 	if p.owner == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout)
 	defer cancel()
 	_ = p.owner.Close(ctx)
 	p.owner = nil
@@ -222,7 +230,7 @@ func (p *preflight) close(ctx context.Context) {
 
 // try runs a check, again where that may help.
 func (p *preflight) try(ctx context.Context, k kind) finding {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout*p.timeout)
 	defer cancel()
 	for attempt, pause := 1, firstPause; ; attempt, pause = attempt+1, 2*pause {
 		f := k.run(p, ctx)

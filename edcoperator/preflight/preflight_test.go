@@ -5,6 +5,7 @@ package preflight
 import (
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
@@ -247,7 +249,7 @@ func TestEachFaultIsNamed(t *testing.T) {
 			do: func(t *testing.T, o *Options) {
 				o.Proxy = "http://" + tunnels(t, "", func(string) bool { return false })
 			}},
-		{what: "a cloud by another authority", check: "cloud", detail: "does not hold", remedy: "--cloud-ca-file",
+		{what: "a cloud by another authority", check: "cloud", detail: "does not hold", remedy: "--ca-file",
 			do: func(t *testing.T, o *Options) { o.CloudCA = newAuthority(t).pem }},
 		{what: "a Vault that is sealed", check: "vault-status", detail: "is sealed", remedy: "unseal", // the last one: it stays so
 			do: func(t *testing.T, _ *Options) { w.call(t, http.MethodPut, "sys/seal", nil) }},
@@ -263,6 +265,7 @@ func TestEachFaultIsNamed(t *testing.T) {
 			}
 			defer w.mend()
 			fault.do(t, &o)
+			w.nobodyIsConnected(t)
 			r := Run(t.Context(), o)
 			w.noSecret(t, r)
 			if raw, _ := json.Marshal(r); strings.Contains(string(raw), "0f0f0f0f-wrong") {
@@ -311,6 +314,21 @@ func (w *world) nothingIsLeft(t *testing.T) {
 		t.Errorf("the Vault lists something below the prefix: %s", resp.Status)
 	}
 	sql(t, w.name, "DO $$ BEGIN IF EXISTS (SELECT FROM pg_namespace WHERE nspname LIKE 'kaphera%') THEN RAISE 'a schema is left'; END IF; END $$")
+}
+
+// nobodyIsConnected waits until the server has noticed that the connections of earlier runs are closed.
+func (w *world) nobodyIsConnected(t *testing.T) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), pg.URL("postgres"))
+	must(t, err)
+	defer func() { _ = conn.Close(t.Context()) }()
+	eventually(t, func() string {
+		var n int
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = $1", w.name).Scan(&n); err != nil || n > 0 {
+			return fmt.Sprintf("%d connections, %v", n, err)
+		}
+		return ""
+	})
 }
 
 // vaultWith is the address of the world's Vault behind another certificate.

@@ -24,30 +24,30 @@ func pool(pem string) (*x509.CertPool, error) {
 	if pem == "" {
 		return nil, nil
 	}
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM([]byte(pem)) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(pem)) {
 		return nil, errors.New("holds no PEM certificate")
 	}
-	return p, nil
+	return roots, nil
 }
 
 // dial connects to address (host:port).
-func dial(ctx context.Context, address string) (net.Conn, error) {
-	return (&net.Dialer{Timeout: callTimeout}).DialContext(ctx, "tcp", address)
+func (p *preflight) dial(ctx context.Context, address string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: p.timeout}).DialContext(ctx, "tcp", address)
 }
 
 // reach says whether somebody listens at address, which field of the manifest names.
-func reach(ctx context.Context, address, field string) finding {
-	conn, err := dial(ctx, address)
+func (p *preflight) reach(ctx context.Context, address, field string) finding {
+	conn, err := p.dial(ctx, address)
 	if err != nil {
-		return unreachable(err, address, field)
+		return p.unreachable(err, address, field)
 	}
 	defer func() { _ = conn.Close() }()
 	return passed("%s (%s) accepts connections", address, conn.RemoteAddr())
 }
 
 // unreachable tells apart why there is no connection to address, which field names.
-func unreachable(err error, address, field string) finding {
+func (p *preflight) unreachable(err error, address, field string) finding {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns):
@@ -55,7 +55,7 @@ func unreachable(err error, address, field string) finding {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return failed("check the port of "+field+", and that the server runs", "%s: nobody listens there (connection refused)", address).retry()
 	case timedOut(err):
-		return failed("open the way to "+address+" in the firewalls and network policies between, or correct "+field, "%s: no answer within %s", address, callTimeout).retry()
+		return failed("open the way to "+address+" in the firewalls and network policies between, or correct "+field, "%s: no answer within %s", address, p.timeout).retry()
 	}
 	return failed("check "+field+" and the way to it", "%s: %v", address, plain(err)).retry()
 }

@@ -52,7 +52,7 @@ func (p *preflight) vaultAddress(ctx context.Context) finding {
 			return failed("correct the manifest", "spec.vault: %v", err)
 		}
 	}
-	return reach(ctx, net.JoinHostPort(u.Hostname(), strconv.Itoa(int(netguard.Port(u)))), "spec.vault.address")
+	return p.reach(ctx, net.JoinHostPort(u.Hostname(), strconv.Itoa(int(netguard.Port(u)))), "spec.vault.address")
 }
 
 // vaultClient reads the credentials when it logs in; they are named after where they come from.
@@ -78,7 +78,7 @@ func (p *preflight) vaultHTTP() (*http.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spec.vault.caBundle %w", err)
 	}
-	return &http.Client{Timeout: callTimeout, Transport: &http.Transport{
+	return &http.Client{Timeout: p.timeout, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
 	}}, nil
 }
@@ -119,7 +119,7 @@ func (p *preflight) vaultTLS(ctx context.Context) finding {
 	if err != nil {
 		return failed("put the PEM of the authority into it", "spec.vault.caBundle %v", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	address := net.JoinHostPort(u.Hostname(), strconv.Itoa(int(netguard.Port(u))))
 	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}}
@@ -129,7 +129,7 @@ func (p *preflight) vaultTLS(ctx context.Context) finding {
 			f.detail = address + ": " + f.detail
 			return f
 		}
-		return unreachable(err, address, "spec.vault.address")
+		return p.unreachable(err, address, "spec.vault.address")
 	}
 	defer func() { _ = conn.Close() }()
 	return certificate(conn.(*tls.Conn).ConnectionState(), address)
@@ -139,7 +139,7 @@ func (p *preflight) vaultStatus(ctx context.Context) finding {
 	address := p.Runtime.Vault.Address
 	status, raw, err := p.vaultCall(ctx, http.MethodGet, healthPath, nil)
 	if err != nil {
-		return unreachable(err, address, "spec.vault.address")
+		return p.unreachable(err, address, "spec.vault.address")
 	}
 	var health struct {
 		Initialized *bool  `json:"initialized"`
@@ -171,7 +171,7 @@ func (p *preflight) vaultAuth(ctx context.Context) finding {
 	status, _, err := p.vaultCall(ctx, http.MethodPost, "auth/"+mount+"/login", []byte("{}"))
 	switch {
 	case err != nil:
-		return unreachable(err, p.Runtime.Vault.Address, "spec.vault.address")
+		return p.unreachable(err, p.Runtime.Vault.Address, "spec.vault.address")
 	case status == http.StatusForbidden || status == http.StatusNotFound:
 		return failed(fmt.Sprintf("correct spec.vault.auth.mountPath and spec.vault.namespace, or enable it there: bao auth enable -path=%s %s", mount, strings.ToLower(a.Method)),
 			"there is no auth method at auth/%s%s: a login is answered %d", mount, p.inNamespace(), status)
@@ -250,6 +250,8 @@ func (p *preflight) vaultMount(ctx context.Context) finding {
 // asRoles does something as each role; %s in good is the roles.
 func (p *preflight) asRoles(ctx context.Context, remedy, good string, do func(context.Context, *vault.Client) error) finding {
 	var names, wrong []string
+	var answer *vault.AnswerError
+	refused := false // what is asked again counts as another failed login
 	who := map[string][]string{}
 	for _, role := range p.Runtime.Roles {
 		names = append(names, string(role))
@@ -258,6 +260,7 @@ func (p *preflight) asRoles(ctx context.Context, remedy, good string, do func(co
 				wrong = append(wrong, err.Error())
 			}
 			who[err.Error()] = append(who[err.Error()], string(role))
+			refused = refused || errors.As(err, &answer) && answer.Status < http.StatusInternalServerError
 		}
 	}
 	if len(wrong) == 0 {
@@ -266,7 +269,9 @@ func (p *preflight) asRoles(ctx context.Context, remedy, good string, do func(co
 	for i, text := range wrong {
 		wrong[i] = strings.Join(who[text], ", ") + ": " + text
 	}
-	return failed(remedy, "%s", sentences(wrong))
+	f := failed(remedy, "%s", sentences(wrong))
+	f.again = !refused
+	return f
 }
 
 // probeOwner is in whose name the probes are written: one that no participant context can have.
@@ -295,7 +300,7 @@ func (p *preflight) vaultAccess(ctx context.Context) finding {
 		err = errors.Join(err, use(ctx, c, p.vaults[workload.DataPlane], probeOwner+"/secrets/"+name))
 	}
 	if err != nil {
-		return failed(remedy, "%v", err)
+		return failed(remedy, "%v", err).retry()
 	}
 	return passed("a probe below %s/%s was written, read and deleted", v.Mount, v.Prefix)
 }

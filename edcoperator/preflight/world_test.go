@@ -305,7 +305,7 @@ func newWorld(t *testing.T) *world {
 	w.Cluster, w.Cloud, w.CloudCA = cluster, cloud.URL, w.ca.pem
 	w.Proxy = "http://kaphera:" + password + "@" + tunnels(t, "kaphera:"+password, func(string) bool { return true })
 	w.Counterparts = []string{w.partner(t, "2025-1", func(http.Header) {})}
-	w.loopback = true
+	w.loopback, w.timeout = true, time.Minute
 	return w
 }
 
