@@ -36,6 +36,7 @@ var (
 		"PostgreSQL":                       {ownSystem, "app.kubernetes.io/name=postgresql", 5432},
 		"OpenBao":                          {ownSystem, "app.kubernetes.io/name=openbao", 8200},
 		"NATS":                             {ownSystem, "app.kubernetes.io/name=nats", 4222},
+		"WebSocket of NATS":                {ownSystem, "app.kubernetes.io/name=nats", 8080},
 		"monitoring of NATS":               {ownSystem, "app.kubernetes.io/name=nats", 8222},
 		"Keycloak, TLS":                    {ownSystem, "app.kubernetes.io/name=keycloak", 8443},
 		"management of Keycloak":           {ownSystem, "app.kubernetes.io/name=keycloak", 9000},
