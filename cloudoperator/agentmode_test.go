@@ -5,6 +5,7 @@ package cloudoperator
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -185,11 +186,19 @@ func file(t *testing.T, content []byte) string {
 	return name
 }
 
+// patient bounds what has no bound, and what JetStream would bound by 5 s.
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 func newMessages(t *testing.T) *messages {
 	t.Helper()
 	s := must[*natstest.Server](t)(natstest.Start(t.TempDir()))
 	t.Cleanup(s.Stop)
-	c := &messages{Server: s, seed: must[[]byte](t)(s.Cell(t.Context(), "a")), log: &lockedBuffer{}}
+	c := &messages{Server: s, seed: must[[]byte](t)(s.Cell(patient(t), "a")), log: &lockedBuffer{}}
 	creds := must[[]byte](t)(natsauth.Credentials(c.seed, "agent", celllink.AgentPermissions))
 	c.options = AgentOptions{
 		Cell: "a", NATSURL: s.WebSocketURL(), CAFile: file(t, s.CA), CredentialsFile: file(t, creds), Log: slog.New(slog.NewTextHandler(c.log, nil)),
@@ -210,12 +219,14 @@ func works(t *testing.T, c *messages, nc *nats.Conn, account []byte, cell string
 	inCloud := must[*nats.Conn](t)(c.Connect(account, celllink.CloudPermissions))
 	defer inCloud.Close()
 	object := &unstructured.Unstructured{Object: map[string]any{"kind": "Connector"}}
-	if _, _, err := celllink.Publish(t.Context(), inCloud, cell, 0, []*unstructured.Unstructured{object}); err != nil {
+	if _, _, err := celllink.Publish(patient(t), inCloud, cell, 0, []*unstructured.Unstructured{object}); err != nil {
 		t.Fatal(err)
 	}
 	var data []byte
 	eventually(t, func() (err error) {
-		data, _, err = celllink.Last(t.Context(), nc, celllink.StreamDesired, celllink.SubjectSnapshot)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // what a connection that breaks took with it is not answered
+		defer cancel()
+		data, _, err = celllink.Last(ctx, nc, celllink.StreamDesired, celllink.SubjectSnapshot)
 		return err
 	})
 	return data
@@ -403,7 +414,7 @@ func TestAgentSaysWhyItIsOut(t *testing.T) {
 func TestCredentialsOfAnotherCell(t *testing.T) {
 	t.Parallel()
 	c := newMessages(t)
-	other := must[[]byte](t)(c.Cell(t.Context(), "b"))
+	other := must[[]byte](t)(c.Cell(patient(t), "b"))
 	c.options.CredentialsFile = file(t, must[[]byte](t)(natsauth.Credentials(other, "agent", celllink.AgentPermissions)))
 	nc := c.connect(t)
 	data := works(t, c, nc, other, "b")

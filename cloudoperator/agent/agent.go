@@ -82,7 +82,7 @@ func (a *Agent) Run(ctx context.Context, nc *nats.Conn) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { a.follow(ctx, nc, arrived, applied); return nil })
 	g.Go(func() error { a.reports(ctx, nc, applied); return nil })
-	g.Go(func() error { return cellrpc.NewForwarder(a.resolve, a.Log).Serve(ctx, nc) })
+	g.Go(func() error { return cellrpc.NewForwarder(a.resolve, a.Now, a.Log).Serve(ctx, nc) })
 	return g.Wait()
 }
 

@@ -42,9 +42,9 @@ const (
 // Storage is what the two streams may take on disk, in bytes.
 const Storage = 64 << 20
 
-// AgentPermissions let the agent take the snapshot, answer calls and report; nothing else.
+// AgentPermissions let the agent take the snapshot, answer calls, report and ask for the time; nothing else.
 var AgentPermissions = natsauth.Permissions{
-	Publish:   []string{SubjectReport, "$JS.API.DIRECT.GET." + StreamDesired + ".>", "$JS.API.DIRECT.GET." + StreamDesired},
+	Publish:   []string{SubjectReport, cellrpc.SubjectTime, "$JS.API.DIRECT.GET." + StreamDesired + ".>", "$JS.API.DIRECT.GET." + StreamDesired},
 	Subscribe: []string{SubjectSnapshot, cellrpc.Subject, "_INBOX.>"},
 	Respond:   true, WebSocket: true,
 }

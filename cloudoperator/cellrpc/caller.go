@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -64,7 +65,7 @@ func NewCaller(url string, tlsConfig *tls.Config, creds Credentials) *NATSCaller
 
 var _ Caller = (*NATSCaller)(nil)
 
-// Call implements Caller. It waits at most Timeout.
+// Call implements Caller. It waits at most Timeout, and repeats what is not answered: a connection that breaks loses what is on its way.
 func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -72,14 +73,9 @@ func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response
 	if err != nil {
 		return Response{}, err
 	}
-	data, err := json.Marshal(r)
-	if err != nil {
-		return Response{}, fmt.Errorf("call of cell %s: %w", cell, err)
-	}
-	if int64(len(data)) > nc.MaxPayload() && nc.MaxPayload() > 0 {
-		return Response{}, fmt.Errorf("call of cell %s: the body of %d bytes is larger than what the message server takes (%d)", cell, len(data), nc.MaxPayload())
-	}
-	msg, err := nc.RequestWithContext(ctx, Subject, data)
+	r.ID = nuid.Next()
+	r.Expires, _ = ctx.Deadline()
+	msg, err := send(ctx, nc, r)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return Response{}, fmt.Errorf("no agent of cell %s is connected: %w", cell, ErrNotConnected)
@@ -95,6 +91,25 @@ func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response
 		return Response{}, fmt.Errorf("the agent of cell %s answered with something else than a response: %w", cell, err)
 	}
 	return resp, nil
+}
+
+func send(ctx context.Context, nc *nats.Conn, r Request) (*nats.Msg, error) {
+	for {
+		data, err := json.Marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		if int64(len(data)) > nc.MaxPayload() && nc.MaxPayload() > 0 {
+			return nil, fmt.Errorf("the body of %d bytes is larger than what the message server takes (%d)", len(data), nc.MaxPayload())
+		}
+		try, cancel := context.WithTimeout(ctx, repeatAfter)
+		msg, err := nc.RequestWithContext(try, Subject, data)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return msg, err
+		}
+		r.Repeated = true
+	}
 }
 
 // Heads implements Caller.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/kaphera/kaphera/connector/audit"
 )
@@ -22,6 +23,12 @@ type Request struct {
 	Body        json.RawMessage `json:"body,omitempty"`
 	// Actor is for whom the call is made, "user:<subject>" or "client:<client id>"; the connector's audit trail names it.
 	Actor string `json:"actor,omitempty"`
+
+	// ID names the call and Expires is when its caller has gone, by the cloud's clock: an agent executes a command once and nothing late. Repeated says
+	// that it was sent before. A Caller sets them.
+	ID       string    `json:"id,omitempty"`
+	Expires  time.Time `json:"expires,omitzero"`
+	Repeated bool      `json:"repeated,omitempty"`
 }
 
 // Response is its answer. Body is at most 512 KiB; larger bodies are answered 413 with the way to fetch them.
@@ -36,7 +43,7 @@ var ErrNotConnected = errors.New("cell not connected")
 
 // Caller calls a cell.
 type Caller interface {
-	// Call returns the connector's answer, whatever its status; an error wraps ErrNotConnected or the context's.
+	// Call executes a command at most once and returns the connector's answer, whatever its status; an error wraps ErrNotConnected or the context's.
 	Call(ctx context.Context, cell string, r Request) (Response, error)
 	// Heads returns the heads of a participant's audit chains that the cell reported, the oldest first. They are kept in the cloud.
 	Heads(ctx context.Context, cell, participant string) ([]audit.Head, error)

@@ -49,7 +49,7 @@ func forwarder(url string) *cellrpc.Forwarder {
 			return cellrpc.Target{}, true, errors.New("it is not up yet")
 		}
 		return cellrpc.Target{}, false, nil
-	}, slog.New(slog.DiscardHandler))
+	}, time.Now, slog.New(slog.DiscardHandler))
 }
 
 func TestForward(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,12 +37,15 @@ type Resolver func(ctx context.Context, r Request) (t Target, ok bool, err error
 type Forwarder struct {
 	resolve Resolver
 	client  *http.Client
+	clock   clock
+	once    once
+	since   time.Time // by the cloud's clock
 	log     *slog.Logger
 }
 
-// NewForwarder makes one.
-func NewForwarder(resolve Resolver, log *slog.Logger) *Forwarder {
-	return &Forwarder{resolve: resolve, log: log, client: &http.Client{
+// NewForwarder makes one. now is the cell's clock.
+func NewForwarder(resolve Resolver, now func() time.Time, log *slog.Logger) *Forwarder {
+	return &Forwarder{resolve: resolve, log: log, clock: clock{here: now}, once: once{calls: map[string]*underWay{}}, client: &http.Client{
 		Timeout:       AgentTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -50,8 +54,22 @@ func NewForwarder(resolve Resolver, log *slog.Logger) *Forwarder {
 // maxConcurrent bounds the calls that one agent forwards at the same time; the rest wait in the subscription.
 const maxConcurrent = 32
 
-// Serve subscribes on nc until ctx ends, and returns after the calls under way.
+// Serve subscribes on nc, once it knows what time it is in the cloud, until ctx ends, and returns after the calls under way.
 func (f *Forwarder) Serve(ctx context.Context, nc *nats.Conn) error {
+	unset := func(err error) { f.log.Warn("the cloud's time", "error", err) }
+	for err := f.clock.set(ctx, nc); err != nil; err = f.clock.set(ctx, nc) {
+		unset(err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+	f.since = f.clock.now()
+	var timekeeper sync.WaitGroup
+	ticking, stop := context.WithCancel(ctx)
+	timekeeper.Go(func() { f.clock.keep(ticking, nc, unset) })
+	defer func() { stop(); timekeeper.Wait() }()
 	msgs := make(chan *nats.Msg, 256)
 	sub, err := nc.ChanQueueSubscribe(Subject, "agent", msgs)
 	if err != nil {
@@ -77,16 +95,6 @@ func (f *Forwarder) Serve(ctx context.Context, nc *nats.Conn) error {
 				f.answer(ctx, msg)
 			}()
 		}
-	}
-}
-
-func (f *Forwarder) answer(ctx context.Context, msg *nats.Msg) {
-	data, err := json.Marshal(f.Forward(ctx, msg.Data))
-	if err == nil {
-		err = msg.Respond(data)
-	}
-	if err != nil {
-		f.log.Warn("answer a call from the cloud", "error", err)
 	}
 }
 

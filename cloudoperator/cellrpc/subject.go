@@ -19,4 +19,7 @@ const (
 	Timeout      = 30 * time.Second
 	AgentTimeout = 25 * time.Second
 	MaxBody      = 512 << 10
+
+	repeatAfter = 10 * time.Second // of waiting for the answer
+	clockEvery  = time.Minute
 )

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package cellrpc_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
+	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
+)
+
+const patience = 2 * time.Minute
+
+// cell is one whose connector counts what it is asked, by path.
+type cell struct {
+	server *natstest.Server
+	seed   []byte
+	url    string
+	cloud  *nats.Conn
+
+	mu    sync.Mutex
+	asked map[string]int
+	hold  map[string]chan struct{} // paths that say when they are asked, and are answered once it is closed
+}
+
+func newCell(t *testing.T) *cell {
+	t.Helper()
+	s, err := natstest.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	c := &cell{server: s, asked: map[string]int{}, hold: map[string]chan struct{}{}}
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // JetStream's own would be 5 s
+	defer cancel()
+	if c.seed, err = s.Cell(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.TrimPrefix(r.URL.Path, "/api/supplier/v1")
+		c.mu.Lock()
+		c.asked[path]++
+		n, hold := c.asked[path], c.hold[path]
+		c.mu.Unlock()
+		if hold != nil {
+			hold <- struct{}{}
+			<-hold
+		}
+		if path == "/large" {
+			_, _ = w.Write(make([]byte, 100<<10))
+			return
+		}
+		_, _ = io.WriteString(w, "answer "+strconv.Itoa(n))
+	}))
+	t.Cleanup(h.Close)
+	c.url = h.URL
+	c.cloud = c.connect(t, celllink.CloudPermissions)
+	return c
+}
+
+func (c *cell) connect(t *testing.T, p natsauth.Permissions) *nats.Conn {
+	t.Helper()
+	nc, err := c.server.Connect(c.seed, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// agent serves until the test ends, or stop is called, with a clock that is wrong by skew. It returns once calls arrive.
+func (c *cell) agent(t *testing.T, skew time.Duration) (stop func()) {
+	t.Helper()
+	nc := c.connect(t, celllink.AgentPermissions)
+	f := cellrpc.NewForwarder(func(context.Context, cellrpc.Request) (cellrpc.Target, bool, error) {
+		return cellrpc.Target{URL: c.url}, true, nil
+	}, func() time.Time { return time.Now().Add(skew) }, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- f.Serve(ctx, nc) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	deadline := time.After(patience)
+	for {
+		got, err := c.try(cellrpc.Request{ID: "up", Method: "GET", Path: "/up", Expires: time.Now().Add(patience)})
+		if err == nil && got.Status == http.StatusOK {
+			return stop
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("no agent: %v %s", err, got.Body)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (c *cell) try(r cellrpc.Request) (resp cellrpc.Response, err error) {
+	r.Participant = "supplier"
+	data, err := json.Marshal(r)
+	if err != nil {
+		return resp, err
+	}
+	msg, err := c.cloud.Request(cellrpc.Subject, data, patience)
+	if err != nil {
+		return resp, err
+	}
+	return resp, json.Unmarshal(msg.Data, &resp)
+}
+
+func (c *cell) ask(t *testing.T, r cellrpc.Request) cellrpc.Response {
+	t.Helper()
+	resp, err := c.try(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+func (c *cell) count(path string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked[path]
+}
+
+func in(d time.Duration) time.Time { return time.Now().Add(d) }
+
+// Whatever the cell's own clock says, a call is judged by the cloud's.
+func TestACallThatHasExpiredIsNotExecuted(t *testing.T) {
+	t.Parallel()
+	for name, skew := range map[string]time.Duration{"right": 0, "slow": -6 * time.Hour, "fast": 6 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCell(t)
+			c.agent(t, skew)
+			late := c.ask(t, cellrpc.Request{ID: "1", Method: "POST", Path: "/late", Expires: in(-time.Minute)})
+			if late.Status != http.StatusGatewayTimeout || !strings.Contains(string(late.Body), "not executed") || c.count("/late") != 0 {
+				t.Errorf("late: %d %s, executed %d times", late.Status, late.Body, c.count("/late"))
+			}
+			if got := c.ask(t, cellrpc.Request{ID: "2", Method: "POST", Path: "/good", Expires: in(patience)}); got.Status != http.StatusOK || c.count("/good") != 1 {
+				t.Errorf("in time: %d %s, executed %d times", got.Status, got.Body, c.count("/good"))
+			}
+			for what, r := range map[string]cellrpc.Request{"no id": {Expires: in(patience)}, "no expiry": {ID: "3"}} {
+				r.Method, r.Path = "POST", "/incomplete"
+				if got := c.ask(t, r); got.Status != http.StatusBadRequest || c.count("/incomplete") != 0 {
+					t.Errorf("%s: %d %s", what, got.Status, got.Body)
+				}
+			}
+		})
+	}
+}
+
+func TestARepeatIsAnsweredAndNotExecuted(t *testing.T) {
+	t.Parallel()
+	c := newCell(t)
+	stop := c.agent(t, 0)
+	first := cellrpc.Request{ID: "1", Method: "POST", Path: "/once", Expires: in(patience)}
+	repeat := first
+	repeat.Repeated = true
+	for range 3 {
+		if got := c.ask(t, repeat); string(got.Body) != "answer 1" {
+			t.Errorf("%d %s", got.Status, got.Body)
+		}
+		if got := c.ask(t, first); string(got.Body) != "answer 1" {
+			t.Errorf("%d %s", got.Status, got.Body)
+		}
+	}
+	other := first
+	other.ID = "2"
+	if got := c.ask(t, other); string(got.Body) != "answer 2" {
+		t.Errorf("another call: %d %s", got.Status, got.Body)
+	}
+
+	// A repeat while it is being executed.
+	hold := make(chan struct{})
+	c.mu.Lock()
+	c.hold["/slow"] = hold
+	c.mu.Unlock()
+	answers := make(chan string, 2)
+	slow := cellrpc.Request{ID: "3", Method: "POST", Path: "/slow", Expires: in(patience)}
+	call := func() {
+		got, err := c.try(slow)
+		answers <- string(got.Body) + errText(err)
+	}
+	go call()
+	<-hold
+	go call()
+	close(hold)
+	for range 2 {
+		if got := <-answers; got != "answer 1" {
+			t.Errorf("under way: %s", got)
+		}
+	}
+
+	// An answer that is too large to be kept.
+	large := cellrpc.Request{ID: "5", Method: "POST", Path: "/large", Expires: in(patience)}
+	if got := c.ask(t, large); len(got.Body) != 100<<10 {
+		t.Errorf("large: %d, %d bytes", got.Status, len(got.Body))
+	}
+	if got := c.ask(t, large); got.Status != http.StatusConflict || !strings.Contains(string(got.Body), "was executed") || c.count("/large") != 1 {
+		t.Errorf("large again: %d %s, executed %d times", got.Status, got.Body, c.count("/large"))
+	}
+
+	// What only asks may be asked again.
+	read := cellrpc.Request{ID: "6", Method: "GET", Path: "/read", Expires: in(patience)}
+	c.ask(t, read)
+	if got := c.ask(t, read); string(got.Body) != "answer 2" {
+		t.Errorf("read again: %s", got.Body)
+	}
+
+	// Another agent can't know what this one did.
+	var got cellrpc.Response
+	for round := 0; round == 0 || got.Status == http.StatusGatewayTimeout && round < 5; round++ { // the machine was too busy to start an agent meanwhile
+		stop()
+		repeat.Expires = in(cellrpc.Timeout)
+		stop = c.agent(t, 0)
+		got = c.ask(t, repeat)
+	}
+	if got.Status != http.StatusConflict || !strings.Contains(string(got.Body), "started anew") || c.count("/once") != 2 {
+		t.Errorf("after a restart: %d %s, executed %d times", got.Status, got.Body, c.count("/once"))
+	}
+	read.Repeated = true
+	if got := c.ask(t, read); got.Status != http.StatusOK {
+		t.Errorf("read after a restart: %d %s", got.Status, got.Body)
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// A connection that broke without a word still has its subscription in the server, which gives it calls. They are repeated, and each is executed once.
+func TestWhatIsLostIsRepeated(t *testing.T) {
+	t.Parallel()
+	c := newCell(t)
+	c.agent(t, 0)
+	creds, err := natsauth.Credentials(c.seed, "cloud", celllink.CloudPermissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller := cellrpc.NewCaller(c.server.URL(), nil, func(context.Context, string) ([]byte, error) { return creds, nil })
+	t.Cleanup(caller.Close)
+	const calls = 32
+	for round := 0; ; round++ {
+		broken := c.connect(t, celllink.AgentPermissions)
+		lost, err := broken.QueueSubscribeSync(cellrpc.Subject, "agent")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := broken.FlushTimeout(patience); err != nil {
+			t.Fatal(err)
+		}
+		var g sync.WaitGroup
+		late := make(chan error, calls)
+		for i := range calls {
+			path := "/lost/" + strconv.Itoa(round) + "/" + strconv.Itoa(i)
+			g.Go(func() {
+				got, err := caller.Call(t.Context(), "a", cellrpc.Request{Participant: "supplier", Method: "POST", Path: path})
+				switch {
+				case errors.Is(err, cellrpc.ErrNotConnected):
+					late <- err
+				case err != nil || string(got.Body) != "answer 1":
+					t.Errorf("%s: %d %s %v", path, got.Status, got.Body, err)
+				}
+			})
+		}
+		for range 2 { // of 32, about half; then the server has found out
+			if _, err := lost.NextMsg(patience); err != nil {
+				t.Fatal(err)
+			}
+		}
+		broken.Close()
+		g.Wait()
+		c.mu.Lock()
+		for path, n := range c.asked {
+			if n != 1 && path != "/up" {
+				t.Errorf("%s is executed %d times", path, n)
+			}
+		}
+		c.mu.Unlock()
+		if len(late) == 0 {
+			return
+		}
+		if round == 5 {
+			t.Fatal(<-late) // a machine that is too busy for any answer in time
+		}
+	}
+}
