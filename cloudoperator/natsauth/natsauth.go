@@ -115,7 +115,7 @@ func (o Operator) AccountJWT(a Account) (string, error) {
 	ac := jwt.NewAccountClaims(pub)
 	ac.Name = a.Name
 	ac.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: a.Storage, MemoryStorage: 0, Streams: 8, Consumer: 32}
-	ac.Limits.Conn = 64
+	ac.Limits.Conn = 12
 	for _, user := range a.Revoked {
 		ac.Revoke(user)
 	}

@@ -23,12 +23,13 @@ const natsMonitor = 8222
 // take any certificate. Credentials sign a nonce and are not sent; a NetworkPolicy keeps other pods away.
 //
 // The pings make the server forget a connection that broke without a word, before calls to that cell are lost in it.
+// max_pending and the connections of an account bound what one cell may take of the memory.
 func natsConfig(s natsauth.Server) string {
 	return fmt.Sprintf(`server_name: nats-0
 listen: "0.0.0.0:4222"
 http: "0.0.0.0:%d"
 max_payload: 4MB
-max_pending: 64MB
+max_pending: 8MB
 ping_interval: "15s"
 ping_max: 2
 tls {
