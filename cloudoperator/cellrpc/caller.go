@@ -56,16 +56,18 @@ type NATSCaller struct {
 
 	mu    sync.Mutex
 	conns map[string]*nats.Conn
+	once  map[string]bool // cells whose agent executes a call once
 }
 
 // NewCaller makes a caller for the server at url (tls://host:4222). A nil tls trusts the system's authorities.
 func NewCaller(url string, tlsConfig *tls.Config, creds Credentials) *NATSCaller {
-	return &NATSCaller{url: url, tls: tlsConfig, creds: creds, conns: map[string]*nats.Conn{}}
+	return &NATSCaller{url: url, tls: tlsConfig, creds: creds, conns: map[string]*nats.Conn{}, once: map[string]bool{}}
 }
 
 var _ Caller = (*NATSCaller)(nil)
 
-// Call implements Caller. It waits at most Timeout, and repeats what is not answered: a connection that breaks loses what is on its way.
+// Call implements Caller. It waits at most Timeout, and repeats what is not answered, since a connection that breaks loses what is on its way; only
+// to an agent that has said that it executes it once.
 func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -75,7 +77,7 @@ func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response
 	}
 	r.ID = nuid.Next()
 	r.Expires, _ = ctx.Deadline()
-	msg, err := send(ctx, nc, r)
+	msg, err := send(ctx, nc, r, func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.once[cell] })
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return Response{}, fmt.Errorf("no agent of cell %s is connected: %w", cell, ErrNotConnected)
@@ -90,10 +92,13 @@ func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response
 	if err := json.Unmarshal(msg.Data, &resp); err != nil {
 		return Response{}, fmt.Errorf("the agent of cell %s answered with something else than a response: %w", cell, err)
 	}
+	n.mu.Lock()
+	n.once[cell] = resp.Once
+	n.mu.Unlock()
 	return resp, nil
 }
 
-func send(ctx context.Context, nc *nats.Conn, r Request) (*nats.Msg, error) {
+func send(ctx context.Context, nc *nats.Conn, r Request, once func() bool) (*nats.Msg, error) {
 	for {
 		data, err := json.Marshal(r)
 		if err != nil {
@@ -102,10 +107,20 @@ func send(ctx context.Context, nc *nats.Conn, r Request) (*nats.Msg, error) {
 		if int64(len(data)) > nc.MaxPayload() && nc.MaxPayload() > 0 {
 			return nil, fmt.Errorf("the body of %d bytes is larger than what the message server takes (%d)", len(data), nc.MaxPayload())
 		}
-		try, cancel := context.WithTimeout(ctx, repeatAfter)
+		try, cancel := ctx, context.CancelFunc(func() {})
+		if once() {
+			try, cancel = context.WithTimeout(ctx, repeatAfter)
+		}
 		msg, err := nc.RequestWithContext(try, Subject, data)
 		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		switch {
+		case r.Repeated && errors.Is(err, nats.ErrNoResponders): // it may come back, and may have executed it
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(time.Second):
+			}
+		case !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
 			return msg, err
 		}
 		r.Repeated = true

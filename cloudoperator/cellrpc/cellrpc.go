@@ -36,6 +36,8 @@ type Response struct {
 	Status      int    `json:"status"`
 	ContentType string `json:"contentType"`
 	Body        []byte `json:"body"`
+	// Once says that the agent knows Request.ID.
+	Once bool `json:"once,omitempty"`
 }
 
 // ErrNotConnected is wrapped when no agent of the cell answers in time.

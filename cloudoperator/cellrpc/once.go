@@ -64,13 +64,17 @@ func (c *clock) keep(ctx context.Context, nc *nats.Conn, failed func(error)) {
 	}
 }
 
-// maxKept is the largest answer of a command that is kept for a repeat, in bytes.
-const maxKept = 64 << 10
+// Bounds of what is kept of commands for a repeat, in bytes: of one answer and of all together.
+const (
+	maxKept    = 64 << 10
+	maxKeptAll = 16 << 20
+)
 
 // once are the calls under way and, until nobody can repeat them any more, the commands that were executed.
 type once struct {
 	mu    sync.Mutex
 	calls map[string]*underWay
+	kept  int // bytes
 }
 
 type underWay struct {
@@ -93,7 +97,7 @@ func (o *once) begin(id string, msg *nats.Msg) (execute bool, answer []byte) {
 	return false, c.answer
 }
 
-// end returns who waits for the answer. It keeps the answer of a command; whatever else is asked for may be asked for again.
+// end returns who waits for the answer. It keeps the answer of a command, as far as there is room; whatever else is asked for may be asked for again.
 func (o *once) end(id string, command bool, answer []byte) []*nats.Msg {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -103,10 +107,16 @@ func (o *once) end(id string, command bool, answer []byte) []*nats.Msg {
 		return c.waiting
 	}
 	waiting := c.waiting
+	if len(answer) > maxKept || o.kept+len(answer) > maxKeptAll {
+		answer = answerLost
+	}
 	c.waiting, c.answer = nil, answer
+	size := len(answer)
+	o.kept += size
 	time.AfterFunc(Timeout, func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
+		o.kept -= size
 		delete(o.calls, id)
 	})
 	return waiting
@@ -118,11 +128,13 @@ func (o *once) knows(id string) bool {
 	return o.calls[id] != nil
 }
 
+var answerLost = encoded(refuse(http.StatusConflict, "conflict", "this was executed, and its answer was lost on the way; look at what it did before you do it again"))
+
 // answer executes a call that has not expired, unless it was executed already.
 func (f *Forwarder) answer(ctx context.Context, msg *nats.Msg) {
 	var r Request
-	if err := json.Unmarshal(msg.Data, &r); err != nil || r.ID == "" || r.Expires.IsZero() {
-		f.respond(encoded(refuse(http.StatusBadRequest, "invalid", "the call is not a request with an id and an expiry: %v", err)), msg)
+	if err := json.Unmarshal(msg.Data, &r); err != nil || r.ID == "" || r.Expires.IsZero() { // a Cloud API that is not updated yet sets neither
+		f.respond(encoded(f.Forward(ctx, msg.Data)), msg)
 		return
 	}
 	now, command := f.clock.now(), r.Method != http.MethodGet
@@ -147,12 +159,7 @@ func (f *Forwarder) answer(ctx context.Context, msg *nats.Msg) {
 	ctx, cancel := context.WithTimeout(ctx, r.Expires.Sub(now))
 	defer cancel()
 	answer = encoded(f.Forward(ctx, msg.Data))
-	kept := answer
-	if len(kept) > maxKept {
-		kept = encoded(refuse(http.StatusConflict, "conflict", "this was executed, and its answer of %d bytes was lost on the way; look at what it did before you do it again", len(kept)))
-	}
-	waiting := f.once.end(r.ID, command, kept)
-	f.respond(answer, waiting...)
+	f.respond(answer, f.once.end(r.ID, command, answer)...)
 }
 
 func (f *Forwarder) respond(answer []byte, to ...*nats.Msg) {
@@ -164,6 +171,7 @@ func (f *Forwarder) respond(answer []byte, to ...*nats.Msg) {
 }
 
 func encoded(r Response) []byte {
+	r.Once = true
 	data, err := json.Marshal(r)
 	if err != nil {
 		return []byte(`{"status":500}`)

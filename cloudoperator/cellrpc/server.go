@@ -57,8 +57,16 @@ const maxConcurrent = 32
 // Serve subscribes on nc, once it knows what time it is in the cloud, until ctx ends, and returns after the calls under way.
 func (f *Forwarder) Serve(ctx context.Context, nc *nats.Conn) error {
 	unset := func(err error) { f.log.Warn("the cloud's time", "error", err) }
+	tries := 0
 	for err := f.clock.set(ctx, nc); err != nil; err = f.clock.set(ctx, nc) {
 		unset(err)
+		if nc.IsConnected() {
+			tries++
+		}
+		if tries == 3 { // such as credentials that may not ask, until the cloud has made others
+			f.log.Warn("calls are judged by this cell's own clock")
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return nil
