@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,7 +87,12 @@ func (c *cell) connect(t *testing.T, p natsauth.Permissions) *nats.Conn {
 // agent serves until the test ends, or stop is called, with a clock that is wrong by skew. It returns once calls arrive.
 func (c *cell) agent(t *testing.T, skew time.Duration) (stop func()) {
 	t.Helper()
-	nc := c.connect(t, celllink.AgentPermissions)
+	return c.agentWith(t, skew, celllink.AgentPermissions)
+}
+
+func (c *cell) agentWith(t *testing.T, skew time.Duration, p natsauth.Permissions) (stop func()) {
+	t.Helper()
+	nc := c.connect(t, p)
 	f := cellrpc.NewForwarder(func(context.Context, cellrpc.Request) (cellrpc.Target, bool, error) {
 		return cellrpc.Target{URL: c.url}, true, nil
 	}, func() time.Time { return time.Now().Add(skew) }, slog.New(slog.DiscardHandler))
@@ -163,6 +169,18 @@ func TestACallThatHasExpiredIsNotExecuted(t *testing.T) {
 				t.Errorf("of a Cloud API without expiry: %d %s", got.Status, got.Body)
 			}
 		})
+	}
+}
+
+// Credentials that may not ask for the time, of before the agent did, keep no cell from working.
+func TestAnAgentThatIsNotToldTheTimeServes(t *testing.T) {
+	t.Parallel()
+	p := celllink.AgentPermissions
+	p.Publish = slices.DeleteFunc(slices.Clone(p.Publish), func(s string) bool { return s == cellrpc.SubjectTime })
+	c := newCell(t)
+	c.agentWith(t, 0, p)
+	if got := c.ask(t, cellrpc.Request{ID: "1", Method: "POST", Path: "/late", Expires: in(-time.Minute)}); got.Status != http.StatusGatewayTimeout || c.count("/late") != 0 {
+		t.Errorf("late: %d %s, executed %d times", got.Status, got.Body, c.count("/late"))
 	}
 }
 
