@@ -3,6 +3,7 @@
 package preflight
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -37,6 +38,9 @@ func admin(t *testing.T) client.Client {
 	return c
 }
 
+// unique is a name that no other run of the same test has used.
+func unique(name string) string { return name + "-" + strings.ToLower(rand.Text()[:8]) }
+
 // only runs the checks of one part, on a runtime that has nothing but what they look at.
 func only(t *testing.T, p *preflight, names ...string) map[string]finding {
 	t.Helper()
@@ -54,11 +58,12 @@ func only(t *testing.T, p *preflight, names ...string) map[string]finding {
 // Each rule of the operator's rights is taken away in turn, and named.
 func TestEachRightThatLacksIsNamed(t *testing.T) {
 	c := admin(t)
-	const namespace, name = "default", "restricted"
+	const namespace = "default"
+	name := unique("restricted")
 	rights, err := config.OperatorRights(namespace)
 	must(t, err)
 	subject := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: namespace}}
-	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: config.Namespace}}))
+	must(t, client.IgnoreAlreadyExists(c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: config.Namespace}})))
 	var roles []client.Object
 	for i, r := range rights {
 		meta := metav1.ObjectMeta{Name: name + string(rune('a'+i)), Namespace: r.Namespace}
@@ -95,14 +100,14 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 	look(Passed, "all ")
 
 	// In one namespace alone it needs nothing outside of it but to read where the API server is.
-	const plant = "cell-plant"
+	plant := unique("cell-plant")
 	rights, err = config.OperatorRights(plant)
 	must(t, err)
 	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: plant}}))
 	subject = []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: plant}}
 	grant := func(name, namespace string, rules []rbacv1.PolicyRule) {
 		t.Helper()
-		meta := metav1.ObjectMeta{Name: "plant-" + name, Namespace: namespace}
+		meta := metav1.ObjectMeta{Name: plant + "-" + name, Namespace: namespace}
 		must(t, c.Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}))
 		must(t, c.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name}}))
 	}
@@ -119,7 +124,7 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 	grant("outside", metav1.NamespaceDefault, outside)
 	look(Passed, "all ")
 	p.OneNamespace = false
-	look(Warning, "in namespace cell-plant, and not in the whole cluster: this account may not: get, list, patch, watch connectors.edc.kaphera.io in the whole cluster")
+	look(Warning, "in namespace "+plant+", and not in the whole cluster: this account may not: get, list, patch, watch connectors.edc.kaphera.io in the whole cluster")
 }
 
 func replace(t *testing.T, c client.Client, role client.Object, rules []rbacv1.PolicyRule) {
@@ -158,11 +163,11 @@ func TestIngressClass(t *testing.T) {
 // The Kubernetes method, with a Vault that asks the API server about the tokens; Secrets come from the cluster.
 func TestKubernetesMethod(t *testing.T) {
 	c, bao := admin(t), openbao.Start(t)
-	const namespace = "kubernetes-method"
+	namespace := unique("kubernetes-method")
 	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
 	reviewer := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "reviewer"}}
 	must(t, c.Create(t.Context(), reviewer))
-	must(t, c.Create(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "reviewer"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:auth-delegator"},
+	must(t, c.Create(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: namespace}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:auth-delegator"},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: "reviewer"}}}))
 	token := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](3600)}}
 	must(t, c.SubResource("token").Create(t.Context(), reviewer, token))
@@ -178,7 +183,7 @@ func TestKubernetesMethod(t *testing.T) {
 	bao.Call(t, http.MethodPut, "sys/policies/acl/trust", map[string]any{"policy": vault.Policy("secret", prefix, vault.UseKeys)})
 	bao.Call(t, http.MethodPost, "auth/kubernetes/role/trust", map[string]any{"bound_service_account_names": "trust", "bound_service_account_namespaces": namespace, "audience": "vault", "token_policies": []string{"trust"}})
 	r := Run(t.Context(), Options{Runtime: issuer, Cluster: cluster})
-	if got := find(t, r, "vault-credentials"); got.Result != Skipped || !strings.Contains(got.Detail, "service account kubernetes-method/trust is not there yet") {
+	if got := find(t, r, "vault-credentials"); got.Result != Skipped || !strings.Contains(got.Detail, "service account "+namespace+"/trust is not there yet") {
 		t.Errorf("before the operator has made it: %+v", got)
 	}
 	if got := find(t, r, "postgresql-credentials"); got.Result != Failed || !strings.Contains(got.Remedy, "--from-literal=username=") {
