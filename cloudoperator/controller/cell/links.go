@@ -119,7 +119,7 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 		return fmt.Errorf("read the audit heads that are kept of cell %s: %w", cell, err)
 	}
 	logger := log.FromContext(ctx)
-	_, err := nc.Subscribe(celllink.SubjectReport, func(m *nats.Msg) { //nolint:contextcheck // reports come long after this call
+	sub, err := nc.Subscribe(celllink.SubjectReport, func(m *nats.Msg) { //nolint:contextcheck // reports come long after this call
 		r, err := l.store(cell, k, m.Data, l.now())
 		if err != nil {
 			logger.Error(err, "report", "cell", cell)
@@ -131,6 +131,10 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 	})
 	if err != nil {
 		return fmt.Errorf("subscribe to reports of cell %s: %w", cell, err)
+	}
+	// An agent that sends faster than this reads takes a bounded part of its memory: what is dropped, a later report says.
+	if err := sub.SetPendingLimits(16, 16<<20); err != nil {
+		return fmt.Errorf("bound the reports of cell %s: %w", cell, err)
 	}
 	data, at, err := celllink.Last(ctx, nc, celllink.StreamReports, celllink.SubjectReport)
 	if err != nil {
