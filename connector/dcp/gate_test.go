@@ -31,7 +31,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	now := t.now.Add(1)
 	defer t.now.Add(-1)
-	for most := t.atOnce.Load(); now > most && !t.atOnce.CompareAndSwap(most, now); most = t.atOnce.Load() {
+	most := t.atOnce.Load()
+	for now > most && !t.atOnce.CompareAndSwap(most, now) {
+		most = t.atOnce.Load()
 	}
 	select {
 	case <-r.Context().Done():
