@@ -86,18 +86,18 @@ func (a *app) startNegotiation(ctx context.Context, c *client.API, o negotiateOp
 	if err != nil {
 		return nil, err
 	}
-	return &watched{app: a, c: c, participant: o.participant, last: *started.JSON201, timeout: o.timeout}, a.learnNames(ctx, c, o.participant)
+	return &watched{app: a, c: c, participant: o.participant, id: started.JSON201.ID, last: *started.JSON201, timeout: o.timeout}, a.learnNames(ctx, c, o.participant)
 }
 
 // watched is a negotiation that is followed, and how much of it has been printed.
 type watched struct {
 	*app
-	c              *client.API
-	participant    string
-	last           client.Negotiation // as it was last told
-	timeout        time.Duration
-	events, traces int
-	attempts       int64
+	c               *client.API
+	participant, id string
+	last            client.Negotiation // as it was last told
+	timeout         time.Duration
+	events, traces  int
+	attempts        int64
 }
 
 var errEnough = errors.New("seen what was waited for")
@@ -108,7 +108,7 @@ func ended(n client.Negotiation) bool { return n.State == "FINALIZED" || n.State
 func (w *watched) until(ctx context.Context, done func(client.Negotiation) bool) (client.Negotiation, error) {
 	watching, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	err := w.c.WatchNegotiation(watching, w.participant, w.last.ID, func(now client.Negotiation) error {
+	err := w.c.WatchNegotiation(watching, w.participant, w.id, func(now client.Negotiation) error {
 		w.last = now
 		w.print(now)
 		if done(now) {
@@ -120,7 +120,7 @@ func (w *watched) until(ctx context.Context, done func(client.Negotiation) bool)
 	case errors.Is(err, errEnough):
 		return w.last, nil
 	case watching.Err() != nil && ctx.Err() == nil:
-		return w.last, fail(ExitFailed, "kaphera describe negotiation "+w.last.ID+" --participant "+w.participant,
+		return w.last, fail(ExitFailed, "kaphera describe negotiation "+w.id+" --participant "+w.participant,
 			"the negotiation is still under way after %s, in state %s%s", w.timeout, w.last.State, prefixed("; it waits for ", w.waiting(w.last)))
 	}
 	return w.last, err
