@@ -258,7 +258,8 @@ func (t *tryOut) tell(s CounterpartStep) {
 	}
 	style := t.style(t.out)
 	words := map[string]string{"passed": style.good("passed "), "failed": style.bad("failed "), "skipped": style.faint("skipped")}
-	fprintf(t.out, "%s  %-11s  %s%.1f s  %s\n", words[s.Result], s.Name, prefixed("consumer on ", s.Consumer+"  "), s.Seconds, s.Detail)
+	what := s.Name + prefixed(", consumer on ", s.Consumer)
+	fprintf(t.out, "%s  %-32s  %5.1f s  %s\n", words[s.Result], what, s.Seconds, s.Detail)
 	if s.Remedy != "" {
 		fprintf(t.out, "         %s%s\n", style.faint("next: "), s.Remedy)
 	}
