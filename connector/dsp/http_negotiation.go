@@ -94,16 +94,11 @@ func (e *Engine) judgeOffer(ctx context.Context, p *store.Participant, n *store.
 		n.Traces = append(n.Traces, m)
 	}
 	n.Traces, n.Denial = append(n.Traces, j.trace), j.denial
-	return e.denyOutdated(ctx, p, n)
-}
-
-// denyOutdated denies terms of ours that are no longer what was signed off.
-func (e *Engine) denyOutdated(ctx context.Context, p *store.Participant, n *store.Negotiation) error {
 	if n.Role != state.Provider || n.Denial != nil {
 		return nil
 	}
 	message, err := e.outdated(ctx, p, n.UseCase, n.Revision)
-	if message != "" {
+	if message != "" { // terms of ours that are no longer what was signed off
 		n.Denial = &adminapi.Reason{Code: CodeNotInForce, By: "own", Message: message}
 	}
 	return err
@@ -209,9 +204,6 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 			return answer{}, err
 		}
 	}
-	if err := e.judgeOffer(ctx, p, &judged, policy, &in.agent); err != nil {
-		return answer{}, err
-	}
 	changed := ""
 	if !access {
 		changed = fmt.Sprintf("%q is not offered: read the catalog again", policy.ID)
@@ -220,9 +212,9 @@ func (e *Engine) counterRequest(ctx context.Context, p *store.Participant, r *ht
 	} else {
 		judged.Definition, judged.UseCase, judged.Revision = current.definition.ID, current.definition.UseCase, current.definition.Revision
 		setGates(&judged, current.definition.Gates, &in.agent)
-		if err := e.denyOutdated(ctx, p, &judged); err != nil {
-			return answer{}, err
-		}
+	}
+	if err := e.judgeOffer(ctx, p, &judged, policy, &in.agent); err != nil {
+		return answer{}, err
 	}
 	if changed != "" && judged.Denial == nil {
 		judged.Denial = &adminapi.Reason{Code: codeOfferChanged, By: "own", Message: changed}

@@ -22,6 +22,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/netguard"
+	"github.com/kaphera/kaphera/edcoperator/reach"
 )
 
 // maxSkew is by how much clocks may differ: what the connector grants the times in tokens (verifier.maxClockSkew).
@@ -284,7 +285,7 @@ func (p *preflight) cloud(ctx context.Context) finding {
 	if _, err := target(p.Cloud); err != nil {
 		return failed("write it as https://api.example", "%v", err)
 	}
-	roots, err := pool(p.CloudCA)
+	roots, err := reach.Pool(p.CloudCA)
 	if err != nil {
 		return failed("put the PEM of the authority into it", "the cloud's authorities: the file %v", err)
 	}

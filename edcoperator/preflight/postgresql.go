@@ -22,6 +22,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/store"
+	"github.com/kaphera/kaphera/edcoperator/reach"
 	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
@@ -57,7 +58,7 @@ func (p *preflight) connConfig(c workload.Credentials) (*pgx.ConnConfig, error) 
 	d := p.Runtime.Database
 	cfg := config.Database{Host: d.Host, Port: int(d.Port), Name: d.Name, User: c.User, SSLMode: d.SSLMode}
 	if d.CABundle != "" {
-		if _, err := pool(d.CABundle); err != nil {
+		if _, err := reach.Pool(d.CABundle); err != nil {
 			return nil, fmt.Errorf("spec.database.caBundle %w", err)
 		}
 		file, err := os.CreateTemp("", "kaphera-database-ca-*.pem")

@@ -14,22 +14,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kaphera/kaphera/edcoperator/reach"
 )
 
 // renewBefore is how long before its end a certificate is complained about.
 const renewBefore = 14 * 24 * time.Hour
-
-// pool returns the authorities of a PEM bundle; nil, the system's, when it is empty.
-func pool(pem string) (*x509.CertPool, error) {
-	if pem == "" {
-		return nil, nil
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(pem)) {
-		return nil, errors.New("holds no PEM certificate")
-	}
-	return roots, nil
-}
 
 // dial connects to address (host:port).
 func (p *preflight) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -54,15 +44,10 @@ func (p *preflight) unreachable(err error, address, field string) finding {
 		return failed("check "+field+", and that this network's DNS resolves the name", "%s: the name %s is not resolved: %s", address, dns.Name, dns.Err).retry()
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return failed("check the port of "+field+", and that the server runs", "%s: nobody listens there (connection refused)", address).retry()
-	case timedOut(err):
+	case reach.TimedOut(err):
 		return failed("open the way to "+address+" in the firewalls and network policies between, or correct "+field, "%s: no answer within %s", address, p.timeout).retry()
 	}
 	return failed("check "+field+" and the way to it", "%s: %v", address, plain(err)).retry()
-}
-
-func timedOut(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
 }
 
 // plain is an error without the URL that a client wraps it in.

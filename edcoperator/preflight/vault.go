@@ -28,6 +28,7 @@ import (
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/vault"
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/reach"
 	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
@@ -74,7 +75,7 @@ func (p *preflight) vaultClient(role workload.Role) (*vault.Client, error) {
 
 // vaultHTTP calls the Vault without a login.
 func (p *preflight) vaultHTTP() (*http.Client, error) {
-	roots, err := pool(p.Runtime.Vault.CABundle)
+	roots, err := reach.Pool(p.Runtime.Vault.CABundle)
 	if err != nil {
 		return nil, fmt.Errorf("spec.vault.caBundle %w", err)
 	}
@@ -115,7 +116,7 @@ func (p *preflight) vaultTLS(ctx context.Context) finding {
 	if u.Scheme == "http" {
 		return warning("give the Vault a certificate and use https, unless nobody else is on the way", "%s is plain HTTP: tokens and private keys travel readable", p.Runtime.Vault.Address)
 	}
-	roots, err := pool(p.Runtime.Vault.CABundle)
+	roots, err := reach.Pool(p.Runtime.Vault.CABundle)
 	if err != nil {
 		return failed("put the PEM of the authority into it", "spec.vault.caBundle %v", err)
 	}

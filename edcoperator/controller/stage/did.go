@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/reach"
 	"github.com/kaphera/kaphera/edcoperator/runtimeclient"
 	"github.com/kaphera/kaphera/edcoperator/workload"
 )
@@ -20,7 +21,7 @@ const didTimeout = 5 * time.Second
 // Published fetches a DID document from its public address, as others do, and checks that it is about its own DID. It returns what is
 // wrong, for people; empty when nothing is.
 func (r *Runner) Published(ctx context.Context, e v1alpha1.Exposure, trust v1alpha1.Trust, id string) string {
-	roots, err := pool(trust.CABundle)
+	roots, err := reach.Pool(trust.CABundle)
 	if err != nil {
 		return "spec.trust.caBundle " + err.Error()
 	}

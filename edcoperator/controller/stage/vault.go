@@ -20,6 +20,7 @@ import (
 
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/edcoperator/controller/outcome"
+	"github.com/kaphera/kaphera/edcoperator/reach"
 	"github.com/kaphera/kaphera/edcoperator/runtimeclient"
 )
 
@@ -29,7 +30,7 @@ const vaultTimeout = 5 * time.Second
 // an address that merely does not answer from here (the operator may be kept from it by a network policy) is left to the roles, which
 // probe login, mount and policy as themselves and report them at /readyz.
 func (r *Runner) Vault(ctx context.Context, v v1alpha1.Vault) error {
-	roots, err := pool(v.CABundle)
+	roots, err := reach.Pool(v.CABundle)
 	if err != nil {
 		return outcome.Terminal(v1alpha1.ConditionVaultReady, v1alpha1.ReasonVaultUnreachable, "spec.vault.caBundle: %v", err)
 	}
@@ -41,7 +42,7 @@ func (r *Runner) Vault(ctx context.Context, v v1alpha1.Vault) error {
 	}
 	resp, err := (&http.Client{Transport: transport, Timeout: vaultTimeout}).Do(req)
 	if err != nil {
-		if timedOut(err) {
+		if reach.TimedOut(err) {
 			return nil
 		}
 		return outcome.Waiting(RetryLate, v1alpha1.ConditionVaultReady, v1alpha1.ReasonVaultUnreachable,
@@ -72,23 +73,6 @@ func VaultAnswers(o outcome.Object) {
 	if was != nil && was.Status != metav1.ConditionTrue && was.Reason != v1alpha1.ReasonVaultRefused {
 		outcome.Set(o, was.Type, metav1.ConditionUnknown, v1alpha1.ReasonNotReached, "not looked at yet: the roles have not tried to log in")
 	}
-}
-
-// pool returns the authorities of a PEM bundle; nil, the system's, when it is empty.
-func pool(pem string) (*x509.CertPool, error) {
-	if pem == "" {
-		return nil, nil
-	}
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM([]byte(pem)) {
-		return nil, errors.New("holds no PEM certificate")
-	}
-	return p, nil
-}
-
-func timedOut(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
 }
 
 // explain turns the error of an HTTP call into one sentence that says what to do; trust names the field with the authorities.
