@@ -88,7 +88,7 @@ type Vault struct {
 
 // VaultAuth says how to log in.
 type VaultAuth struct {
-	Method                  string `json:"method"`    // kubernetes, token or approle
+	Method                  string `json:"method"`    // kubernetes, jwt, token or approle
 	MountPath               string `json:"mountPath"` // default is the method's name
 	Role                    string `json:"role"`
 	TokenFile               string `json:"tokenFile"`
@@ -287,8 +287,8 @@ func (c *Config) validate() error {
 	if m := c.Database.SSLMode; !slices.Contains([]string{"verify-full", "verify-ca", "require", "disable"}, m) {
 		errs = append(errs, fmt.Errorf("database.sslMode %q: must be verify-full, verify-ca, require or disable", m))
 	}
-	if m := c.Vault.Auth.Method; !slices.Contains([]string{"", "kubernetes", "token", "approle"}, m) {
-		errs = append(errs, fmt.Errorf("vault.auth.method %q: must be kubernetes, token or approle", m))
+	if m := c.Vault.Auth.Method; !slices.Contains([]string{"", "kubernetes", "jwt", "token", "approle"}, m) {
+		errs = append(errs, fmt.Errorf("vault.auth.method %q: must be kubernetes, jwt, token or approle", m))
 	}
 	if o := c.Management.OAuth2; o != (OAuth2{}) && (o.Issuer == "" || o.Audience == "" || o.JWKSURL == "") {
 		errs = append(errs, errors.New("management.oauth2: issuer, audience and jwksURL go together"))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ const (
 	AuthKubernetes = "kubernetes"
 	AuthToken      = "token"
 	AuthAppRole    = "approle"
+	AuthJWT        = "jwt" // with the service account token too, which the vault verifies by keys instead of asking the cluster
 )
 
 // Config says where the vault is. Nothing is read from the environment.
@@ -36,7 +38,7 @@ type Config struct {
 
 // Auth says how to log in.
 type Auth struct {
-	Method                  string // kubernetes, token or approle
+	Method                  string // kubernetes, jwt, token or approle
 	MountPath               string // of the auth method; default is the method's name
 	Role                    string
 	TokenFile               string
@@ -71,14 +73,14 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("vault.address: missing")
 	case cfg.Mount == "":
 		return nil, errors.New("vault.mount: missing; it is the path of the KV version 2 engine, such as kv")
-	case cfg.Auth.Method == AuthKubernetes && cfg.Auth.Role == "":
-		return nil, errors.New("vault.auth.role: missing; the kubernetes method needs the role to log in as")
+	case (cfg.Auth.Method == AuthKubernetes || cfg.Auth.Method == AuthJWT) && cfg.Auth.Role == "":
+		return nil, fmt.Errorf("vault.auth.role: missing; the %s method needs the role to log in as", cfg.Auth.Method)
 	case cfg.Auth.Method == AuthToken && cfg.Auth.TokenFile == "":
 		return nil, errors.New("vault.auth.tokenFile: missing; the token method needs a file that holds the token")
 	case cfg.Auth.Method == AuthAppRole && (cfg.Auth.RoleIDFile == "" || cfg.Auth.SecretIDFile == ""):
 		return nil, errors.New("vault.auth: the approle method needs roleIDFile and secretIDFile, files that hold the two")
-	case cfg.Auth.Method != AuthKubernetes && cfg.Auth.Method != AuthToken && cfg.Auth.Method != AuthAppRole:
-		return nil, fmt.Errorf("vault.auth.method %q: use kubernetes, token or approle", cfg.Auth.Method)
+	case !slices.Contains([]string{AuthKubernetes, AuthJWT, AuthToken, AuthAppRole}, cfg.Auth.Method):
+		return nil, fmt.Errorf("vault.auth.method %q: use kubernetes, jwt, token or approle", cfg.Auth.Method)
 	}
 	if cfg.Auth.MountPath == "" {
 		cfg.Auth.MountPath = cfg.Auth.Method
@@ -214,8 +216,8 @@ func (c *Client) Login(ctx context.Context) error {
 	var ttl time.Duration
 	var err error
 	switch c.cfg.Auth.Method {
-	case AuthKubernetes:
-		ttl, err = c.loginKubernetes(ctx)
+	case AuthKubernetes, AuthJWT:
+		ttl, err = c.loginServiceAccount(ctx)
 	case AuthAppRole:
 		ttl, err = c.loginAppRole(ctx)
 	default:
@@ -231,13 +233,13 @@ func (c *Client) Login(ctx context.Context) error {
 	return nil
 }
 
-func (c *Client) loginKubernetes(ctx context.Context) (time.Duration, error) {
+func (c *Client) loginServiceAccount(ctx context.Context) (time.Duration, error) {
 	jwt, err := c.secretFile("vault.auth.serviceAccountTokenFile", c.cfg.Auth.ServiceAccountTokenFile)
 	if err != nil {
 		return 0, err
 	}
 	return c.exchange(ctx, map[string]any{"role": c.cfg.Auth.Role, "jwt": jwt}, fmt.Sprintf("as role %q", c.cfg.Auth.Role),
-		"vault.auth.role and the service accounts the role is bound to")
+		"vault.auth.role and the service accounts and audience that the role is bound to")
 }
 
 func (c *Client) loginAppRole(ctx context.Context) (time.Duration, error) {

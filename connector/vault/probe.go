@@ -130,7 +130,7 @@ func (c *Client) CheckConfined(ctx context.Context) error {
 
 func (c *Client) who() string {
 	switch c.cfg.Auth.Method {
-	case AuthKubernetes:
+	case AuthKubernetes, AuthJWT:
 		return fmt.Sprintf("role %q", c.cfg.Auth.Role)
 	case AuthAppRole:
 		return "the role id of " + c.cfg.Auth.RoleIDFile

@@ -14,11 +14,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/lestrrat-go/jwx/v3/jwk"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -160,8 +162,8 @@ func TestIngressClass(t *testing.T) {
 	must(t, c.Delete(t.Context(), class))
 }
 
-// The Kubernetes method, with a Vault that asks the API server about the tokens; Secrets come from the cluster.
-func TestKubernetesMethod(t *testing.T) {
+// The Kubernetes method, with a Vault that asks the API server about the tokens, and the JWT method; Secrets come from the cluster.
+func TestServiceAccountMethods(t *testing.T) {
 	c, bao := admin(t), openbao.Start(t)
 	namespace := unique("kubernetes-method")
 	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
@@ -197,6 +199,26 @@ func TestKubernetesMethod(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
+	// The JWT method, with a Vault that knows the cluster by its keys only.
+	bao.Call(t, http.MethodPost, "sys/auth/frankfurt", map[string]any{"type": "jwt"})
+	bao.Call(t, http.MethodPost, "auth/frankfurt/config", map[string]any{"jwt_validation_pubkeys": clusterKeys(t)})
+	for role, audience := range map[string]string{"trust": "vault", "elsewhere": "another"} {
+		bao.Call(t, http.MethodPost, "auth/frankfurt/role/"+role, map[string]any{"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{audience},
+			"bound_subject": "system:serviceaccount:" + namespace + ":trust", "token_policies": []string{"trust"}})
+	}
+	issuer.Vault.Auth.Method, issuer.Vault.Auth.MountPath = v1alpha1.VaultMethodJWT, "frankfurt"
+	r = Run(t.Context(), Options{Runtime: issuer, Cluster: cluster})
+	for _, name := range []string{"vault-auth", "vault-credentials", "vault-login", "vault-mount", "vault-access", "vault-isolation"} {
+		if got := find(t, r, name); got.Result != Passed {
+			t.Errorf("JWT: %+v", got)
+		}
+	}
+	issuer.Vault.Auth.Roles.Issuer = "elsewhere"
+	r = Run(t.Context(), Options{Runtime: issuer, Cluster: cluster})
+	if got := find(t, r, "vault-login"); got.Result != Failed || !strings.Contains(got.Detail, `jwt method at auth/frankfurt as role "elsewhere"`) || !strings.Contains(got.Detail, "audience") {
+		t.Errorf("JWT, a role for another audience: %+v", got)
+	}
+	issuer.Vault.Auth.Method, issuer.Vault.Auth.MountPath = v1alpha1.VaultMethodKubernetes, ""
 	issuer.Vault.Auth.Roles.Issuer = "another"
 	r = Run(t.Context(), Options{Runtime: issuer, Cluster: cluster})
 	if got := find(t, r, "vault-login"); got.Result != Failed || !strings.Contains(got.Detail, `as role "another"`) {
@@ -208,6 +230,25 @@ func TestKubernetesMethod(t *testing.T) {
 			t.Errorf("an account that may read nothing: %+v", got)
 		}
 	}
+}
+
+// clusterKeys are the public keys, PEM, of the cluster's service account tokens.
+func clusterKeys(t *testing.T) []string {
+	t.Helper()
+	d, err := discovery.NewDiscoveryClientForConfig(cluster)
+	must(t, err)
+	raw, err := d.RESTClient().Get().AbsPath("/openid/v1/jwks").DoRaw(t.Context())
+	must(t, err)
+	set, err := jwk.Parse(raw)
+	must(t, err)
+	var out []string
+	for i := range set.Len() {
+		key, _ := set.Key(i)
+		text, err := jwk.EncodePEM(key)
+		must(t, err)
+		out = append(out, string(text))
+	}
+	return out
 }
 
 func apiServer(c *rest.Config) string {
@@ -319,7 +360,7 @@ func TestReadRefuses(t *testing.T) {
 		"{":                    "no YAML",
 		head + "  vautl: {}\n": `unknown field "vautl"`,
 		head:                   "spec.vault.address: missing",
-		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: UserPass}}\n":                                           "use Kubernetes, Token or AppRole",
+		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: UserPass}}\n":                                           "use Kubernetes, JWT, Token or AppRole",
 		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: Token}}\n":                                              "spec.vault.auth.tokenSecret: missing",
 		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: AppRole}}\n":                                            "spec.vault.auth.appRoleSecrets: missing",
 		head + "  vault: {address: \"https://v\", prefix: a, auth: {method: AppRole, appRoleSecrets: {wallet: w, dataPlane: d}}}\n": "names no Secret for control-plane",

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -159,8 +160,8 @@ func complete(rt workload.Runtime) error {
 		errs = append(errs, errors.New("spec.vault.auth.tokenSecret: missing; the Token method needs it"))
 	case a.Method == v1alpha1.VaultMethodAppRole && a.AppRoleSecrets == nil:
 		errs = append(errs, errors.New("spec.vault.auth.appRoleSecrets: missing; the AppRole method needs it"))
-	case a.Method != v1alpha1.VaultMethodToken && a.Method != v1alpha1.VaultMethodAppRole && a.Method != v1alpha1.VaultMethodKubernetes:
-		errs = append(errs, fmt.Errorf("spec.vault.auth.method %q: use Kubernetes, Token or AppRole", a.Method))
+	case !slices.Contains([]string{v1alpha1.VaultMethodKubernetes, v1alpha1.VaultMethodJWT, v1alpha1.VaultMethodToken, v1alpha1.VaultMethodAppRole}, a.Method):
+		errs = append(errs, fmt.Errorf("spec.vault.auth.method %q: use Kubernetes, JWT, Token or AppRole", a.Method))
 	}
 	if len(errs) == 0 && rt.Vault.Auth.Method == v1alpha1.VaultMethodAppRole {
 		for _, role := range rt.Roles {

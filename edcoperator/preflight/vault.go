@@ -220,7 +220,7 @@ func (p *preflight) vaultCredentials(ctx context.Context) finding {
 func (p *preflight) serviceAccountToken(ctx context.Context, name string) (string, finding) {
 	ns := p.Runtime.Namespace
 	if p.cluster == nil {
-		return "", skipped("method Kubernetes logs in with tokens of the cluster, and the cluster is not reached from here")
+		return "", skipped("method %s logs in with tokens of the cluster, and the cluster is not reached from here", p.Runtime.Vault.Auth.Method)
 	}
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		Audiences: []string{p.Runtime.Vault.Auth.Audience}, ExpirationSeconds: ptr.To[int64](600),

@@ -132,16 +132,18 @@ type Vault struct {
 
 // VaultAuth says how the runtime's roles log in.
 type VaultAuth struct {
-	// +kubebuilder:validation:Enum=Kubernetes;Token;AppRole
+	// Method: Kubernetes and JWT present a service account token, of which the Vault asks the cluster (Kubernetes) or which it verifies by the
+	// cluster's keys without reaching it (JWT).
+	// +kubebuilder:validation:Enum=Kubernetes;JWT;Token;AppRole
 	Method string `json:"method"`
-	// MountPath of the auth method; empty takes the default of the method: kubernetes or approle.
+	// MountPath of the auth method; empty takes the default of the method: kubernetes, jwt or approle.
 	// +optional
 	MountPath string `json:"mountPath,omitempty"`
-	// Audience of the service account token that the Kubernetes method presents; the Vault role must name the same audience.
+	// Audience of the service account token that the Kubernetes and JWT methods present; the Vault role must name the same audience.
 	// +kubebuilder:default=vault
 	// +optional
 	Audience string `json:"audience,omitempty"`
-	// Roles of the Kubernetes auth method, one for each runtime role. An empty one is the name of the role's service account:
+	// Roles of the Kubernetes or JWT auth method, one for each runtime role. An empty one is the name of the role's service account:
 	// <name>-control-plane, <name>-wallet, <name>-data-plane; <name> for an issuer.
 	// +optional
 	Roles VaultRoles `json:"roles,omitzero"`
@@ -168,6 +170,7 @@ type VaultRoles struct {
 // Methods of logging in to the Vault.
 const (
 	VaultMethodKubernetes = "Kubernetes"
+	VaultMethodJWT        = "JWT"
 	VaultMethodToken      = "Token"
 	VaultMethodAppRole    = "AppRole"
 )
