@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,11 +27,12 @@ func reporter(w io.Writer) cluster.Report {
 }
 
 func newUpCommand() *cobra.Command {
-	var domain string
+	var o cluster.Options
 	c := &cobra.Command{
 		Use: "up NAME", Short: "Make a cluster, or repair it, and wait until it is ready", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			info, err := cluster.Up(c.Context(), cluster.Options{Name: args[0], Domain: domain}, reporter(c.ErrOrStderr()))
+			o.Name = args[0]
+			info, err := cluster.Up(c.Context(), o, reporter(c.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
@@ -39,7 +41,8 @@ func newUpCommand() *cobra.Command {
 			return err
 		},
 	}
-	c.Flags().StringVar(&domain, "domain", "", "parent of the cluster's public host names (default NAME.kaphera.test)")
+	c.Flags().StringVar(&o.Domain, "domain", "", "parent of the cluster's public host names (default NAME.kaphera.test)")
+	c.Flags().StringVar(&o.Cloud, "cloud", "", "another cluster: this one plays a company behind a firewall, which lets it out to that one's gateway only")
 	return c
 }
 
@@ -172,13 +175,36 @@ func newKubectlCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			vpn, err := cluster.VPN(args[0])
+			if err != nil {
+				return err
+			}
 			dir, err := cluster.Envtest(c.Context(), reporter(c.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
-			cmd := exec.CommandContext(c.Context(), dir+"/kubectl", append([]string{"--kubeconfig=" + kubeconfig}, args[1:]...)...) //nolint:gosec // what was asked for
+			argv := append([]string{dir + "/kubectl", "--kubeconfig=" + kubeconfig}, args[1:]...)
+			if vpn != "" {
+				argv = append([]string{"nsenter", "--net=" + vpn, "--"}, argv...)
+			}
+			cmd := exec.CommandContext(c.Context(), argv[0], argv[1:]...) //nolint:gosec // what was asked for
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 			return cmd.Run()
+		},
+	}
+}
+
+func newFirewallCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "firewall NAME", Short: "Print, as JSON, what went through the firewall of a company's cluster", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			seen, err := cluster.Firewall(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			e := json.NewEncoder(c.OutOrStdout())
+			e.SetIndent("", "  ")
+			return e.Encode(seen)
 		},
 	}
 }

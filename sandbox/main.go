@@ -29,6 +29,7 @@ var commands = []func() *cobra.Command{
 	newCACommand,
 	newLoadCommand,
 	newKubectlCommand,
+	newFirewallCommand,
 	newBuildCommand,
 	newEnvtestCommand,
 	newAgentCommand,

@@ -7,9 +7,9 @@ import (
 	"net/netip"
 )
 
-// Each cluster owns one 10.N.0.0/16: its node network is the first /24, its
-// Services a /18 and its pods the upper half, so one number fixes them all and
-// one route on the host reaches them.
+// Each cluster owns one 10.N.0.0/16: its node network is the first /24, its VPN
+// the second, its Services a /18 and its pods the upper half, so one number fixes
+// them all and one route on the host reaches them.
 const (
 	firstSlot = 205
 	lastSlot  = 250
@@ -19,6 +19,8 @@ type addresses struct {
 	All      netip.Prefix // everything of the cluster
 	Host     netip.Addr   // the host's end of the link
 	Node     netip.Addr   // the node's end: API server, DNS, gateway
+	VPN      netip.Addr   // of a company: the one machine in its VPN
+	VPNNode  netip.Addr   // and the node's end of the link to it
 	Services netip.Prefix
 	API      netip.Addr // the Service "kubernetes"
 	DNS      netip.Addr // the Service "kube-dns"
@@ -31,6 +33,8 @@ func addressesOf(slot int) addresses {
 		All:      netip.PrefixFrom(at(0, 0), 16),
 		Host:     at(0, 1),
 		Node:     at(0, 2),
+		VPN:      at(1, 2),
+		VPNNode:  at(1, 1),
 		Services: netip.PrefixFrom(at(64, 0), 18),
 		API:      at(64, 1),
 		DNS:      at(64, 10),

@@ -25,9 +25,8 @@ import (
 const AgentCommand = "agent"
 
 // Agent runs, inside the cluster's network namespace, what a cluster needs
-// besides Kubernetes: gateway, volumes, network policies, and starting again what
-// ended. It
-// returns when ctx ends or one of these fails.
+// besides Kubernetes: gateway, volumes, network policies, a record of the pods, and
+// starting again what ended. It returns when ctx ends or one of these fails.
 func Agent(ctx context.Context, args []string, log *slog.Logger) error {
 	if len(args) != 4 {
 		return fmt.Errorf("the agent is started by `sandbox up`, with a name, a folder and two programs, not with %q", args)
@@ -68,6 +67,7 @@ func Agent(ctx context.Context, args []string, log *slog.Logger) error {
 		func() error {
 			return localpath.Run(ctx, localpath.Config{Dir: l.volumes(), Node: l.name, Client: set, Log: log}, factory)
 		},
+		func() error { return recordPods(ctx, l, factory.Core().V1().Pods().Informer()) },
 		func() error { return netpolicy.Run(ctx, addressesOf(s.Slot).Node, factory, log) },
 		func() error { return supervise(ctx, l, components(l, s, kube, coredns, ""), log) },
 	}

@@ -23,11 +23,13 @@ const checkTimeout = 5 * time.Second
 
 type client struct{ *kubernetes.Clientset }
 
-func newClient(kubeconfig string) (client, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+// newClient asks from inside the cluster's network: a company's lets nobody else in.
+func newClient(l layout) (client, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", l.adminKubeconfig())
 	if err != nil {
-		return client{}, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+		return client{}, fmt.Errorf("kubeconfig %s: %w", l.adminKubeconfig(), err)
 	}
+	config.Dial = DialIn(l.netnsPath())
 	config.Timeout = checkTimeout
 	set, err := kubernetes.NewForConfig(config)
 	return client{set}, err
@@ -84,7 +86,7 @@ func (l layout) httpOK(url string) func(context.Context) error {
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM(ca)
 		c := &http.Client{Timeout: checkTimeout, Transport: &http.Transport{
-			DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13},
+			DialContext: DialIn(l.netnsPath()), DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13},
 		}}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"text/template"
@@ -25,6 +26,28 @@ type values struct {
 	Cgroup, PauseImage, Kubeconfig string
 	addresses
 	GatewayCA string // PEM
+	Others    []name // of the clusters that this one reaches
+}
+
+// name is a domain with the address of its gateway.
+type name struct {
+	Domain string
+	Node   netip.Addr
+}
+
+// others are a company's cloud, or the companies of a cloud.
+func others(s *state) ([]name, error) {
+	all, err := clusters()
+	if err != nil {
+		return nil, err
+	}
+	var found []name
+	for _, o := range all {
+		if o.Name == s.Cloud || o.Cloud == s.Name {
+			found = append(found, name{o.Domain, addressesOf(o.Slot).Node})
+		}
+	}
+	return found, nil
 }
 
 func newValues(l layout, s *state) (values, error) {
@@ -36,11 +59,15 @@ func newValues(l layout, s *state) (values, error) {
 	if err != nil {
 		return values{}, err
 	}
+	reached, err := others(s)
+	if err != nil {
+		return values{}, err
+	}
 	return values{
 		Name: l.name, Domain: s.Domain, ClusterDomain: clusterDomain,
 		Dir: l.dir, Etc: l.path("etc"), PKI: l.path("pki"), Socket: l.containerdSocket(), CNI: cni,
 		Cgroup: "/" + l.cgroup(), PauseImage: pauseRef, Kubeconfig: l.path("kubeconfig"),
-		addresses: addressesOf(s.Slot), GatewayCA: string(ca),
+		addresses: addressesOf(s.Slot), GatewayCA: string(ca), Others: reached,
 	}, nil
 }
 

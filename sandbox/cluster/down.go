@@ -100,22 +100,26 @@ func endAll(ctx context.Context, l layout) error {
 }
 
 // strays are processes that no record names: containers' shims, and what runs
-// in the cluster's network namespace.
+// in the cluster's network namespaces.
 func strays(l layout) ([]int, error) {
 	procs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, err
 	}
-	var namespace syscall.Stat_t
-	hasNamespace := syscall.Stat(l.netnsPath(), &namespace) == nil
+	namespaces := map[[2]uint64]bool{}
+	for _, path := range []string{l.netnsPath(), l.vpnPath()} {
+		if id, err := namespaceOf(path); err == nil {
+			namespaces[id] = true
+		}
+	}
 	var pids []int
 	for _, dir := range procs {
 		pid, err := strconv.Atoi(filepath.Base(dir))
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		var ns syscall.Stat_t
-		inside := hasNamespace && syscall.Stat(dir+"/ns/net", &ns) == nil && ns.Ino == namespace.Ino && ns.Dev == namespace.Dev
+		ns, err := namespaceOf(dir + "/ns/net")
+		inside := err == nil && namespaces[ns]
 		cmdline, err := os.ReadFile(dir + "/cmdline")
 		if err != nil {
 			continue // ended meanwhile
@@ -125,6 +129,13 @@ func strays(l layout) ([]int, error) {
 		}
 	}
 	return pids, nil
+}
+
+// namespaceOf identifies the namespace that a file stands for.
+func namespaceOf(path string) ([2]uint64, error) {
+	var s syscall.Stat_t
+	err := syscall.Stat(path, &s)
+	return [2]uint64{s.Dev, s.Ino}, err
 }
 
 func isShim(argv []string, socket string) bool {

@@ -27,6 +27,9 @@ type layout struct {
 	dir  string
 }
 
+// netnsFolder is where `ip netns` keeps network namespaces.
+const netnsFolder = "/run/netns/"
+
 func stateRoot() string {
 	if dir := os.Getenv(StateEnv); dir != "" {
 		return dir
@@ -55,9 +58,12 @@ func (l layout) pki(file string) string       { return l.path("pki", file) }
 func (l layout) etc(file string) string       { return l.path("etc", file) }
 func (l layout) log(component string) string  { return l.path("logs", component+".log") }
 func (l layout) containerdSocket() string     { return l.path("containerd.sock") }
+func (l layout) podsFile() string             { return l.path("pods.json") }
 func (l layout) volumes() string              { return l.path("volumes") }
 func (l layout) netns() string                { return "kaphera-" + l.name }
-func (l layout) netnsPath() string            { return "/run/netns/" + l.netns() }
+func (l layout) netnsPath() string            { return netnsFolder + l.netns() }
+func (l layout) vpn() string                  { return l.netns() + "-vpn" }
+func (l layout) vpnPath() string              { return netnsFolder + l.vpn() }
 func (l layout) cgroup() string               { return "kaphera-" + l.name }
 func (l layout) kubeconfig(who string) string { return l.path("kubeconfig", who+".yaml") }
 

@@ -94,10 +94,12 @@ func unlink(ctx context.Context, l layout, slot int) error {
 			errs = append(errs, runTool(ctx, "ip", "link", "del", hostLink(slot)))
 		}
 	}
-	if _, err := os.Stat(l.netnsPath()); err == nil {
-		errs = append(errs, runTool(ctx, "ip", "netns", "del", l.netns()))
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
+	for _, name := range []string{l.netns(), l.vpn()} {
+		if _, err := os.Stat(netnsFolder + name); err == nil {
+			errs = append(errs, runTool(ctx, "ip", "netns", "del", name))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -20,6 +20,7 @@ import (
 type state struct {
 	Name    string    `json:"name"`
 	Domain  string    `json:"domain"`
+	Cloud   string    `json:"cloud,omitempty"`
 	Slot    int       `json:"slot"`
 	Created time.Time `json:"created"`
 }

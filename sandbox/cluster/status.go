@@ -68,7 +68,7 @@ func status(ctx context.Context, s state) (Status, error) {
 		st.State, st.Reason = "degraded", strings.Join(dead, ", ")+" not running; `sandbox up "+s.Name+"` repairs it"
 		return st, nil
 	}
-	client, err := newClient(l.adminKubeconfig())
+	client, err := newClient(l)
 	if err != nil {
 		return st, err
 	}

@@ -25,6 +25,10 @@ type Report func(line string)
 type Options struct {
 	Name   string
 	Domain string // parent of the public host names; empty: NAME.kaphera.test, or what the cluster has
+	// Cloud is another cluster, for one that plays a company: a firewall lets it
+	// out to the gateway of Cloud and nowhere else, and in to its own gateway.
+	// Its API server is reached from a namespace that plays the company's VPN.
+	Cloud string
 }
 
 // Info is where things of a running cluster are.
@@ -33,6 +37,7 @@ type Info struct {
 	Node         string // address of the API server, the DNS and the gateway
 	Kubeconfig   string
 	CAFile       string
+	VPN          string // path of the network namespace from which a company's API server is reached; empty: from everywhere
 }
 
 // upLimit bounds making a cluster once everything is built.
@@ -78,7 +83,22 @@ func Up(ctx context.Context, o Options, report Report) (Info, error) {
 }
 
 func info(l layout, s *state) Info {
-	return Info{Name: s.Name, Domain: s.Domain, Node: addressesOf(s.Slot).Node.String(), Kubeconfig: l.adminKubeconfig(), CAFile: l.gatewayCA()}
+	i := Info{Name: s.Name, Domain: s.Domain, Node: addressesOf(s.Slot).Node.String(), Kubeconfig: l.adminKubeconfig(), CAFile: l.gatewayCA()}
+	if s.Cloud != "" {
+		i.VPN = l.vpnPath()
+	}
+	return i
+}
+
+// Settle decides and records the addresses of a cluster that Up will make later,
+// so that the cloud that it belongs to knows its names from the beginning.
+func Settle(ctx context.Context, o Options) error {
+	l, err := newLayout(o.Name)
+	if err != nil {
+		return err
+	}
+	_, err = settle(ctx, l, o)
+	return err
 }
 
 // settle returns the cluster's state, deciding and recording it the first time.
@@ -87,6 +107,9 @@ func settle(ctx context.Context, l layout, o Options) (*state, error) {
 	if err == nil {
 		if o.Domain != "" && o.Domain != s.Domain {
 			return nil, fmt.Errorf("cluster %q has the domain %s, not %s; remove it first with `sandbox down %s`", l.name, s.Domain, o.Domain, l.name)
+		}
+		if o.Cloud != "" && o.Cloud != s.Cloud {
+			return nil, fmt.Errorf("cluster %q has no firewall that leads to %s; remove it first with `sandbox down %s`", l.name, o.Cloud, l.name)
 		}
 		return s, nil
 	}
@@ -114,7 +137,7 @@ func settle(ctx context.Context, l layout, o Options) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	s = &state{Name: l.name, Domain: o.Domain, Slot: slot, Created: time.Now()}
+	s = &state{Name: l.name, Domain: o.Domain, Cloud: o.Cloud, Slot: slot, Created: time.Now()}
 	if s.Domain == "" {
 		s.Domain = l.name + ".kaphera.test"
 	}
@@ -163,13 +186,22 @@ func (u *raising) raise(ctx context.Context) error {
 	if err := writeConfigs(u.layout, v); err != nil {
 		return err
 	}
-	if !linked(ctx, u.layout, u.state) {
+	behind, err := newFirewall(u.layout, u.state)
+	if err != nil {
+		return err
+	}
+	if !linked(ctx, u.layout, u.state) || behind != nil && !behind.linked(ctx) {
 		// Whatever runs, runs in a network that is not there any more.
 		if err := endAll(ctx, u.layout); err != nil {
 			return err
 		}
 		if err := errors.Join(unlink(ctx, u.layout, u.state.Slot), link(ctx, u.layout, u.state)); err != nil {
 			return err
+		}
+		if behind != nil {
+			if err := behind.link(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	if err := makeCgroups(u.layout); err != nil {
@@ -234,7 +266,7 @@ func (u *raising) startAPI(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	client, err := newClient(u.kubeconfig("admin"))
+	client, err := newClient(u.layout)
 	if err != nil {
 		return "", err
 	}
@@ -271,7 +303,7 @@ func (u *raising) bootstrap(v values) func(context.Context) (string, error) {
 			return "", nil
 		}
 		if err := u.await(ctx, []string{apiServer}, func(ctx context.Context) error {
-			_, err := toolOutput(ctx, data, u.built.Kube, "kubectl", "--kubeconfig="+u.adminKubeconfig(),
+			_, err := toolOutput(ctx, data, "nsenter", "--net="+u.netnsPath(), "--", u.built.Kube, "kubectl", "--kubeconfig="+u.adminKubeconfig(),
 				"apply", "--server-side", "--force-conflicts", "--field-manager=sandbox", "-f", "-")
 			return err
 		}); err != nil {
@@ -287,7 +319,7 @@ func (u *raising) startRest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	client, err := newClient(u.kubeconfig("admin"))
+	client, err := newClient(u.layout)
 	if err != nil {
 		return "", err
 	}

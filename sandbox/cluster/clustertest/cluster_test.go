@@ -51,7 +51,7 @@ func newName() string {
 
 func TestClusterFromUpToDown(t *testing.T) {
 	name := newName()
-	f := up(t, name)
+	f := up(t, cluster.Options{Name: name})
 	image := probeImage(t)
 	must(t, cluster.Load(t.Context(), name, []string{image}, report(t)))
 	f.deploy(t)
@@ -150,16 +150,7 @@ func TestClusterFromUpToDown(t *testing.T) {
 		f.up(t)
 		f.eventually(t, "https://probe."+f.info.Domain+"/file?name=/data/kept", http.StatusOK, "as it was")
 	})
-	t.Run("a second cluster stands beside it", func(t *testing.T) {
-		other := up(t, name+"b")
-		if other.info.Node == f.info.Node {
-			t.Fatalf("both clusters have the address %s", f.info.Node)
-		}
-		must(t, other.running(t))
-		must(t, cluster.Down(t.Context(), other.info.Name, report(t)))
-		nothingLeft(t, other)
-		f.eventually(t, "https://probe."+f.info.Domain+"/", http.StatusOK, "message=hello")
-	})
+	t.Run("a company's cluster stands behind its firewall", f.company)
 	t.Run("a claim's data goes with the claim", f.reclaim)
 	t.Run("down leaves nothing, also after a crash", func(t *testing.T) {
 		killEverything(t, f)
@@ -194,7 +185,7 @@ func TestUpInterruptedIsFinishedByTheNext(t *testing.T) {
 			t.Fatalf("interrupted at stage %d: %v", stage, err)
 		}
 	}
-	f := up(t, name)
+	f := up(t, cluster.Options{Name: name})
 	must(t, f.running(t))
 	must(t, os.Remove(f.dir+"/run/kube-scheduler.json")) // a crash right after its start
 	f.up(t)

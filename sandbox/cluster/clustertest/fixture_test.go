@@ -37,6 +37,7 @@ const patience = 2 * time.Minute
 
 // fixture is one cluster under test.
 type fixture struct {
+	options   cluster.Options
 	info      cluster.Info
 	dir       string // its state folder
 	namespace string
@@ -44,18 +45,17 @@ type fixture struct {
 	http      *http.Client
 }
 
-func up(t *testing.T, name string) *fixture {
+func up(t *testing.T, o cluster.Options) *fixture {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test makes network namespaces and needs root: run it as `make test` does")
 	}
 	t.Cleanup(func() {
-		if err := cluster.Down(context.Background(), name, report(t)); err != nil {
+		if err := cluster.Down(context.Background(), o.Name, report(t)); err != nil {
 			t.Error(err)
 		}
 	})
-	f := &fixture{namespace: "probe"}
-	f.info.Name = name
+	f := &fixture{options: o, namespace: "probe"}
 	f.up(t)
 	f.dir = filepath.Dir(filepath.Dir(f.info.Kubeconfig))
 	config, err := clientcmd.BuildConfigFromFlags("", f.info.Kubeconfig)
@@ -76,7 +76,7 @@ func up(t *testing.T, name string) *fixture {
 
 func (f *fixture) up(t *testing.T) {
 	t.Helper()
-	info, err := cluster.Up(t.Context(), cluster.Options{Name: f.info.Name}, report(t))
+	info, err := cluster.Up(t.Context(), f.options, report(t))
 	must(t, err)
 	f.info = info
 }

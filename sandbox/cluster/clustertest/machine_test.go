@@ -91,7 +91,7 @@ func nothingLeft(t *testing.T, f *fixture) {
 	if all := processesOf(t, f); len(all) > 0 {
 		t.Error(stillThereError(all))
 	}
-	for _, path := range []string{f.dir, "/run/netns/kaphera-" + f.info.Name, filepath.Join(filepath.Dir(f.dir), "."+f.info.Name+".lock")} {
+	for _, path := range []string{f.dir, "/run/netns/kaphera-" + f.info.Name, "/run/netns/kaphera-" + f.info.Name + "-vpn", filepath.Join(filepath.Dir(f.dir), "."+f.info.Name+".lock")} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is still there", path)
 		}
