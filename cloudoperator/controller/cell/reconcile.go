@@ -287,7 +287,6 @@ func (r *run) deleteSecret(ctx context.Context, name string) error {
 
 // describe sets the conditions from what provision said and what the agent reported.
 func (r *run) describe(err error) {
-	connected := r.connected()
 	ready := kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonFailed}
 	var stop *stopped
 	switch {
@@ -298,7 +297,14 @@ func (r *run) describe(err error) {
 	case err != nil:
 		ready.Message = err.Error()
 	}
-	applied := r.applied(err)
+	if r.notReadYet() {
+		// What the operator before this one has said of the agent stands.
+		if err != nil {
+			kube.Set(&r.cell.Status.Conditions, r.cell.Generation, ready)
+		}
+		return
+	}
+	connected, applied := r.connected(), r.applied(err)
 	if err == nil {
 		var missing []string
 		for _, c := range []kube.Condition{connected, applied, r.connector()} {
@@ -312,6 +318,13 @@ func (r *run) describe(err error) {
 		}
 	}
 	kube.Set(&r.cell.Status.Conditions, r.cell.Generation, connected, applied, r.auditIntact(), ready)
+}
+
+// notReadYet says that the cell was heard from lately and this operator, new in its office, has not read that report: the agent is not silent.
+func (r *run) notReadYet() bool {
+	report, _ := r.Links.Report(r.cell.Name)
+	last := r.cell.Status.LastHeard
+	return report == nil && last != nil && r.Now().Sub(last.Time) <= celllink.SilentAfter
 }
 
 func (r *run) connected() kube.Condition {
