@@ -21,8 +21,10 @@ import (
 	"github.com/kaphera/kaphera/connector/dcp"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/controller/cell"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
 // Onboarding checks of a profile.
@@ -87,7 +89,7 @@ func (r *run) onboardingChecks() (names []string) {
 
 // due: what costs nothing is looked at each time; the network at intervals, and when there is something to look at for the first time.
 func (r *run) due(k cloud.OnboardingCheck) bool {
-	return k.Name != CheckDID || k.State == "" || k.State == StatePending || !r.Now().Before(k.CheckedAt.Add(interval(k)))
+	return k.Name != CheckDID || r.cell.Spec.Type == cloud.OnPremise || k.State == "" || k.State == StatePending || !r.Now().Before(k.CheckedAt.Add(interval(k)))
 }
 
 func interval(k cloud.OnboardingCheck) time.Duration {
@@ -122,6 +124,9 @@ func (r *run) perform(ctx context.Context, name string) result {
 		if r.context == nil {
 			return result{StatePending, r.reported().Message}
 		}
+		if r.cell.Spec.Type == cloud.OnPremise {
+			return r.published()
+		}
 		if err := r.DID(ctx, r.bundle, r.cell.Spec.Hostname, r.p.Spec.Identity.Context); err != nil {
 			return result{StateFailed, err.Error()}
 		}
@@ -138,6 +143,18 @@ func (r *run) perform(ctx context.Context, name string) result {
 		return result{state: StatePassed}
 	}
 	return result{StateFailed, fmt.Sprintf("there is no check %q in this release", name)}
+}
+
+// published is what a cell in a company's own cluster says of the document at its public address. The cloud opens no connection to there; that others
+// reach it shows when an issuer delivers a credential, for which it reads the document.
+func (r *run) published() result {
+	switch c := cell.ConditionOf(r.context, edc.ConditionDIDPublished); {
+	case c == nil:
+		return result{StatePending, "cell " + r.cell.Name + " has not reported yet whether the DID document answers"}
+	case c.Status != metav1.ConditionTrue:
+		return result{StateFailed, "cell " + r.cell.Name + " reports: " + c.Message}
+	}
+	return result{state: StatePassed}
 }
 
 // credentials looks whether the credentials that the profiles require are held, in what the cell reports.

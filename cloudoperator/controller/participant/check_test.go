@@ -3,6 +3,7 @@
 package participant
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
@@ -52,6 +54,35 @@ func TestFetchDID(t *testing.T) {
 	}
 	if err := FetchDID(t.Context(), []byte("nonsense"), host, "good"); err == nil || !strings.Contains(err.Error(), "caBundle") {
 		t.Errorf("a bundle without certificates: %v", err)
+	}
+}
+
+// The cloud connects to no company's cluster: what the cell reports of its DID documents counts, and is looked at each time.
+func TestACompanysDIDIsNotFetched(t *testing.T) {
+	t.Parallel()
+	condition := func(status metav1.ConditionStatus) string {
+		return `{"conditions":[{"type":"DIDPublished","status":"` + string(status) + `","reason":"NotPublished","message":"connection refused"}]}`
+	}
+	for name, c := range map[string]struct {
+		celltype, status, state, reason string
+		fetched                         bool
+	}{
+		"answers":                {cloud.OnPremise, condition(metav1.ConditionTrue), StatePassed, "", false},
+		"does not answer":        {cloud.OnPremise, condition(metav1.ConditionFalse), StateFailed, "cell oem reports: connection refused", false},
+		"nothing reported":       {cloud.OnPremise, `{}`, StatePending, "cell oem has not reported", false},
+		"in the cloud's cluster": {cloud.Dedicated, condition(metav1.ConditionFalse), StatePassed, "", true},
+	} {
+		fetched := false
+		r := &run{
+			p: &cloud.Participant{}, Reconciler: &Reconciler{Now: func() time.Time { return now }, DID: func(context.Context, []byte, string, string) error { fetched = true; return nil }},
+			cell: &cloud.Cell{ObjectMeta: metav1.ObjectMeta{Name: "oem"}, Spec: cloud.CellSpec{Type: c.celltype}}, context: &celllink.Object{Status: []byte(c.status)},
+		}
+		if got := r.perform(t.Context(), CheckDID); got.state != c.state || !strings.HasPrefix(got.reason, c.reason) || fetched != c.fetched {
+			t.Errorf("%s: %+v, fetched: %v", name, got, fetched)
+		}
+		if due := r.due(cloud.OnboardingCheck{Name: CheckDID, State: StatePassed, CheckedAt: metav1.NewTime(now)}); due == c.fetched {
+			t.Errorf("%s: a moment after it passed it is due: %v", name, due)
+		}
 	}
 }
 
