@@ -534,6 +534,15 @@ type Explanation struct {
 	En []string `json:"en"`
 }
 
+// ExternalPostgreSQL defines model for ExternalPostgreSQL.
+type ExternalPostgreSQL struct {
+	CaBundle          string     `json:"caBundle,omitempty,omitzero"`
+	CredentialsSecret SecretName `json:"credentialsSecret"`
+	Database          string     `json:"database,omitempty,omitzero"`
+	Host              string     `json:"host"`
+	Port              int32      `json:"port,omitempty,omitzero"`
+}
+
 // FieldError defines model for FieldError.
 type FieldError struct {
 	// Location Path of the field, e.g. spec.identity.context
@@ -992,7 +1001,7 @@ type PlatformSpec struct {
 	Keycloak             ManagedPart     `json:"keycloak,omitempty,omitzero"`
 	Nats                 ManagedPart     `json:"nats,omitempty,omitzero"`
 	People               []Person        `json:"people,omitempty,omitzero"`
-	Postgresql           ManagedPart     `json:"postgresql,omitempty,omitzero"`
+	Postgresql           PostgreSQLPart  `json:"postgresql,omitempty,omitzero"`
 	Vault                ManagedPart     `json:"vault,omitempty,omitzero"`
 }
 
@@ -1010,6 +1019,13 @@ type PolicyVerdict struct {
 	De        string `json:"de,omitempty,omitzero"`
 	Satisfied bool   `json:"satisfied"`
 	Sentence  string `json:"sentence"`
+}
+
+// PostgreSQLPart defines model for PostgreSQLPart.
+type PostgreSQLPart struct {
+	External         ExternalPostgreSQL `json:"external,omitempty,omitzero"`
+	StorageClassName string             `json:"storageClassName,omitempty,omitzero"`
+	StorageSize      string             `json:"storageSize,omitempty,omitzero"`
 }
 
 // Problem defines model for Problem.
@@ -1122,6 +1138,11 @@ type RoleSecrets struct {
 // Secret defines model for Secret.
 type Secret struct {
 	Value string `json:"value"`
+}
+
+// SecretName defines model for SecretName.
+type SecretName struct {
+	Name string `json:"name"`
 }
 
 // SignOff defines model for SignOff.

@@ -4,38 +4,96 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Server says how to reach a server as its superuser.
+// Server says how to reach a server as an account that may make roles and databases.
 type Server struct {
 	Address  string // host:port to dial
+	Database string // empty is postgres
 	User     string
 	Password string
 	TLS      *tls.Config // nil for none; verifies ServerName
 }
 
-// Admin is a connection as superuser.
-type Admin struct {
-	server Server
-	conn   *pgx.Conn
+// MinVersion is the oldest major version that connectors are tested with.
+const MinVersion = 15
+
+// Codes of errors (PostgreSQL documentation, "Error Codes").
+const (
+	codePassword      = "28P01" // it is wrong
+	codeAuthorization = "28000" // the role is not there, may not log in, or pg_hba.conf does not let it in
+	codeNoDatabase    = "3D000"
+	codePrivilege     = "42501"
+)
+
+// Refused says whether the server did not let the account in.
+func Refused(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == codePassword || pg.Code == codeAuthorization)
 }
 
-// Connect opens a connection to the database postgres.
+// RightError says what the server or the operator's account lacks.
+type RightError struct{ Missing, Remedy string }
+
+func (e *RightError) Error() string { return e.Missing + ": " + e.Remedy }
+
+// Admin is a connection as such an account. What only a superuser may is left out by others: pg_authid is not read, and the server's own databases
+// stay as they are.
+type Admin struct {
+	server    Server
+	conn      *pgx.Conn
+	superuser bool
+}
+
+// Connect opens a connection. The error wraps a *RightError when the account may not do what Ensure and Drop do.
 func Connect(ctx context.Context, s Server) (*Admin, error) {
-	conn, err := s.open(ctx, "postgres")
+	conn, err := s.open(ctx, cmp.Or(s.Database, "postgres"))
 	if err != nil {
 		return nil, err
 	}
-	return &Admin{server: s, conn: conn}, nil
+	a := &Admin{server: s, conn: conn}
+	if err := a.rights(ctx); err != nil {
+		a.Close(ctx)
+		return nil, fmt.Errorf("postgresql at %s: %w", s.Address, err)
+	}
+	return a, nil
+}
+
+func (a *Admin) rights(ctx context.Context) error {
+	var version int
+	var makesRoles, makesDatabases, inherits bool
+	err := a.conn.QueryRow(ctx, "SELECT rolsuper, rolcreaterole, rolcreatedb, rolinherit, current_setting('server_version_num')::int / 10000 FROM pg_roles WHERE rolname = current_user").
+		Scan(&a.superuser, &makesRoles, &makesDatabases, &inherits, &version)
+	if err != nil {
+		return fmt.Errorf("read the account's rights: %w", err)
+	}
+	if version < MinVersion {
+		return &RightError{fmt.Sprintf("it is version %d", version), fmt.Sprintf("use PostgreSQL %d or newer", MinVersion)}
+	}
+	for _, r := range []struct {
+		has           bool
+		what, keyword string
+	}{
+		{makesRoles, "may not make roles", "CREATEROLE"}, {makesDatabases, "may not make databases", "CREATEDB"},
+		{inherits, "does not have the rights of the roles that it makes", "INHERIT"},
+	} {
+		if !r.has && !a.superuser {
+			return &RightError{fmt.Sprintf("account %s %s", a.server.User, r.what), fmt.Sprintf("ALTER ROLE %s %s", quote(a.server.User), r.keyword)}
+		}
+	}
+	return nil
 }
 
 func (s Server) open(ctx context.Context, database string) (*pgx.Conn, error) {
@@ -55,6 +113,13 @@ func (s Server) open(ctx context.Context, database string) (*pgx.Conn, error) {
 	cfg.TLSConfig, cfg.Fallbacks, cfg.ConnectTimeout = s.TLS, nil, 5*time.Second
 	cfg.RuntimeParams = map[string]string{"application_name": "kaphera-cloud-operator"}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == codeAuthorization && strings.Contains(refused.Message, "pg_hba.conf") { // in every language
+		err = &RightError{
+			fmt.Sprintf("pg_hba.conf does not let role %s in to database %s from here", s.User, database),
+			fmt.Sprintf("add the line hostssl %s %s ADDRESSES scram-sha-256 with the addresses of the cluster's pods or nodes, and reload", database, s.User),
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to postgresql at %s: %w", s.Address, err)
 	}
@@ -77,11 +142,11 @@ type Database struct {
 // privilegesLock is held by one connection to the server at a time; the number is this package's own.
 const privilegesLock = "SELECT pg_advisory_xact_lock(7164520481); "
 
-// Ensure makes the database and its roles as described, and changes only what differs. Nobody else may connect to it, and only superusers
-// to the server's own databases, which PostgreSQL opens to every role.
+// Ensure makes the database and its roles as described, and changes only what differs. Nobody else may connect to it and, where the account is a
+// superuser, only superusers to the server's own databases, which PostgreSQL opens to every role.
 func (a *Admin) Ensure(ctx context.Context, d Database) error {
 	for _, r := range append([]Role{d.Owner}, d.Roles...) {
-		if err := a.ensureRole(ctx, r); err != nil {
+		if err := a.ensureRole(ctx, r, d.Name); err != nil {
 			return fmt.Errorf("role %s: %w", r.Name, err)
 		}
 	}
@@ -90,7 +155,7 @@ func (a *Admin) Ensure(ctx context.Context, d Database) error {
 	err := a.conn.QueryRow(ctx, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", d.Name).Scan(&current)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		err = a.exec(ctx, "CREATE DATABASE "+name+" OWNER "+owner)
+		err = a.exec(ctx, "CREATE DATABASE "+name+" OWNER "+owner+" ENCODING 'UTF8' TEMPLATE template0")
 	case err == nil && current != d.Owner.Name:
 		err = a.exec(ctx, "ALTER DATABASE "+name+" OWNER TO "+owner)
 	}
@@ -100,36 +165,95 @@ func (a *Admin) Ensure(ctx context.Context, d Database) error {
 	for _, r := range d.Roles {
 		owner += ", " + quote(r.Name)
 	}
+	databases := name
+	if a.superuser {
+		databases += ", postgres, template1"
+	}
 	// The server gives up when two connections alter the privileges of one database at once ("tuple concurrently updated"), and every call
-	// alters those of postgres and template1. The statements of one message are one transaction, which the lock ends with.
-	if err := a.exec(ctx, privilegesLock+"REVOKE ALL ON DATABASE "+name+", postgres, template1 FROM PUBLIC; GRANT CONNECT ON DATABASE "+name+" TO "+owner); err != nil {
+	// may alter those of postgres and template1. The statements of one message are one transaction, which the lock ends with.
+	if err := a.exec(ctx, privilegesLock+"REVOKE ALL ON DATABASE "+databases+" FROM PUBLIC; GRANT CONNECT ON DATABASE "+name+" TO "+owner); err != nil {
 		return fmt.Errorf("privileges on database %s: %w", d.Name, err)
 	}
 	return nil
 }
 
-func (a *Admin) ensureRole(ctx context.Context, r Role) error {
+func (a *Admin) ensureRole(ctx context.Context, r Role, database string) error {
 	if r.Password == "" {
 		return errors.New("has no password")
 	}
-	var verifier *string
-	err := a.conn.QueryRow(ctx, "SELECT rolpassword FROM pg_authid WHERE rolname = $1", r.Name).Scan(&verifier)
-	verb := "CREATE ROLE "
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-	case err != nil:
-		return err
-	case verifier != nil && Matches(*verifier, r.Password):
-		return nil
-	default:
-		verb = "ALTER ROLE "
-	}
-	// The server gets the verifier, never the password: statements may be logged.
-	fresh, err := Verifier(r.Password)
+	there, right, err := a.role(ctx, r, database)
 	if err != nil {
 		return err
 	}
-	return a.exec(ctx, verb+quote(r.Name)+" WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '"+fresh+"'")
+	if !right {
+		// The server gets the verifier, never the password: statements may be logged.
+		fresh, err := Verifier(r.Password)
+		if err != nil {
+			return err
+		}
+		verb, attributes := "CREATE ROLE ", " WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+		if there {
+			verb = "ALTER ROLE "
+		}
+		if there && !a.superuser { // who may name the others only as a superuser, and could not have given them
+			attributes = " WITH LOGIN"
+		}
+		if err := a.exec(ctx, verb+quote(r.Name)+attributes+" PASSWORD '"+fresh+"'"); err != nil {
+			return err
+		}
+	}
+	if a.superuser {
+		return nil
+	}
+	if !right {
+		if right, err = a.takes(ctx, r, database); err != nil || !right {
+			return fmt.Errorf("the server does not take the password that was just set: %w", err)
+		}
+	}
+	// A database is given to, and taken from, only whose member one is; so are the connections that end with it.
+	var member bool
+	if err := a.conn.QueryRow(ctx, "SELECT pg_has_role($1, 'USAGE')", r.Name).Scan(&member); err != nil || member {
+		return err
+	}
+	return a.exec(ctx, "GRANT "+quote(r.Name)+" TO CURRENT_USER")
+}
+
+// role says whether the role is there, and has this password.
+func (a *Admin) role(ctx context.Context, r Role, database string) (there, right bool, err error) {
+	if !a.superuser {
+		if err := a.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", r.Name).Scan(&there); err != nil || !there {
+			return there, false, err
+		}
+		right, err = a.takes(ctx, r, database)
+		return true, right, err
+	}
+	var verifier *string
+	err = a.conn.QueryRow(ctx, "SELECT rolpassword FROM pg_authid WHERE rolname = $1", r.Name).Scan(&verifier)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, false, nil
+	}
+	return true, verifier != nil && Matches(*verifier, r.Password), err
+}
+
+// takes says whether the server takes the role's password; the database need not be there.
+func (a *Admin) takes(ctx context.Context, r Role, database string) (bool, error) {
+	s := a.server
+	s.User, s.Password = r.Name, r.Password
+	conn, err := s.open(ctx, database)
+	var refused *pgconn.PgError
+	switch {
+	case err == nil:
+		return true, conn.Close(ctx)
+	case !errors.As(err, &refused):
+		return false, err
+	}
+	switch refused.Code { // who may connect to which database is looked at after the password
+	case codeNoDatabase, codePrivilege:
+		return true, nil
+	case codePassword, codeAuthorization:
+		return false, nil
+	}
+	return false, err
 }
 
 // Drop removes the database, ending its connections, and then the roles. What is not there is no error.

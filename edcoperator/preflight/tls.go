@@ -5,14 +5,8 @@ package preflight
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/url"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/kaphera/kaphera/edcoperator/reach"
@@ -36,48 +30,16 @@ func (p *preflight) reach(ctx context.Context, address, field string) finding {
 	return passed("%s (%s) accepts connections", address, conn.RemoteAddr())
 }
 
-// unreachable tells apart why there is no connection to address, which field names.
+// unreachable says why there is no connection to address, which field names.
 func (p *preflight) unreachable(err error, address, field string) finding {
-	var dns *net.DNSError
-	switch {
-	case errors.As(err, &dns):
-		return failed("check "+field+", and that this network's DNS resolves the name", "%s: the name %s is not resolved: %s", address, dns.Name, dns.Err).retry()
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return failed("check the port of "+field+", and that the server runs", "%s: nobody listens there (connection refused)", address).retry()
-	case reach.TimedOut(err):
-		return failed("open the way to "+address+" in the firewalls and network policies between, or correct "+field, "%s: no answer within %s", address, p.timeout).retry()
-	}
-	return failed("check "+field+" and the way to it", "%s: %v", address, plain(err)).retry()
+	problem := reach.Unreachable(err, address, field)
+	return failed(problem.Remedy, "%s: %s", address, problem.Detail).retry()
 }
 
-// plain is an error without the URL that a client wraps it in.
-func plain(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
-}
-
-// untrusted tells apart why a certificate is not believed; trust names the field with the authorities. ok is false when err is about something else.
+// untrusted says why a certificate is not believed; trust names the field with the authorities. ok is false when err is about something else.
 func untrusted(err error, trust string) (f finding, ok bool) {
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var record tls.RecordHeaderError
-	switch {
-	case errors.As(err, &unknown):
-		return failed("put the certificate of the authority that signed it into "+trust, "its certificate is signed by an authority that %s does not hold", trust), true
-	case errors.As(err, &name):
-		return failed("use a name that the certificate is for, or have one issued for this name", "its certificate is for another name: %v", name), true
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return failed("renew the server's certificate, or correct the clock that is wrong", "its certificate is not valid now: %v", invalid), true
-	case errors.As(err, &invalid):
-		return failed("have the server's certificate issued again", "its certificate is not valid: %v", invalid), true
-	case errors.As(err, &record), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return failed("give the server a certificate, or use the address at which it speaks TLS", "it does not speak TLS there"), true
-	}
-	return finding{}, false
+	problem, ok := reach.Untrusted(err, trust)
+	return failed(problem.Remedy, "%s", problem.Detail), ok
 }
 
 // certificate says until when the server's certificate is valid, and complains when that is soon.

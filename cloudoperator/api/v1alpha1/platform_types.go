@@ -4,7 +4,10 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// PlatformSpec describes one Kaphera cloud. There is one Platform in a namespace.
+// PlatformSpec describes one Kaphera cloud. There is one Platform in a namespace. Each part that it needs is made and run by the operator, unless the part's
+// external says where one is that somebody else runs.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.postgresql) && has(self.postgresql.external)) == (has(oldSelf.postgresql) && has(oldSelf.postgresql.external))",message="postgresql cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
 type PlatformSpec struct {
 	// Domain is the base of the platform's host names: console.<domain>, api.<domain>, id.<domain>, nats.<domain>.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
@@ -22,7 +25,7 @@ type PlatformSpec struct {
 	// +optional
 	Images PlatformImages `json:"images,omitzero"`
 	// +optional
-	PostgreSQL ManagedPart `json:"postgresql,omitzero"`
+	PostgreSQL PostgreSQLPart `json:"postgresql,omitzero"`
 	// +optional
 	Vault ManagedPart `json:"vault,omitzero"`
 	// +optional
@@ -77,15 +80,63 @@ type PlatformImages struct {
 	Connector string `json:"connector,omitempty"`
 }
 
-// ManagedPart is a part that the operator runs. (External parts follow with on-premise cells.)
-type ManagedPart struct {
-	// StorageSize of the persistent volume, where the part has one.
+// PostgreSQLPart is the PostgreSQL of the platform and its cells.
+type PostgreSQLPart struct {
+	// StorageSize of the persistent volume, where the operator runs it.
 	// +kubebuilder:default="1Gi"
 	// +optional
 	StorageSize string `json:"storageSize,omitempty"`
 	// StorageClassName; empty takes the cluster's default.
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
+	// External says where one is that somebody else runs.
+	// +optional
+	External *ExternalPostgreSQL `json:"external,omitempty"`
+}
+
+// ManagedPart is a part that the operator runs.
+type ManagedPart struct {
+	// StorageSize of the persistent volume, where the operator runs it.
+	// +kubebuilder:default="1Gi"
+	// +optional
+	StorageSize string `json:"storageSize,omitempty"`
+	// StorageClassName; empty takes the cluster's default.
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
+}
+
+// ExternalPostgreSQL is a server, version 15 or newer, that somebody else runs; TLS is required.
+type ExternalPostgreSQL struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Host string `json:"host"`
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:default=5432
+	// +optional
+	Port int32 `json:"port,omitempty"`
+	// Database that the operator connects to. It makes others, and changes nothing in this one.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:default=postgres
+	// +optional
+	Database string `json:"database,omitempty"`
+	// CABundle is PEM of the authority that signed the server's certificate; empty trusts the system's.
+	// +optional
+	CABundle CABundle `json:"caBundle,omitempty"`
+	// CredentialsSecret names the Secret (keys username, password) of an account with CREATEDB and CREATEROLE.
+	CredentialsSecret SecretName `json:"credentialsSecret"`
+}
+
+// CABundle is PEM of certificate authorities.
+// +kubebuilder:validation:MaxLength=262144
+// +kubebuilder:validation:XValidation:rule="self.size() == 0 || self.contains('-----BEGIN CERTIFICATE-----')",message="caBundle must be certificates in PEM"
+type CABundle string
+
+// SecretName refers to a Secret in the Platform's namespace.
+type SecretName struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
 }
 
 // Person is somebody who may log in.

@@ -15,6 +15,12 @@ const (
 	ReasonInUse    = "InUse"    // deletion waits for the objects that refer to it; the message names them
 	ReasonDeleting = "Deleting" // it is being taken down
 
+	// Why an external part cannot be used; the message says what to do.
+	ReasonUnreachable = "Unreachable"  // nobody answers at its address
+	ReasonUntrusted   = "Untrusted"    // its certificate is not believed, or it speaks no TLS
+	ReasonLogin       = "LoginRefused" // it refuses the operator's credentials
+	ReasonRights      = "RightMissing" // the operator's account lacks a right, or the part a setting, which the message names
+
 	ReasonSilent   = "NotHeardFrom" // Cell, Participant: no report for a while; the message says since when
 	ReasonNever    = "NeverHeardFrom"
 	ReasonBehind   = "Behind"       // Cell: the agent has applied an older revision

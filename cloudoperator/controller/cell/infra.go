@@ -296,12 +296,17 @@ func (r *run) formerIssuers(ctx context.Context) ([]runtimeSpec, error) {
 	return out, nil
 }
 
-func (r *run) facts(p *cloud.Platform, ca []byte) snapshot.Facts {
+func (r *run) facts(ctx context.Context, ca []byte) (snapshot.Facts, error) {
+	p := r.platform
+	db, err := r.Access.Endpoint(ctx, p, parts.PostgreSQL)
+	if err != nil {
+		return snapshot.Facts{}, err
+	}
 	f := snapshot.Facts{
-		DatabaseHost: parts.Host(parts.PostgreSQL, r.Access.Namespace), DatabasePort: parts.PortPostgreSQL, DatabaseCA: string(ca),
+		DatabaseHost: db.Host, DatabasePort: db.Port, DatabaseCA: string(db.CA),
 		VaultAddress: parts.URL("https", parts.OpenBao, r.Access.Namespace, parts.PortOpenBao), VaultCA: string(ca),
 		VaultMount: openbao.Mount, VaultAuth: openbao.AuthMount, VaultAudience: openbao.Audience, Image: r.images.Connector, Ingress: p.Spec.Ingress,
 	}
 	f.Trust.CABundle, f.Trust.AllowPrivateNetworks = p.Spec.CABundle, p.Spec.AllowPrivateNetworks
-	return f
+	return f, nil
 }

@@ -169,8 +169,12 @@ func (r *run) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	facts, err := r.facts(ctx, ca)
+	if err != nil {
+		return err
+	}
 	runtimes := r.runtimes()
-	digest := kube.Digest(runtimeNames(runtimes), ca, r.images, r.cell.UID, r.cell.Generation)
+	digest := kube.Digest(runtimeNames(runtimes), ca, facts, r.images, r.cell.UID, r.cell.Generation)
 	due := !r.onPremise() && r.memo.due(r.cell.Name, digest, r.Now())
 	if due {
 		if err := r.namespace(ctx); err != nil {
@@ -207,7 +211,7 @@ func (r *run) provision(ctx context.Context) error {
 		r.memo.done(r.cell.Name, digest, r.Now())
 	}
 	objects, err := snapshot.Compile(snapshot.Input{
-		Cell: *r.cell, Cells: r.cells, Profiles: r.profiles, Participants: r.participants, Facts: r.facts(r.platform, ca),
+		Cell: *r.cell, Cells: r.cells, Profiles: r.profiles, Participants: r.participants, Facts: facts,
 	})
 	if err != nil {
 		return &stopped{cloud.ReasonInvalid, fmt.Sprintf("%v; the cell keeps revision %d", err, r.cell.Status.Revision)}

@@ -65,7 +65,7 @@ const (
 	KeySystemCredentials = "system.creds"
 )
 
-// Superuser of PostgreSQL.
+// Superuser of the managed PostgreSQL.
 const Superuser = "postgres"
 
 // TLSSecret is the Secret of a part's server certificate.
@@ -163,17 +163,35 @@ func (a Access) Ensure(ctx context.Context, name string, want map[string]kube.Ma
 	return kube.EnsureSecret(ctx, a.Reader, a.Client, a.Secret(name), want)
 }
 
-// OpenPostgres connects as superuser.
+// OpenPostgres connects as an account that makes roles and databases: the superuser of a managed server.
 func (a Access) OpenPostgres(ctx context.Context) (*postgres.Admin, error) {
-	password, err := a.key(ctx, SecretPostgreSQL, KeyPassword)
+	p, err := a.Platform(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t, err := a.TLS(ctx, PostgreSQL)
+	e, t, err := a.reached(ctx, p, PostgreSQL)
 	if err != nil {
 		return nil, err
 	}
-	return postgres.Connect(ctx, postgres.Server{Address: a.Address(PostgreSQL, PortPostgreSQL), User: Superuser, Password: string(password), TLS: t})
+	s := postgres.Server{Address: e.Address(), TLS: t}
+	x := p.Spec.PostgreSQL.External
+	if x == nil {
+		password, err := a.key(ctx, SecretPostgreSQL, KeyPassword)
+		if err != nil {
+			return nil, err
+		}
+		s.User, s.Password = Superuser, string(password)
+		return postgres.Connect(ctx, s)
+	}
+	s.Database = x.Database
+	if s.User, err = a.given(ctx, e, x.CredentialsSecret, KeyUsername); err != nil {
+		return nil, err
+	}
+	if s.Password, err = a.given(ctx, e, x.CredentialsSecret, KeyPassword); err != nil {
+		return nil, err
+	}
+	db, err := postgres.Connect(ctx, s)
+	return db, e.fault(err, postgres.Refused(err), x.CredentialsSecret)
 }
 
 // OpenVault checks the Vault's health and logs in as the Cloud operator.

@@ -35,6 +35,12 @@ const (
 // publicKeycloak are the paths that people and programs log in by. The realm master and the administration are reached inside the cluster only.
 var publicKeycloak = []string{"/realms/" + Realm, "/resources"}
 
+// keycloakDatabase is the ConfigMap of the authorities that Keycloak trusts for its database.
+const (
+	keycloakDatabase = "keycloak-database"
+	databaseCA       = "ca.crt"
+)
+
 const (
 	keycloakHTTP       = 8080
 	keycloakManagement = 9000
@@ -48,10 +54,14 @@ func idHost(p *cloud.Platform) string      { return "id." + p.Spec.Domain }
 // IssuerURL of the realm.
 func IssuerURL(p *cloud.Platform) string { return "https://" + idHost(p) + "/realms/" + Realm }
 
-func keycloakWorkload(p *cloud.Platform, image string, optimized bool, digest string) workload {
+func keycloakWorkload(p *cloud.Platform, db parts.Endpoint, image string, optimized bool, digest string) workload {
+	trust := "&sslrootcert=/etc/kaphera-ca/" + databaseCA
+	if len(db.CA) == 0 { // the driver looks for a file unless it is told to trust what Java does
+		trust = "&sslfactory=org.postgresql.ssl.DefaultJavaSSLFactory"
+	}
 	env := []corev1.EnvVar{
 		{Name: "KC_DB", Value: "postgres"},
-		{Name: "KC_DB_URL", Value: "jdbc:postgresql://" + parts.Host(parts.PostgreSQL, p.Namespace) + ":5432/" + databaseKeycloak + "?sslmode=verify-full&sslrootcert=/etc/kaphera-ca/ca.crt"},
+		{Name: "KC_DB_URL", Value: "jdbc:postgresql://" + db.Address() + "/" + databaseKeycloak + "?sslmode=verify-full" + trust},
 		{Name: "KC_DB_POOL_INITIAL_SIZE", Value: "2"}, {Name: "KC_DB_POOL_MAX_SIZE", Value: "20"},
 		{Name: "KC_HOSTNAME", Value: "https://" + idHost(p)}, {Name: "KC_HOSTNAME_STRICT", Value: "true"},
 		{Name: "KC_HTTP_ENABLED", Value: "true"}, {Name: "KC_HTTP_PORT", Value: "8080"}, {Name: "KC_PROXY_HEADERS", Value: "xforwarded"},
@@ -74,7 +84,7 @@ func keycloakWorkload(p *cloud.Platform, image string, optimized bool, digest st
 			mount("tls", "/etc/keycloak-tls"), mount("ca", "/etc/kaphera-ca"), {Name: "data", MountPath: "/opt/keycloak/data"},
 		},
 		volumes: []corev1.Volume{
-			secretVolume("tls", parts.TLSSecret(parts.Keycloak), corev1.TLSCertKey, corev1.TLSPrivateKeyKey), configVolume("ca", parts.ConfigCA), emptyDir("data"),
+			secretVolume("tls", parts.TLSSecret(parts.Keycloak), corev1.TLSCertKey, corev1.TLSPrivateKeyKey), configVolume("ca", keycloakDatabase), emptyDir("data"),
 		},
 		requests: requests("200m", "512Mi"), memoryLimit: "896Mi", digest: digest,
 	}
@@ -113,8 +123,13 @@ func (r *run) keycloak(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := keycloakWorkload(r.platform, r.images.Keycloak, r.KeycloakOptimized, kube.Digest(cert.Cert, admin, database))
-	if err := r.apply(ctx, w.service(), r.ingress(parts.Keycloak, parts.Keycloak, idHost(r.platform), publicKeycloak...)); err != nil {
+	db, err := r.access.Endpoint(ctx, r.platform, parts.PostgreSQL)
+	if err != nil {
+		return err
+	}
+	w := keycloakWorkload(r.platform, db, r.images.Keycloak, r.KeycloakOptimized, kube.Digest(cert.Cert, admin, database, db))
+	trust := r.configMap(keycloakDatabase, map[string]string{databaseCA: string(db.CA)})
+	if err := r.apply(ctx, trust, w.service(), r.ingress(parts.Keycloak, parts.Keycloak, idHost(r.platform), publicKeycloak...)); err != nil {
 		return err
 	}
 	if !r.ok[cloud.ConditionPostgreSQLReady] && !r.exists(ctx, w.name) {

@@ -95,7 +95,7 @@ func (r *run) nats(ctx context.Context) error {
 	config := r.access.Secret(natsConfigSecret)
 	config.Data = map[string][]byte{"nats.conf": []byte(natsConfig(server))}
 	w := natsWorkload(r.platform, r.images.NATS, kube.Digest(config.Data, cert.Cert))
-	if err := r.stateful(ctx, w, r.platform.Spec.NATS, "/var/lib/kaphera/nats", config); err != nil {
+	if err := r.stateful(ctx, w, volume{r.platform.Spec.NATS.StorageSize, r.platform.Spec.NATS.StorageClassName}, "/var/lib/kaphera/nats", config); err != nil {
 		return err
 	}
 	if err := r.apply(ctx, r.ingress("kaphera-nats", w.name, parts.NATSHost(r.platform), "/")); err != nil {

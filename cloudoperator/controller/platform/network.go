@@ -4,6 +4,7 @@ package platform
 
 import (
 	"context"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -45,12 +46,16 @@ func networkPolicies(p *cloud.Platform) []*networkingv1.NetworkPolicy {
 	for _, silent := range []*networkingv1.NetworkPolicy{postgresql, nats} {
 		silent.Spec.PolicyTypes = append(silent.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
 	}
-	return []*networkingv1.NetworkPolicy{
+	all := []*networkingv1.NetworkPolicy{
 		kube.NetworkPolicy(everything.meta(), nil), postgresql, nats,
 		policy(parts.OpenBao, kube.Ingress(parts.PortOpenBao, operator, edcOperator, runtimes)), // the EDC operator asks for its health
 		policy(parts.Keycloak, kube.Ingress(keycloakHTTP), kube.Ingress(parts.PortKeycloak, operator)),
 		policy(parts.Cloud, kube.Ingress(cloudPublic)),
 	}
+	return slices.DeleteFunc(all, func(policy *networkingv1.NetworkPolicy) bool {
+		_, external := parts.External(p, policy.Name)
+		return external // nothing of it runs here; to where it runs, whoever needs it may go
+	})
 }
 
 // inCells is the peer of pods in cells' namespaces whose label has one of the values.

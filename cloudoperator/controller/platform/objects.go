@@ -85,7 +85,7 @@ func (r *run) apply(ctx context.Context, objects ...clientObject) error {
 }
 
 // stateful applies a part with a volume, its Service and its configuration.
-func (r *run) stateful(ctx context.Context, w workload, data cloud.ManagedPart, mountPath string, config clientObject) error {
+func (r *run) stateful(ctx context.Context, w workload, data volume, mountPath string, config clientObject) error {
 	set, err := w.statefulSet(data, mountPath)
 	if err != nil {
 		return err

@@ -112,7 +112,7 @@ func (r *run) vault(ctx context.Context) error {
 	}
 	config := r.configMap(parts.OpenBao, map[string]string{"config.hcl": openbaoConfig(r.platform.Namespace, r.serviceAccount)})
 	w := openbaoWorkload(r.platform, r.images.OpenBao, kube.Digest(config.Data, cert.Cert))
-	if err := r.stateful(ctx, w, r.platform.Spec.Vault, "/var/lib/kaphera/openbao", config); err != nil {
+	if err := r.stateful(ctx, w, volume{r.platform.Spec.Vault.StorageSize, r.platform.Spec.Vault.StorageClassName}, "/var/lib/kaphera/openbao", config); err != nil {
 		return err
 	}
 	if err := r.running(ctx, w.name, true); err != nil {

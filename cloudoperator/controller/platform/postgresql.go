@@ -81,21 +81,10 @@ func postgresWorkload(p *cloud.Platform, image, digest string) workload {
 }
 
 func (r *run) postgresql(ctx context.Context) error {
-	admin, err := r.access.Ensure(ctx, parts.SecretPostgreSQL, map[string]kube.Make{parts.KeyPassword: kube.Password})
-	if err != nil {
-		return err
-	}
-	cert, err := r.certificate(ctx, parts.PostgreSQL)
-	if err != nil {
-		return err
-	}
-	config := r.configMap(parts.PostgreSQL, map[string]string{"pg_hba.conf": postgresHBA, "passwd": passwd})
-	w := postgresWorkload(r.platform, r.images.PostgreSQL, kube.Digest(config.Data, cert.Cert, admin))
-	if err := r.stateful(ctx, w, r.platform.Spec.PostgreSQL, "/var/lib/kaphera/postgresql", config); err != nil {
-		return err
-	}
-	if err := r.running(ctx, w.name, true); err != nil {
-		return err
+	if _, external := parts.External(r.platform, parts.PostgreSQL); !external {
+		if err := r.managedPostgreSQL(ctx); err != nil {
+			return err
+		}
 	}
 	db, err := r.access.OpenPostgres(ctx)
 	if err != nil {
@@ -113,4 +102,21 @@ func (r *run) postgresql(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (r *run) managedPostgreSQL(ctx context.Context) error {
+	admin, err := r.access.Ensure(ctx, parts.SecretPostgreSQL, map[string]kube.Make{parts.KeyPassword: kube.Password})
+	if err != nil {
+		return err
+	}
+	cert, err := r.certificate(ctx, parts.PostgreSQL)
+	if err != nil {
+		return err
+	}
+	config := r.configMap(parts.PostgreSQL, map[string]string{"pg_hba.conf": postgresHBA, "passwd": passwd})
+	w := postgresWorkload(r.platform, r.images.PostgreSQL, kube.Digest(config.Data, cert.Cert, admin))
+	if err := r.stateful(ctx, w, volume{r.platform.Spec.PostgreSQL.StorageSize, r.platform.Spec.PostgreSQL.StorageClassName}, "/var/lib/kaphera/postgresql", config); err != nil {
+		return err
+	}
+	return r.running(ctx, w.name, true)
 }

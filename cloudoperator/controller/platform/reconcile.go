@@ -24,6 +24,7 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/postgres"
 )
 
 // Finalizer of Platforms: cells are taken down first, and the data policy is carried out.
@@ -109,14 +110,14 @@ func (r *run) key() types.NamespacedName { return client.ObjectKeyFromObject(r.p
 // all looks at every part, whatever the others do, and sets the conditions.
 func (r *run) all(ctx context.Context) bool {
 	steps := []struct {
-		condition, what string
-		do              func(context.Context) error
+		condition, what, part string
+		do                    func(context.Context) error
 	}{
-		{cloud.ConditionPostgreSQLReady, "PostgreSQL", r.postgresql},
-		{cloud.ConditionVaultReady, "OpenBao", r.vault},
-		{cloud.ConditionNATSReady, "NATS", r.nats},
-		{cloud.ConditionKeycloakReady, "Keycloak", r.keycloak},
-		{cloud.ConditionCloudReady, "Cloud API", r.cloud},
+		{cloud.ConditionPostgreSQLReady, "PostgreSQL", parts.PostgreSQL, r.postgresql},
+		{cloud.ConditionVaultReady, "OpenBao", parts.OpenBao, r.vault},
+		{cloud.ConditionNATSReady, "NATS", parts.NATS, r.nats},
+		{cloud.ConditionKeycloakReady, "Keycloak", parts.Keycloak, r.keycloak},
+		{cloud.ConditionCloudReady, "Cloud API", parts.Cloud, r.cloud},
 	}
 	conditions, generation := &r.platform.Status.Conditions, r.platform.Generation
 	err := r.isolate(ctx) // before any pod runs
@@ -132,6 +133,9 @@ func (r *run) all(ctx context.Context) bool {
 			cancel()
 		}
 		c := describe(s.condition, s.what, stepErr)
+		if host, external := parts.External(r.platform, s.part); external && c.OK {
+			c.Message = "external: " + host + " answers"
+		}
 		if c.Reason == cloud.ReasonFailed {
 			log.FromContext(ctx).Info("part is not ready", "part", s.what, "cause", c.Message)
 		}
@@ -169,6 +173,8 @@ func describe(condition, what string, err error) kube.Condition {
 	var starting *startingError
 	var wait *waitingError
 	var invalid *invalidError
+	var fault *parts.FaultError
+	var right *postgres.RightError
 	switch {
 	case err == nil:
 		return kube.Condition{Type: condition, OK: true, Reason: cloud.ReasonReady, Message: what + " works"}
@@ -178,6 +184,10 @@ func describe(condition, what string, err error) kube.Condition {
 		c.Reason = cloud.ReasonWaiting
 	case errors.As(err, &invalid):
 		c.Reason = cloud.ReasonInvalid
+	case errors.As(err, &fault):
+		c.Reason = fault.Reason
+	case errors.As(err, &right):
+		c.Reason = cloud.ReasonRights
 	}
 	c.Message = err.Error()
 	return c

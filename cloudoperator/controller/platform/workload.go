@@ -3,6 +3,8 @@
 package platform
 
 import (
+	"cmp"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -10,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
-	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 )
 
@@ -90,14 +91,17 @@ func (w workload) template() corev1.PodTemplateSpec {
 	}
 }
 
-func (w workload) statefulSet(data cloud.ManagedPart, mountPath string) (*appsv1.StatefulSet, error) {
-	size := data.StorageSize
-	if size == "" {
-		size = "1Gi"
-	}
-	quantity, err := resource.ParseQuantity(size)
+// volume is the size and class of a part's; an empty size is 1Gi.
+type volume struct {
+	size  string
+	class *string
+}
+
+func (w workload) statefulSet(data volume, mountPath string) (*appsv1.StatefulSet, error) {
+	data.size = cmp.Or(data.size, "1Gi")
+	quantity, err := resource.ParseQuantity(data.size)
 	if err != nil {
-		return nil, &invalidError{path: "$.spec." + specName(w.name) + ".storageSize", value: size, what: "is not a quantity such as 1Gi"}
+		return nil, &invalidError{path: "$.spec." + specName(w.name) + ".storageSize", value: data.size, what: "is not a quantity such as 1Gi"}
 	}
 	w.mounts = append(w.mounts, corev1.VolumeMount{Name: "data", MountPath: mountPath})
 	return &appsv1.StatefulSet{
@@ -111,7 +115,7 @@ func (w workload) statefulSet(data cloud.ManagedPart, mountPath string) (*appsv1
 				TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
 				ObjectMeta: metav1.ObjectMeta{Name: "data", Labels: kube.Labels(w.name)},
 				Spec: corev1.PersistentVolumeClaimSpec{
-					AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: data.StorageClassName,
+					AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: data.class,
 					Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: quantity}},
 				},
 			}},

@@ -13,6 +13,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -34,7 +36,7 @@ import (
 
 const startTimeout = 60 * time.Second
 
-// Server is a running PostgreSQL server without TLS; its superuser is "postgres", and connections from loopback need no password.
+// Server is a running PostgreSQL server; its superuser is "postgres". Connections from loopback need neither TLS nor a password, unless Secure has been called.
 type Server struct {
 	Port int
 	dir  string
@@ -124,6 +126,55 @@ func (s *Server) exec(statements ...string) error {
 	return nil
 }
 
+// Secure makes the server take everybody but the superuser only over TLS and with a password. certificate and key are PEM.
+func (s *Server) Secure(certificate, key []byte) error {
+	cred, err := credential()
+	if err != nil {
+		return err
+	}
+	const rules = "host all " + superuser + " 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
+	for name, content := range map[string][]byte{"server.crt": certificate, "server.key": key, "pg_hba.conf": []byte(rules)} {
+		path := filepath.Join(s.dir, "data", name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return err
+		}
+		if cred != nil {
+			if err := os.Chown(path, int(cred.Uid), int(cred.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.exec("ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for { // the server reads it when it gets to it
+		speaks, err := s.speaksTLS(ctx)
+		if err != nil || speaks {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("PostgreSQL does not speak TLS %s after it was told to: %s", startTimeout, s.log)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// speaksTLS sends an SSLRequest (PostgreSQL documentation, "Message Formats"), which the server answers S or N.
+func (s *Server) speaksTLS(ctx context.Context) (bool, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", s.Port))
+	if err != nil {
+		return false, err
+	}
+	answer := []byte{0}
+	if _, err = conn.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}); err == nil {
+		_, err = io.ReadFull(conn, answer)
+	}
+	return answer[0] == 'S', errors.Join(err, conn.Close())
+}
+
 // Start starts a server. The caller stops it.
 func Start() (*Server, error) {
 	bin, err := binDir()
@@ -171,7 +222,7 @@ func (s *Server) start(bin, data string, cred *syscall.Credential) error {
 	s.done = make(chan struct{})
 	// #nosec G204 -- as above
 	s.cmd = exec.CommandContext(context.Background(), filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.Port), "-c", "listen_addresses=127.0.0.1",
-		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "ssl=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB")
+		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB")
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.log, s.log
 	// The server dies with the test binary, also when that is killed. The death signal follows the starting thread, which is therefore kept.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGQUIT}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package controllertest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/pki"
+	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/test/freeport"
+)
+
+// outside is what a company runs itself: servers whose certificates, for localhost, its own authority has signed.
+type outside struct {
+	ca, cert pki.Pair
+	postgres *pgtest.Server
+}
+
+func newOutside(t *testing.T) *outside {
+	t.Helper()
+	o := &outside{}
+	var err error
+	if o.ca, err = pki.NewCA("the company's", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if o.cert, err = o.ca.Issue([]string{"localhost"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if o.postgres, err = pgtest.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.postgres.Stop)
+	o.sql(t, "CREATE ROLE kaphera LOGIN CREATEDB CREATEROLE PASSWORD 'of the account'")
+	if err := o.postgres.Secure(o.cert.Cert, o.cert.Key); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// sql runs a statement as the company's administrator and returns the first column.
+func (o *outside) sql(t *testing.T, statement string) []string {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), o.postgres.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	rows, err := c.Query(t.Context(), statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// given makes the Secret with which the operator logs in.
+func given(t *testing.T, name string, data map[string]string) *corev1.Secret {
+	t.Helper()
+	s := &corev1.Secret{ObjectMeta: named(name), StringData: data}
+	create(t, s)
+	t.Cleanup(func() { _ = admin.Delete(context.WithoutCancel(t.Context()), s) })
+	return s
+}
+
+// fault waits until a part's condition has the reason and its message the words.
+func fault(t *testing.T, p *cloud.Platform, condition, reason string, words ...string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		if err := admin.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
+			return err
+		}
+		c := apimeta.FindStatusCondition(p.Status.Conditions, condition)
+		if c == nil || c.Reason != reason || c.ObservedGeneration != p.Generation {
+			return fmt.Errorf("%s is %+v, and not %s", condition, c, reason)
+		}
+		for _, w := range words {
+			if !strings.Contains(c.Message, w) {
+				return fmt.Errorf("%s says %q, and not %q", condition, c.Message, w)
+			}
+		}
+		return nil
+	})
+}
+
+// notMade checks that nothing runs here of a part that somebody else runs.
+func notMade(t *testing.T, part string) {
+	t.Helper()
+	for _, o := range []client.Object{
+		&appsv1.StatefulSet{ObjectMeta: named(part)}, &appsv1.Deployment{ObjectMeta: named(part)}, &corev1.Service{ObjectMeta: named(part)}, &networkingv1.NetworkPolicy{ObjectMeta: named(part)},
+		&corev1.Secret{ObjectMeta: named(parts.TLSSecret(part))}, &corev1.PersistentVolumeClaim{ObjectMeta: named("data-" + part + "-0")},
+	} {
+		if err := admin.Get(t.Context(), client.ObjectKeyFromObject(o), o); !apierrors.IsNotFound(err) {
+			t.Errorf("%T %s: %v", o, o.GetName(), err)
+		}
+	}
+}
+
+// collectGarbage deletes what Platforms owned that were deleted before: there is no garbage collector here.
+func collectGarbage(t *testing.T) {
+	t.Helper()
+	for _, o := range []client.Object{&appsv1.StatefulSet{}, &appsv1.Deployment{}, &networkingv1.NetworkPolicy{}, &networkingv1.Ingress{}, &corev1.Service{}, &corev1.ConfigMap{}} {
+		if err := admin.DeleteAllOf(t.Context(), o, client.InNamespace(system), client.MatchingLabels{kube.PartOfLabel: kube.PartOf, kube.ManagedBy: kube.FieldOwner}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestExternalParts has a platform whose parts a company runs.
+func TestExternalParts(t *testing.T) {
+	collectGarbage(t)
+	o := newOutside(t)
+	other, err := pki.NewCA("another", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed, err := freeport.Pick()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &cloud.Platform{ObjectMeta: named("external"), Spec: cloud.PlatformSpec{Domain: "external.example", DataPolicy: "Delete"}}
+	p.Spec.PostgreSQL.External = &cloud.ExternalPostgreSQL{Host: "localhost", Port: int32(closed), CABundle: cloud.CABundle(other.Cert), CredentialsSecret: cloud.SecretName{Name: "our-postgresql"}}
+	create(t, p)
+
+	t.Run("PostgreSQL", func(t *testing.T) {
+		const ready = cloud.ConditionPostgreSQLReady
+		fault(t, p, ready, cloud.ReasonMissing, "Secret our-postgresql, which has no key username", "kubectl -n "+system+" create secret generic our-postgresql")
+		s := given(t, "our-postgresql", map[string]string{"username": "kaphera", "password": "wrong"})
+		fault(t, p, ready, cloud.ReasonUnreachable, fmt.Sprintf("localhost:%d", closed), "nobody listens there", "check the port")
+		change(t, p, func() { p.Spec.PostgreSQL.External.Port = int32(o.postgres.Port) })
+		fault(t, p, ready, cloud.ReasonUntrusted, "signed by an authority that $.spec.postgresql.external.caBundle does not hold", "put the certificate of the authority")
+		change(t, p, func() { p.Spec.PostgreSQL.External.CABundle = cloud.CABundle(o.ca.Cert) })
+		fault(t, p, ready, cloud.ReasonLogin, "password authentication failed", "correct Secret our-postgresql")
+		o.sql(t, "ALTER ROLE kaphera NOCREATEDB")
+		change(t, s, func() { s.Data["password"] = []byte("of the account") })
+		fault(t, p, ready, cloud.ReasonRights, "account kaphera may not make databases", `ALTER ROLE "kaphera" CREATEDB`)
+		o.sql(t, "ALTER ROLE kaphera CREATEDB")
+		fault(t, p, ready, cloud.ReasonReady, "external: localhost answers")
+		if got := o.sql(t, "SELECT datname::text FROM pg_database WHERE datname IN ('cloud', 'keycloak')"); len(got) != 2 {
+			t.Errorf("databases: %v", got)
+		}
+		notMade(t, parts.PostgreSQL)
+		change := p.DeepCopy()
+		change.Spec.PostgreSQL.External = nil
+		if err := admin.Update(t.Context(), change, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "postgresql cannot change between managed and external") {
+			t.Errorf("what is external becomes managed: %v", err)
+		}
+		var c corev1.ConfigMap
+		eventually(t, func(ctx context.Context) error {
+			var d appsv1.Deployment
+			if err := admin.Get(ctx, client.ObjectKey{Namespace: system, Name: parts.Keycloak}, &d); err != nil {
+				return err
+			}
+			want := fmt.Sprintf("jdbc:postgresql://localhost:%d/keycloak?sslmode=verify-full&sslrootcert=", o.postgres.Port)
+			for _, e := range d.Spec.Template.Spec.Containers[0].Env {
+				if e.Name == "KC_DB_URL" && strings.HasPrefix(e.Value, want) {
+					return admin.Get(ctx, client.ObjectKey{Namespace: system, Name: "keycloak-database"}, &c)
+				}
+			}
+			return fmt.Errorf("Keycloak's environment is %v", d.Spec.Template.Spec.Containers[0].Env)
+		})
+		if c.Data["ca.crt"] != string(o.ca.Cert) {
+			t.Error("Keycloak does not trust the company's authority")
+		}
+	})
+
+	if err := admin.Delete(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+}
