@@ -377,6 +377,11 @@ type CheckWords struct {
 	Sentence string `json:"sentence"`
 }
 
+// CloudPart defines model for CloudPart.
+type CloudPart struct {
+	Replicas int32 `json:"replicas,omitempty,omitzero"`
+}
+
 // Condition defines model for Condition.
 type Condition struct {
 	LastTransitionTime time.Time `json:"lastTransitionTime"`
@@ -994,6 +999,7 @@ type PlatformList struct {
 type PlatformSpec struct {
 	AllowPrivateNetworks bool            `json:"allowPrivateNetworks,omitempty,omitzero"`
 	CaBundle             string          `json:"caBundle,omitempty,omitzero"`
+	Cloud                CloudPart       `json:"cloud,omitempty,omitzero"`
 	DataPolicy           string          `json:"dataPolicy,omitempty,omitzero"`
 	Domain               string          `json:"domain"`
 	Images               PlatformImages  `json:"images,omitempty,omitzero"`

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"github.com/PuerkitoBio/goquery"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
@@ -78,6 +80,7 @@ func objects(now time.Time) []ctrl.Object {
 		}
 	}
 	return []ctrl.Object{
+		&corev1.ConfigMap{ObjectMeta: meta(LogOuts)},
 		&cloudv1.Cell{ObjectMeta: meta("shared"), Spec: cloudv1.CellSpec{Type: "shared", OperatingParty: "Kaphera Cloud"}, Status: cloudv1.CellStatus{LastHeard: &heard}},
 		&cloudv1.UseCaseRevision{ObjectMeta: meta("carbon-footprint.1"), Spec: cloudv1.UseCaseRevisionSpec{UseCase: "carbon-footprint", Number: 1,
 			Content: `{"useCase":"carbon-footprint","revision":1,"profile":"automotive","assetType":"a","contractPolicy":{"@type":"Set","permission":[{"action":"use"}]}}`}},
@@ -91,7 +94,7 @@ func setup(t *testing.T) *bundle {
 	b := &bundle{T: t, issuer: cloudtest.NewIssuer(t), connector: cloudtest.NewConnector(t), now: time.Now().UTC().Truncate(time.Second)}
 	b.issuer.Now = b.clock
 	scheme := runtime.NewScheme()
-	if err := cloudv1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(cloudv1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	// The console only reads; the Cloud API's own tests write to a real API server.
@@ -371,6 +374,47 @@ func TestACopiedCookieEndsWithTheSession(t *testing.T) {
 	b.browser = b.newBrowser()
 	if p := b.as("oskar", "", "platform-operator").get("/"); p.status != http.StatusOK {
 		t.Errorf("another session: %d", p.status)
+	}
+}
+
+// The replicas know who has logged out through one of them, and forget it once nothing depends on it any more.
+func TestACopiedCookieEndsOnEveryReplica(t *testing.T) {
+	b := setup(t)
+	one := b.pages
+	b.restart()
+	other := b.pages
+	b.as("olga", "", "platform-operator")
+	b.browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	u, _ := url.Parse(b.server.URL)
+	copied := b.browser.Jar.Cookies(u)
+	opens := func(replica http.Handler) bool {
+		b.pages = replica
+		b.browser.Jar.SetCookies(u, []*http.Cookie{{Name: sessionCookie, Value: copied[0].Value, Path: "/", Secure: true}})
+		return b.get("/").status == http.StatusOK
+	}
+	if !opens(one) || !opens(other) {
+		t.Fatal("a replica does not know the session of another one")
+	}
+	b.pages = one
+	b.post("/logout", url.Values{})
+	if opens(other) {
+		t.Error("the copy opens, on the other replica, the session that was logged out of")
+	}
+	told := func() int {
+		var m corev1.ConfigMap
+		if err := b.config.Service.Client.Get(t.Context(), ctrl.ObjectKey{Namespace: namespace, Name: LogOuts}, &m); err != nil {
+			t.Fatal(err)
+		}
+		return len(m.Data)
+	}
+	if n := told(); n != 1 {
+		t.Errorf("%d log-outs are told, want 1", n)
+	}
+	b.pass(24 * time.Hour)
+	b.browser = b.newBrowser()
+	b.as("oskar", "", "platform-operator").post("/logout", url.Values{})
+	if n := told(); n != 1 {
+		t.Errorf("%d log-outs are told a day later, want the newest alone", n)
 	}
 }
 

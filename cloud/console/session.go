@@ -141,7 +141,7 @@ func (s *console) session(r *http.Request) (session, error) {
 	if err != nil {
 		return out, errNoSession
 	}
-	if err := s.sealer.open(sessionCookie, c.Value, &out); err != nil || s.ended.has(out.ID) {
+	if err := s.sealer.open(sessionCookie, c.Value, &out); err != nil || s.loggedOut(r.Context(), out.ID) {
 		return session{}, errNoSession
 	}
 	return out, nil
@@ -272,6 +272,9 @@ func (s *console) logout(w http.ResponseWriter, r *http.Request) {
 	sess, err := s.session(r)
 	if err == nil {
 		s.ended.add(sess.ID, s.Now())
+		if err := s.tellLogOut(r.Context(), sess); err != nil {
+			s.Log.Warn("other replicas do not know who has logged out, and take the session for as long as its access token counts", "error", err)
+		}
 	}
 	s.dropCookie(w, sessionCookie)
 	var ends struct {

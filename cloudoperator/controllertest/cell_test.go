@@ -65,6 +65,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 		eventually(t, func(ctx context.Context) error { return condition(ctx, p, c.condition, metav1.ConditionTrue, "") })
 	}
 	t.Run("the parts run restricted", restricted)
+	t.Run("the Cloud API runs as often as the Platform says", replicated)
 	t.Run("a lost password is made anew", lostPassword)
 
 	world(t)

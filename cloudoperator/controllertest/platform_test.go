@@ -5,15 +5,18 @@ package controllertest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 )
@@ -81,6 +84,40 @@ func restricted(t *testing.T) {
 	if a, err := postgres.Connect(t.Context(), wrong); err == nil {
 		a.Close(t.Context())
 		t.Error("PostgreSQL takes a wrong password")
+	}
+}
+
+// replicated asks for two replicas of the Cloud API, which are replaced, and taken off a node, one by one.
+func replicated(t *testing.T) {
+	patch := []byte(`{"spec":{"cloud":{"replicas":2}}}`)
+	p := &cloud.Platform{ObjectMeta: named("kaphera")}
+	if err := admin.Patch(t.Context(), p, client.RawPatch(types.MergePatchType, patch)); err != nil {
+		t.Fatal(err)
+	}
+	key := types.NamespacedName{Namespace: system, Name: parts.Cloud}
+	var d appsv1.Deployment
+	eventually(t, func(ctx context.Context) error {
+		if err := admin.Get(ctx, key, &d); err != nil {
+			return err
+		}
+		if *d.Spec.Replicas != 2 {
+			return fmt.Errorf("%d replicas", *d.Spec.Replicas)
+		}
+		return nil
+	})
+	pod := d.Spec.Template.Spec
+	if sleep := pod.Containers[0].Lifecycle.PreStop.Sleep; sleep == nil || sleep.Seconds <= 0 || sleep.Seconds >= *pod.TerminationGracePeriodSeconds {
+		t.Errorf("a pod that ends serves for %v of %d s", sleep, *pod.TerminationGracePeriodSeconds)
+	}
+	if len(pod.TopologySpreadConstraints) != 2 || d.Spec.Strategy.RollingUpdate.MaxUnavailable.IntValue() != 0 {
+		t.Errorf("spread %+v, update %+v", pod.TopologySpreadConstraints, d.Spec.Strategy.RollingUpdate)
+	}
+	var budget policyv1.PodDisruptionBudget
+	if err := admin.Get(t.Context(), key, &budget); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(budget.Spec.Selector.MatchLabels, d.Spec.Selector.MatchLabels) || budget.Spec.MaxUnavailable.IntValue() != 1 {
+		t.Errorf("disruption budget %+v", budget.Spec)
 	}
 }
 

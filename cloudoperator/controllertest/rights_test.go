@@ -40,6 +40,7 @@ func rights(t *testing.T) {
 		{operatorAccount, "/secrets", "get create update patch delete deletecollection", "get list create update delete", ""},
 		{operatorAccount, "/configmaps", "get list watch create patch", "create patch", ""},
 		{operatorAccount, "/pods", "list", "", ""},
+		{operatorAccount, "policy/poddisruptionbudgets", "create patch", "", ""},
 		{operatorAccount, "/resourcequotas", "", "create patch", ""},
 		{operatorAccount, "/limitranges", "", "create patch", ""},
 		{operatorAccount, "/pods/exec", "", "", ""},
@@ -64,6 +65,7 @@ func rights(t *testing.T) {
 		{agent, "edc.kaphera.io/connectors", "", "get list watch create patch delete", ""},
 		{agent, "cloud.kaphera.io/cells", "", "", ""},
 		{cloudAPI, "/secrets", "", "", ""},
+		{cloudAPI, "/configmaps", "", "", ""},
 		{cloudAPI, "cloud.kaphera.io/cells", "get list watch create update delete", "", ""},
 		{cloudAPI, "cloud.kaphera.io/platforms", "get list watch", "", ""},
 		{cloudAPI, "edc.kaphera.io/connectors", "", "", ""},
@@ -143,6 +145,13 @@ func realRequests(t *testing.T) {
 			return c.List(t.Context(), &cloud.CellList{}, client.InNamespace(system))
 		}, false},
 		{"the Cloud API reads the cells' credentials", cloudAPI, secret(system, parts.SecretCellCreds), true},
+		{"the Cloud API tells who has logged out", cloudAPI, func(c client.Client) error {
+			m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: parts.ConfigLogOuts}}
+			if err := c.Get(t.Context(), client.ObjectKeyFromObject(m), m); err != nil {
+				return err
+			}
+			return c.Patch(t.Context(), m, client.RawPatch(types.MergePatchType, []byte(`{"data":{"session":"2026-01-01T00:00:00Z"}}`)))
+		}, true},
 		{"the Cloud API reads passwords", cloudAPI, secret(system, parts.SecretPeople), false},
 	} {
 		if err := c.do(c.as); c.may && err != nil || !c.may && !apierrors.IsForbidden(err) {

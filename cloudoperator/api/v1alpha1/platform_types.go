@@ -32,6 +32,9 @@ type PlatformSpec struct {
 	NATS ManagedPart `json:"nats,omitzero"`
 	// +optional
 	Keycloak ManagedPart `json:"keycloak,omitzero"`
+	// Cloud is the Cloud API with the console.
+	// +optional
+	Cloud CloudPart `json:"cloud,omitzero"`
 	// People get a log-in with an initial password in Secret "people".
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=map
@@ -137,6 +140,15 @@ type SecretName struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+}
+
+// CloudPart says how the Cloud API and the console run.
+type CloudPart struct {
+	// Replicas; 1 when empty. With 2 or more a node that dies does not take them along.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=16
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
 }
 
 // Person is somebody who may log in.

@@ -47,14 +47,15 @@ const (
 
 // Names of Secrets and ConfigMaps in the platform's namespace.
 const (
-	SecretCA             = "internal-ca"      // tls.crt, tls.key of the internal authority
-	ConfigCA             = "internal-ca"      // ca.crt, for whoever connects to a part
-	SecretPostgreSQL     = "postgresql-admin" //nolint:gosec // name of the Secret with the superuser's password
-	SecretUnseal         = "openbao-unseal"   // key with which OpenBao unseals itself
-	SecretNATS           = "nats-operator"    // operator.seed, system.seed, operator.jwt, system.jwt, system.creds
-	SecretKeycloak       = "keycloak-admin"   // client-secret of the operator's own client
-	SecretClients        = "oidc-clients"     // secrets of the confidential OIDC clients, by client id
-	SecretPeople         = "people"           // initial passwords, by user name
+	SecretCA             = "internal-ca"              // tls.crt, tls.key of the internal authority
+	ConfigCA             = "internal-ca"              // ca.crt, for whoever connects to a part
+	ConfigLogOuts        = "kaphera-console-log-outs" // who has logged out, which the replicas of the console tell each other
+	SecretPostgreSQL     = "postgresql-admin"         //nolint:gosec // name of the Secret with the superuser's password
+	SecretUnseal         = "openbao-unseal"           // key with which OpenBao unseals itself
+	SecretNATS           = "nats-operator"            // operator.seed, system.seed, operator.jwt, system.jwt, system.creds
+	SecretKeycloak       = "keycloak-admin"           // client-secret of the operator's own client
+	SecretClients        = "oidc-clients"             // secrets of the confidential OIDC clients, by client id
+	SecretPeople         = "people"                   // initial passwords, by user name
 	SecretCellCreds      = cellrpc.CredentialsSecret
 	KeyPassword          = "password"
 	KeyUsername          = "username"

@@ -6,9 +6,12 @@ import (
 	"context"
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
@@ -67,17 +70,39 @@ func (r *run) cloud(ctx context.Context) error {
 		cm.Data["gateway-ca.crt"] = r.platform.Spec.CABundle
 	}
 	w := cloudWorkload(r.platform, r.images.Cloud, kube.Digest(cm.Data))
-	objects := []clientObject{cm, w.service(), r.ingress("kaphera-api", w.name, apiHost(r.platform), "/"), r.ingress("kaphera-console", w.name, consoleHost(r.platform), "/")}
+	objects := []clientObject{cm, r.configMap(parts.ConfigLogOuts, nil), w.service(), r.ingress("kaphera-api", w.name, apiHost(r.platform), "/"), r.ingress("kaphera-console", w.name, consoleHost(r.platform), "/")}
 	if err := r.apply(ctx, objects...); err != nil {
 		return err
 	}
 	if _, err := r.oidcSecrets(ctx); err != nil {
 		return err
 	}
-	if err := r.apply(ctx, w.deployment()); err != nil {
+	if err := r.apply(ctx, cloudDeployment(r.platform, w), cloudBudget(w)); err != nil {
 		return err
 	}
 	return r.running(ctx, w.name, false)
+}
+
+// cloudDeployment spreads the replicas over zones and nodes; a pod that ends serves on while Service and Ingress may still send it somebody.
+func cloudDeployment(p *cloud.Platform, w workload) *appsv1.Deployment {
+	d := w.deployment()
+	d.Spec.Replicas = ptr.To(ptr.Deref(p.Spec.Cloud.Replicas, 1))
+	pod := &d.Spec.Template.Spec
+	pod.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 5}}}
+	for _, topology := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
+		pod.TopologySpreadConstraints = append(pod.TopologySpreadConstraints, corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: topology, WhenUnsatisfiable: corev1.ScheduleAnyway,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: w.selector()}, MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
+		})
+	}
+	return d
+}
+
+// cloudBudget lets a node be drained of one pod at a time, also of the only one.
+func cloudBudget(w workload) *policyv1.PodDisruptionBudget {
+	return &policyv1.PodDisruptionBudget{ObjectMeta: w.meta(), Spec: policyv1.PodDisruptionBudgetSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: w.selector()}, MaxUnavailable: ptr.To(intstr.FromInt32(1)), UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
+	}}
 }
 
 // ingress serves paths of one host, and what is below them, from the port http of a Service.
