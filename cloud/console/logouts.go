@@ -14,11 +14,14 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// LogOuts is the ConfigMap by which replicas tell each other who has logged out: until when the access token counts (RFC 3339), by the hash of the
-// session's id. After that a session is renewed, which fails, since its refresh token was revoked. The Cloud operator makes it.
+// LogOuts is the ConfigMap by which replicas tell each other who has logged out: until when an access token of the session may count (RFC 3339), by the
+// hash of the session's id. After that a session is renewed, which fails, since its refresh token was revoked. The Cloud operator makes it.
 const LogOuts = "kaphera-console-log-outs"
 
-const logOutsTimeout = 3 * time.Second
+const (
+	logOutsTimeout = 3 * time.Second
+	clockSkew      = time.Minute // between replicas
+)
 
 func logOutKey(session string) string {
 	sum := sha256.Sum256([]byte(session))
@@ -49,7 +52,8 @@ func (s *console) tellLogOut(ctx context.Context, sess session) error {
 	if m.Data == nil {
 		m.Data = map[string]string{}
 	}
-	m.Data[logOutKey(sess.ID)] = sess.Expires.Format(time.RFC3339)
+	life := sess.Expires.Sub(sess.At) // a copy of the cookie may have been renewed after this one
+	m.Data[logOutKey(sess.ID)] = s.Now().Add(life + clockSkew).UTC().Format(time.RFC3339)
 	return s.Service.Client.Patch(ctx, m, ctrl.MergeFrom(before))
 }
 

@@ -119,6 +119,32 @@ func replicated(t *testing.T) {
 	if !maps.Equal(budget.Spec.Selector.MatchLabels, d.Spec.Selector.MatchLabels) || budget.Spec.MaxUnavailable.IntValue() != 1 {
 		t.Errorf("disruption budget %+v", budget.Spec)
 	}
+	platform := &cloud.Platform{ObjectMeta: named("kaphera")}
+	for _, c := range []struct {
+		what                string
+		all, updated, ready int32
+		want                metav1.ConditionStatus
+	}{
+		{"both are there", 2, 2, 2, metav1.ConditionTrue},
+		{"one of two is not ready", 2, 2, 1, metav1.ConditionFalse},
+		{"both are there again", 2, 2, 2, metav1.ConditionTrue},
+		{"an update is stuck at its first pod", 3, 1, 2, metav1.ConditionFalse},
+		{"one of before is left", 3, 2, 3, metav1.ConditionFalse},
+		{"the update is through", 2, 2, 2, metav1.ConditionTrue},
+	} {
+		eventually(t, func(ctx context.Context) error {
+			if err := admin.Get(ctx, key, &d); err != nil {
+				return err
+			}
+			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: c.all, UpdatedReplicas: c.updated, ReadyReplicas: c.ready}
+			return admin.Status().Update(ctx, &d)
+		})
+		if err := until(t.Context(), func(ctx context.Context) error {
+			return condition(ctx, platform, cloud.ConditionCloudReady, c.want, "")
+		}); err != nil {
+			t.Fatalf("%s: %v", c.what, err)
+		}
+	}
 }
 
 // lostPassword deletes the Secret of a role: the operator makes another and sets it.

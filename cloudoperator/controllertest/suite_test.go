@@ -135,13 +135,13 @@ func operate(ctx context.Context, tokenFile string) error {
 			Namespace: system, ServiceAccount: "cloud-operator", Images: platform.ImagesFromEnv(), TokenFile: tokenFile, KeycloakOptimized: true, LeaderElection: true,
 			MetricsAddress: "0", HealthAddress: "0", Dial: node.addresses(), DID: didDocs.check, Now: clock.now, SkipNameValidation: ptr.To(true),
 		})
-		if err != nil {
+		if err == nil {
+			err = manager.Start(ctx)
+		}
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if err := manager.Start(ctx); err == nil || ctx.Err() != nil {
-			return err
-		}
-		log.Print("the operator has ended and is started again")
+		log.Printf("the operator has ended and is started again: %v", err)
 	}
 }
 

@@ -109,22 +109,23 @@ func (r *run) exists(ctx context.Context, deployment string) bool {
 // running says why a part's pod is not ready, in the cluster's own words.
 func (r *run) running(ctx context.Context, name string, stateful bool) error {
 	key := types.NamespacedName{Namespace: r.platform.Namespace, Name: name}
-	var ready, updated int32
+	var want *int32
+	var all, ready, updated int32
 	var observed, generation int64
 	if stateful {
 		var s appsv1.StatefulSet
 		if err := r.client.Get(ctx, key, &s); err != nil {
 			return startingOrError(name, err)
 		}
-		ready, updated, observed, generation = s.Status.ReadyReplicas, s.Status.UpdatedReplicas, s.Status.ObservedGeneration, s.Generation
+		want, all, ready, updated, observed, generation = s.Spec.Replicas, s.Status.Replicas, s.Status.ReadyReplicas, s.Status.UpdatedReplicas, s.Status.ObservedGeneration, s.Generation
 	} else {
 		var d appsv1.Deployment
 		if err := r.client.Get(ctx, key, &d); err != nil {
 			return startingOrError(name, err)
 		}
-		ready, updated, observed, generation = d.Status.ReadyReplicas, d.Status.UpdatedReplicas, d.Status.ObservedGeneration, d.Generation
+		want, all, ready, updated, observed, generation = d.Spec.Replicas, d.Status.Replicas, d.Status.ReadyReplicas, d.Status.UpdatedReplicas, d.Status.ObservedGeneration, d.Generation
 	}
-	if ready > 0 && updated > 0 && observed >= generation {
+	if observed >= generation && ready >= *want && updated >= *want && all <= updated { // an update that is stuck keeps pods of before
 		return nil
 	}
 	return &startingError{r.whyNot(ctx, name)}
