@@ -3,6 +3,7 @@ module github.com/kaphera/kaphera
 go 1.26.0
 
 require (
+	filippo.io/age v1.2.1
 	github.com/hashicorp/terraform-plugin-framework v1.19.0
 	github.com/hashicorp/terraform-plugin-framework-jsontypes v0.2.0
 	github.com/hashicorp/terraform-plugin-framework-validators v0.19.0

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command connector is the connector runtime: `serve` runs roles, `migrate` brings the database up to date, `version` tells the version.
+// Command connector is the connector runtime: `serve` runs roles, `migrate` brings the database up to date, `export` and `import` write
+// and read archives, `version` tells the version.
 package main
 
 import (
@@ -22,6 +23,8 @@ import (
 const usage = `usage:
   connector serve --roles=control-plane,wallet,data-plane,issuer --config=FILE
   connector migrate --config=FILE
+  connector export --config=FILE --to=FILE --recipient=age1… [--context=NAME]…
+  connector import --config=FILE --from=FILE --identity=FILE
   connector version`
 
 func main() {
@@ -43,6 +46,8 @@ func run(ctx context.Context, log *slog.Logger, args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	file := flags.String("config", "/etc/kaphera/config.yaml", "configuration file")
 	roles := flags.String("roles", "", "roles to run, separated by commas")
+	var a archiveFlags
+	a.register(flags)
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -72,6 +77,13 @@ func run(ctx context.Context, log *slog.Logger, args []string) error {
 			return err
 		}
 		return runtime.Run(ctx, runtime.Options{Config: cfg, Roles: list, Log: log})
+	}
+	if run := map[string]func(context.Context, *slog.Logger, config.Config, archiveFlags) error{"export": export, "import": restore}[args[0]]; run != nil {
+		cfg, err := config.Load(*file)
+		if err != nil {
+			return err
+		}
+		return run(ctx, log, cfg, a)
 	}
 	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
 }

@@ -26,6 +26,10 @@ func TestRunSaysWhatIsWrong(t *testing.T) {
 		"no configuration":                 {[]string{"migrate", "--config=" + file + ".none"}, file + ".none"},
 		"a database that is not there":     {[]string{"migrate", "--config=" + file}, "127.0.0.1:1"},
 		"a process without internal token": {[]string{"serve", "--roles=wallet", "--config=" + file}, "internal.tokenFile"},
+		"an archive for nobody":            {[]string{"export", "--to=-", "--config=" + file}, "--recipient"},
+		"an archive for no key":            {[]string{"export", "--to=-", "--recipient=age1nonsense", "--config=" + file}, "age1nonsense"},
+		"an archive without a key":         {[]string{"import", "--from=-", "--config=" + file}, "--identity"},
+		"an archive with no key":           {[]string{"import", "--from=-", "--identity=" + file, "--config=" + file}, "age-keygen"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := run(t.Context(), slog.New(slog.DiscardHandler), tc.args); err == nil || !strings.Contains(err.Error(), tc.says) {

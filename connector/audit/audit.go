@@ -40,6 +40,8 @@ const (
 	ParticipantMade    = "participant.made"
 	ParticipantChanged = "participant.changed"
 	ParticipantDeleted = "participant.deleted" // the last of its chain
+	// ParticipantRestored is the first after an archive was imported (connector/archive): what happened since that was made is not in the chain.
+	ParticipantRestored = "participant.restored"
 
 	Profile               = "profile"    // a dataspace profile of the participant's, as it is from now on
 	Management            = "management" // an action of a person or client that is no command to a process
@@ -61,7 +63,7 @@ const (
 )
 
 // Types lists all.
-var Types = []string{ParticipantMade, ParticipantChanged, ParticipantDeleted, Profile, Management, NegotiationTransition, TransferTransition, Agreement, Policy, Gate,
+var Types = []string{ParticipantMade, ParticipantChanged, ParticipantDeleted, ParticipantRestored, Profile, Management, NegotiationTransition, TransferTransition, Agreement, Policy, Gate,
 	Credential, UseCase, DataIntent, DataOutcome, DataFetched, CounterpartyHead, Pruned}
 
 // Leaving are the types whose bodies leave a cell unless something else is configured: those that hold nothing of others' credentials.
@@ -143,6 +145,9 @@ func (r *Record) Withhold() {
 
 // CodeNoChain is the SQLSTATE of an append to a participant context that has no open chain.
 const CodeNoChain = "KA001"
+
+// CodeRefused is the SQLSTATE of what would change what is recorded, and of a record of an archive that does not fit.
+const CodeRefused = "KA002"
 
 // Self is the actor of what the connector does by itself.
 const Self = "connector"

@@ -174,6 +174,7 @@ func TestNobodyChangesWhatIsRecorded(t *testing.T) {
 	for _, sql := range []string{ // as the owner of the tables
 		"UPDATE audit.records SET actor = 'x'", "UPDATE audit.records SET body = NULL", "DELETE FROM audit.records", "DELETE FROM audit.records WHERE seq = 2",
 		"TRUNCATE audit.records CASCADE", "TRUNCATE audit.chains CASCADE", "DELETE FROM audit.chains", "UPDATE audit.chains SET seq = 0", "UPDATE audit.chains SET hash = '\\x00'",
+		"UPDATE audit.chains SET importing = pg_current_xact_id()", "UPDATE audit.chains SET importing = pg_current_xact_id(), open = false",
 		"UPDATE audit.chains SET ctx = 'other2'", "UPDATE audit.chains SET open = false, seq = 7",
 		"SELECT audit.append('nobody', 'management', 'x', '{}')", "SELECT audit.append('acme', 'Type', 'x', '{}')", "SELECT audit.append('acme', 'management', E'a\\nb', '{}')",
 		"SELECT audit.append('acme', 'management', '', '{}')", "SELECT audit.append('acme', 'management', 'x', NULL)",
@@ -192,6 +193,21 @@ func TestNobodyChangesWhatIsRecorded(t *testing.T) {
 	}
 	if r := verify(t, export(t, db, head(t, db, "acme"))); r.Records != 3 {
 		t.Errorf("%+v", r)
+	}
+	// Also one that fits behind another one of the same transaction and says when it was: only a chain that is imported takes that.
+	err := pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) error {
+		appendTo(t, tx, "acme", audit.Entry{Type: audit.Management, Body: body{}})
+		_, err := tx.Exec(t.Context(), `INSERT INTO audit.records (chain, seq, at, ctx, type, actor, body, body_sha256, prev, hash)
+			SELECT c.id, c.seq + 1, x.at, c.ctx, 'gate', 'x', '{}', '', c.hash, sha256(convert_to(concat_ws(E'\n', 'kaphera-audit-1', c.id, c.ctx, c.seq + 1,
+				(extract(epoch FROM x.at) * 1000000)::bigint, 'gate', 'x', encode(sha256('{}'), 'hex'), encode(c.hash, 'hex')), 'UTF8'))
+			FROM audit.chains c, (SELECT now() + interval '1 day' AS at) x WHERE c.ctx = 'acme'`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(t, export(t, db, head(t, db, "acme"))); r.Records != 5 || r.Head.At.After(time.Now().Add(time.Hour)) {
+		t.Errorf("a record of tomorrow: %+v", r)
 	}
 }
 

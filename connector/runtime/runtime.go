@@ -227,20 +227,23 @@ func (p *process) openVault(ctx context.Context) error {
 		p.vault = vault.NewStore(p.KV, vaultCache)
 		return nil
 	}
-	c := p.Config.Vault
 	var access []vault.Access
 	for _, r := range p.Roles {
 		access = append(access, vaultAccess[r])
 	}
-	client, err := vault.New(vault.Config{Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, Prefix: c.Prefix, CAFile: c.CAFile, Access: access,
-		Auth: vault.Auth{Method: c.Auth.Method, MountPath: c.Auth.MountPath, Role: c.Auth.Role, TokenFile: c.Auth.TokenFile,
-			ServiceAccountTokenFile: c.Auth.ServiceAccountTokenFile, RoleIDFile: c.Auth.RoleIDFile, SecretIDFile: c.Auth.SecretIDFile}})
+	client, err := vaultClient(p.Config.Vault, access...)
 	if err != nil {
 		return err
 	}
 	p.health.add(adminapi.CheckVault, 30*time.Second, client.Probe)
 	p.vault = vault.NewStore(client, vaultCache)
 	return p.eventually(ctx, adminapi.CheckVault, client.Probe)
+}
+
+func vaultClient(c config.Vault, access ...vault.Access) (*vault.Client, error) {
+	return vault.New(vault.Config{Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, Prefix: c.Prefix, CAFile: c.CAFile, Access: access,
+		Auth: vault.Auth{Method: c.Auth.Method, MountPath: c.Auth.MountPath, Role: c.Auth.Role, TokenFile: c.Auth.TokenFile,
+			ServiceAccountTokenFile: c.Auth.ServiceAccountTokenFile, RoleIDFile: c.Auth.RoleIDFile, SecretIDFile: c.Auth.SecretIDFile}})
 }
 
 // pool opens connections for one schema.

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +59,9 @@ type connector struct {
 
 	database      string      // as superuser
 	dataPlaneDown atomic.Bool // for its control plane
+
+	end       func()                    // ends its processes, and waits until they have
+	successor atomic.Pointer[connector] // to which its public address leads from then on
 }
 
 func listener(t *testing.T) net.Listener {
@@ -131,17 +135,17 @@ func startWith(t *testing.T, kv vault.KV, dsn string, change func(*runtime.Optio
 	t.Cleanup(signaling.Close)
 	cfg.Internal.WalletURL, cfg.Internal.DataPlaneURL, cfg.Internal.ControlPlaneURL = c.parts[runtime.Wallet].internal, signaling.URL, c.parts[runtime.ControlPlane].internal
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	t.Cleanup(stop)
+	var processesEnd sync.WaitGroup
+	c.end = func() {
+		stop()
+		processesEnd.Wait()
+	}
+	t.Cleanup(c.end)
 	for i, roles := range processes {
-		done := make(chan error, 1)
-		go func() {
+		processesEnd.Go(func() {
 			options := runtime.Options{Config: cfg, Roles: roles, Log: log, KV: kv, Public: all[i].public, Internal: all[i].internal, Health: all[i].health}
 			change(&options)
-			done <- runtime.Run(ctx, options)
-		}()
-		t.Cleanup(func() {
-			stop()
-			if err := <-done; err != nil {
+			if err := runtime.Run(ctx, options); err != nil {
 				t.Errorf("%v ended with %v", roles, err)
 			}
 		})
@@ -154,6 +158,10 @@ func startWith(t *testing.T, kv vault.KV, dsn string, change func(*runtime.Optio
 
 // route is the gateway: it finds the role of a public path.
 func (c *connector) route(w http.ResponseWriter, r *http.Request) {
+	if s := c.successor.Load(); s != nil {
+		s.route(w, r)
+		return
+	}
 	role := runtime.ControlPlane
 	switch segments := strings.Split(r.URL.Path, "/"); {
 	case len(segments) < 3:

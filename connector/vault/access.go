@@ -11,11 +11,13 @@ import (
 type Access string
 
 // What roles do: a wallet and an issuer use keys, a control plane stores secrets that it is given and cannot read them, a data plane
-// reads them.
+// reads them. What goes into an archive is read, and what comes out of one is written (connector/archive): no role may do either.
 const (
 	UseKeys      Access = "keys"
 	StoreSecrets Access = "store-secrets"
 	ReadSecrets  Access = "read-secrets"
+	Backup       Access = "backup"
+	Restore      Access = "restore"
 )
 
 // need is capabilities on everything of a kind, whoever its owner.
@@ -25,6 +27,8 @@ var needs = map[Access][]need{
 	UseKeys:      {{"data", "keys", "create read update"}, {"metadata", "keys", "list delete"}},
 	StoreSecrets: {{"data", "secrets", "create update"}, {"metadata", "secrets", "list delete"}},
 	ReadSecrets:  {{"data", "secrets", "read"}},
+	Backup:       {{"data", "keys", "read"}, {"metadata", "keys", "list"}, {"data", "secrets", "read"}, {"metadata", "secrets", "list"}},
+	Restore:      {{"data", "keys", "create read"}, {"data", "secrets", "create read"}},
 }
 
 // Policy is the policy, in HCL, of a role that does these below prefix of mount.

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -255,6 +256,16 @@ func path(owner, kind, name string) (string, error) {
 		}
 	}
 	return owner + "/" + kind + "/" + name, nil
+}
+
+// Owner returns whose a path of a key or secret is. False when it is no such path.
+func Owner(s string) (owner string, ok bool) {
+	parts := strings.Split(s, "/")
+	if len(parts) != 3 {
+		return "", false
+	}
+	same, err := path(parts[0], parts[1], parts[2])
+	return parts[0], err == nil && same == s && (parts[1] == "keys" || parts[1] == "secrets")
 }
 
 func newKey(kid string, alg jwa.SignatureAlgorithm) (jwk.Key, error) {

@@ -49,7 +49,7 @@ func try(t *testing.T, s *openbao.Server, token, method, path, body string) (sta
 // Every request that could matter, by every role, against a real server: allowed where the role needs it and refused everywhere else.
 func TestRolesDoWhatTheyNeedAndNothingElse(t *testing.T) {
 	s := openbao.Start(t)
-	roles := []vault.Access{vault.StoreSecrets, vault.ReadSecrets, vault.UseKeys}
+	roles := []vault.Access{vault.StoreSecrets, vault.ReadSecrets, vault.UseKeys, vault.Backup, vault.Restore}
 	tokens := map[vault.Access]string{}
 	for _, r := range roles {
 		tokens[r] = roleToken(t, s, string(r), vault.Policy("secret", ownPrefix, r))
@@ -87,6 +87,8 @@ func TestRolesDoWhatTheyNeedAndNothingElse(t *testing.T) {
 		vault.StoreSecrets: {"own secrets: create", "own secrets: replace", "own secrets: list", "own secrets: delete"},
 		vault.ReadSecrets:  {"own secrets: read", "own secrets: read an old version"},
 		vault.UseKeys:      {"own keys: read", "own keys: read an old version", "own keys: create", "own keys: replace", "own keys: list", "own keys: delete"},
+		vault.Backup:       {"own keys: read", "own keys: read an old version", "own keys: list", "own secrets: read", "own secrets: read an old version", "own secrets: list"},
+		vault.Restore:      {"own keys: read", "own keys: read an old version", "own keys: create", "own secrets: read", "own secrets: read an old version", "own secrets: create"},
 	}
 	for _, role := range roles {
 		needed := map[string]bool{}

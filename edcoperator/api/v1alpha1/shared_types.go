@@ -69,7 +69,7 @@ type Audit struct {
 	// list keeps all bodies inside.
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=64
-	// +kubebuilder:validation:items:Enum=participant.made;participant.changed;participant.deleted;profile;management;negotiation.transition;transfer.transition;agreement;policy;gate;credential;usecase.revision;data.intent;data.outcome;data.fetched;counterparty.head;audit.pruned
+	// +kubebuilder:validation:items:Enum=participant.made;participant.changed;participant.deleted;participant.restored;profile;management;negotiation.transition;transfer.transition;agreement;policy;gate;credential;usecase.revision;data.intent;data.outcome;data.fetched;counterparty.head;audit.pruned
 	// +listType=set
 	// +optional
 	Leaving []string `json:"leaving,omitzero"`

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package archive
+
+import (
+	"cmp"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/kaphera/kaphera/connector/audit"
+	"github.com/kaphera/kaphera/connector/vault"
+)
+
+// restored is the body of a record of type audit.ParticipantRestored.
+type restored struct {
+	ArchiveOf time.Time `json:"archiveOf"` // when it was made
+}
+
+// Import brings an archive into a connector that has nothing of its contexts: all of it or nothing, whole and proven before any of it counts. An import
+// that was cut off, also where the Vault has been written already, is made again in the same way. It takes the account that migrates, and a Vault
+// that lets it read and create.
+func Import(ctx context.Context, cc *pgx.ConnConfig, kv vault.KV, r io.Reader, identities ...age.Identity) (*Header, Counts, error) {
+	opened, err := age.Decrypt(r, identities...)
+	var none *age.NoIdentityMatchError
+	switch {
+	case errors.As(err, &none):
+		return nil, Counts{}, ErrKey
+	case err != nil:
+		return nil, Counts{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	conn, tx, err := begin(ctx, cc, pgx.TxOptions{})
+	if err != nil {
+		return nil, Counts{}, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	i := importer{tx: tx}
+	if err := i.read(ctx, opened); err != nil {
+		return nil, Counts{}, err
+	}
+	if err := i.checkProfiles(ctx); err != nil {
+		return nil, Counts{}, err
+	}
+	for _, h := range i.heads {
+		if err := i.prove(ctx, h); err != nil {
+			return nil, Counts{}, fmt.Errorf("%w: the audit chain %s of %s: %w", ErrDamaged, h.Chain, h.Ctx, err)
+		}
+	}
+	for _, h := range i.heads {
+		if !h.Open {
+			continue
+		}
+		if err := audit.Append(ctx, tx, h.Ctx, audit.Entry{Type: audit.ParticipantRestored, Body: restored{i.header.MadeAt}}); err != nil {
+			return nil, Counts{}, err
+		}
+	}
+	// Last, since it is not part of the transaction: what the Vault has if this ends here is what the next attempt brings.
+	if err := putSecrets(ctx, kv, i.secrets); err != nil {
+		return nil, Counts{}, err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return nil, Counts{}, fmt.Errorf("commit: %w", err)
+	}
+	return i.header, i.counts, nil
+}
+
+type importer struct {
+	tx     pgx.Tx
+	header *Header
+	known  map[string]table
+	// Of the archive: heads of its chains, and names of its profiles.
+	heads    []audit.Head
+	profiles []string
+	secrets  []secret
+	counts   Counts
+}
+
+const uniqueViolation = "23505"
+
+// atOnce is how many rows are sent in one round trip.
+const atOnce = 200
+
+// read reads the archive to its end, and writes its rows.
+func (i *importer) read(ctx context.Context, opened io.Reader) error {
+	packed, err := gzip.NewReader(opened)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	in := json.NewDecoder(packed)
+	next := func() (e entry, err error) {
+		if err = in.Decode(&e); errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			err = fmt.Errorf("%w: after %d rows: %w", ErrDamaged, i.counts.Rows, err)
+		}
+		return e, err
+	}
+	first, err := next()
+	if err != nil {
+		return err
+	}
+	if err := i.begin(ctx, first.Header); err != nil {
+		return err
+	}
+	var t table
+	var batch [][]*string
+	for {
+		e, err := next()
+		if err != nil {
+			return err
+		}
+		if e.Row != nil {
+			batch = append(batch, e.Row)
+			i.counts.Rows++
+		}
+		if e.Row == nil || len(batch) == atOnce {
+			if err := i.write(ctx, &t, batch); err != nil {
+				return err
+			}
+			batch = batch[:0]
+		}
+		switch {
+		case e.Row != nil:
+		case e.Table != nil:
+			known, ok := i.known[e.Table.Name]
+			if !ok || !slices.Equal(known.Columns, e.Table.Columns) {
+				return fmt.Errorf("%w: this connector has no table %s with columns %s", ErrVersion, e.Table.Name, strings.Join(e.Table.Columns, ", "))
+			}
+			t = known
+		case e.Secret != nil:
+			owner, ok := vault.Owner(e.Secret.Path)
+			if !ok || !slices.Contains(i.header.Contexts, owner) {
+				return fmt.Errorf("%w: it has a secret %q, which is not of one of its contexts", ErrDamaged, e.Secret.Path)
+			}
+			i.secrets = append(i.secrets, *e.Secret)
+			i.counts.Secrets++
+		case e.End != nil:
+			if *e.End != i.counts {
+				return fmt.Errorf("%w: it should hold %+v and holds %+v", ErrDamaged, *e.End, i.counts)
+			}
+			// Whoever has not read on to the end of the file has not seen proven that this is the end.
+			err := in.Decode(&entry{})
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err == nil {
+				err = errors.New("there is something after its end")
+			}
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		default:
+			return fmt.Errorf("%w: an entry is of no kind that is known", ErrDamaged)
+		}
+	}
+}
+
+// begin checks that the archive can be brought in at all.
+func (i *importer) begin(ctx context.Context, h *Header) error {
+	if h == nil || h.Format != format {
+		return fmt.Errorf("%w: it does not begin with a header of %s", ErrVersion, format)
+	}
+	own, err := versions(ctx, i.tx)
+	if err != nil {
+		return err
+	}
+	for _, s := range schemas {
+		if own[s] != h.Schemas[s] {
+			return fmt.Errorf("%w: it has version %d of schema %s, and this connector version %d: import it with the release that made it, and update then", ErrVersion, h.Schemas[s], s, own[s])
+		}
+	}
+	all, err := tables(ctx, i.tx)
+	if err != nil {
+		return err
+	}
+	i.header, i.known = h, map[string]table{}
+	for _, t := range all {
+		i.known[t.Name] = t
+		if t.shared != "" || t.Name == records {
+			continue
+		}
+		there := "SELECT ctx FROM " + t.identifier() + " WHERE ctx = ANY ($1)"
+		if t.Name == chains {
+			there += " AND open" // what is closed belongs to one that was deleted
+		}
+		var context string
+		err := i.tx.QueryRow(ctx, there+" LIMIT 1", h.Contexts).Scan(&context)
+		if err == nil {
+			return fmt.Errorf("%q %w here, in %s: delete it first, or import into another connector", context, ErrExists, t.Name)
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+	}
+	return nil
+}
+
+// write inserts rows.
+func (i *importer) write(ctx context.Context, t *table, rows [][]*string) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	columns, types := t.Columns, t.types
+	var names, values []string
+	if t.Name == chains { // an empty chain, which its records fill
+		columns, types = columns[:3], types[:3]
+		names, values = []string{"importing"}, []string{"pg_current_xact_id()"}
+	}
+	for n, c := range columns {
+		names = append(names, pgx.Identifier{c}.Sanitize())
+		values = append(values, fmt.Sprintf("$%d::text::%s", n+1, types[n]))
+	}
+	sql := "INSERT INTO " + t.identifier() + " (" + strings.Join(names, ", ") + ") VALUES (" + strings.Join(values, ", ") + ")"
+	if t.shared != "" {
+		sql += " ON CONFLICT DO NOTHING"
+	}
+	of := slices.Index(columns, "ctx")
+	b := &pgx.Batch{}
+	for _, row := range rows {
+		if len(row) != len(t.Columns) || of >= 0 && (row[of] == nil || !slices.Contains(i.header.Contexts, *row[of])) {
+			return fmt.Errorf("%w: a row of %s has another form, or is of a context of which the archive is not", ErrDamaged, t.Name)
+		}
+		if t.Name == chains {
+			h, err := headOf(row)
+			if err != nil {
+				return fmt.Errorf("%w: %s: %w", ErrDamaged, t.Name, err)
+			}
+			i.heads = append(i.heads, h)
+		}
+		if t.Name == profiles {
+			i.profiles = append(i.profiles, *cmp.Or(row[0], new(string)))
+		}
+		args := make([]any, len(columns))
+		for n := range columns {
+			args[n] = row[n]
+		}
+		b.Queue(sql, args...)
+	}
+	if err := i.tx.SendBatch(ctx, b).Close(); err != nil {
+		var pe *pgconn.PgError
+		switch {
+		case !errors.As(err, &pe):
+		case pe.Code == uniqueViolation && t.Name == chains:
+			err = fmt.Errorf("%w: the audit trail of the participant that this is an archive of stayed here when it was deleted, and cannot be opened again: import into another connector", ErrExists)
+		case pe.Code == uniqueViolation:
+			err = fmt.Errorf("%w: %w", ErrExists, err)
+		case pe.Code == audit.CodeNoChain || pe.Code == audit.CodeRefused:
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return fmt.Errorf("import %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// headOf reads a row of audit.chains: id, ctx, open, seq, at, hash.
+func headOf(row []*string) (audit.Head, error) {
+	for _, v := range row {
+		if v == nil {
+			return audit.Head{}, errors.New("a value is missing")
+		}
+	}
+	h := audit.Head{Chain: *row[0], Ctx: *row[1], Open: *row[2] == "true", Hash: strings.TrimPrefix(*row[5], `\x`)}
+	var err error
+	if h.Seq, err = strconv.ParseInt(*row[3], 10, 64); err != nil {
+		return h, err
+	}
+	h.At, err = time.Parse("2006-01-02 15:04:05.999999-07", *row[4])
+	h.At = h.At.UTC()
+	return h, err
+}
+
+// checkProfiles refuses dataspace profiles of which none of the participants is: they count for others who take part in them later.
+func (i *importer) checkProfiles(ctx context.Context) error {
+	var strange []string
+	err := i.tx.QueryRow(ctx, `SELECT array_agg(p) FROM unnest($2::text[]) p
+		WHERE NOT EXISTS (SELECT FROM control_plane.participants c WHERE c.ctx = ANY ($1) AND p = ANY (c.profile || c.further_profiles))`, i.header.Contexts, i.profiles).Scan(&strange)
+	if err == nil && len(strange) > 0 {
+		err = fmt.Errorf("%w: none of its participants takes part in dataspace profile %q", ErrDamaged, strange[0])
+	}
+	return err
+}
+
+// prove verifies a chain as it is in the database now, and that it ends where the archive says.
+func (i *importer) prove(ctx context.Context, h audit.Head) error {
+	export, lines := io.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		lines.CloseWithError(writeChain(ctx, i.tx, h, lines))
+		close(ended)
+	}()
+	_, err := audit.Verify(export, nil)
+	_ = export.Close() // lets the other end, which uses the transaction
+	<-ended
+	return err
+}
+
+func writeChain(ctx context.Context, tx pgx.Tx, h audit.Head, w io.Writer) error {
+	for after := int64(0); after < h.Seq; after += atOnce {
+		records, err := audit.Records(ctx, tx, h, after, atOnce)
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			if err := audit.WriteRecord(w, r); err != nil {
+				return err
+			}
+		}
+	}
+	return audit.WriteHead(w, h)
+}
+
+// putSecrets writes secrets, none of them where the Vault has another one under its path.
+func putSecrets(ctx context.Context, kv vault.KV, secrets []secret) error {
+	var fresh []secret
+	for _, s := range secrets {
+		has, err := kv.Read(ctx, s.Path)
+		switch {
+		case errors.Is(err, vault.ErrNotFound):
+			fresh = append(fresh, s)
+		case err != nil:
+			return fmt.Errorf("read %s from the vault: %w", s.Path, err)
+		case !maps.Equal(has, s.Data):
+			return fmt.Errorf("another secret %s %w in the vault: delete it first", s.Path, ErrExists)
+		}
+	}
+	for _, s := range fresh {
+		if err := kv.Create(ctx, s.Path, s.Data); err != nil {
+			return fmt.Errorf("write %s to the vault: %w", s.Path, err)
+		}
+	}
+	return nil
+}
