@@ -18,6 +18,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/kaphera/kaphera/sandbox/cluster"
 	"github.com/kaphera/kaphera/sandbox/image"
 	"github.com/kaphera/kaphera/sandbox/internal/proc"
 	"github.com/kaphera/kaphera/sandbox/stage"
@@ -26,7 +27,8 @@ import (
 // demo is one run. mu guards what stages leave for others.
 type demo struct {
 	Options
-	target target
+	target  target
+	company *sandboxTarget // nil: there is none
 
 	mu     sync.Mutex
 	built  map[string]image.Built
@@ -39,7 +41,7 @@ func newDemo(o Options) (*demo, error) {
 		return nil, err
 	}
 	d := &demo{Options: o, built: map[string]image.Built{}, loaded: map[string]string{}}
-	d.target = newTarget(&d.Options)
+	d.target, d.company = newTarget(&d.Options)
 	return d, os.MkdirAll(d.dir, 0o755)
 }
 
@@ -69,6 +71,11 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if r.Showings, err = d.show(ctx); err != nil {
 		return err
+	}
+	if d.company != nil {
+		if err := d.showFirewall(ctx); err != nil {
+			return err
+		}
 	}
 	if err := d.writeReport(r); err != nil {
 		return err
@@ -107,6 +114,7 @@ func (d *demo) show(ctx context.Context) (took []shown, err error) {
 // stages are the demo's steps. Among heavy ones that could start the first in
 // the list does: Kubernetes, for which everything waits, before the rest.
 func (d *demo) stages() []stage.Stage {
+	company, clusters, systems := d.companyStages()
 	stages := []stage.Stage{
 		{Name: "packages", Group: stage.Build, Run: d.packages, Remedy: "see what apt-get says above; the machine must reach its package registry"},
 		{Name: "kubernetes", Group: stage.Build, Heavy: d.Cluster == Sandbox, Run: d.target.build, Remedy: d.clusterRemedy()},
@@ -120,18 +128,19 @@ func (d *demo) stages() []stage.Stage {
 	for _, name := range image.Programs() {
 		stages = append(stages, stage.Stage{Name: "image " + name, Group: stage.Build, Heavy: true, Run: d.buildImage(name), Remedy: "fix what the compiler says"})
 	}
-	return append(stages,
+	stages = append(stages,
 		stage.Stage{Name: "commands", Group: stage.Build, Heavy: true, Run: d.buildCommands, Remedy: "fix what the compiler says"},
 		stage.Stage{Name: "opentofu", Group: stage.Build, Heavy: true, Run: d.getTofu, Remedy: "or put a tofu or terraform of your own on PATH"},
 		stage.Stage{Name: "cluster", Group: stage.Provision, Needs: []string{"packages", "kubernetes"}, Run: d.up, Remedy: "`" + d.downCommand() + "` removes what is half there; then run it again"},
-		stage.Stage{Name: "load services", Group: stage.Provision, Needs: append([]string{"cluster"}, prefixed(image.Services)...), Run: d.load(image.Services), Remedy: "run it again"},
-		stage.Stage{Name: "load programs", Group: stage.Provision, Needs: append([]string{"cluster"}, prefixed(image.Programs())...), Run: d.load(image.Programs()), Remedy: "run it again"},
+		stage.Stage{Name: "load services", Group: stage.Provision, Needs: append([]string{"cluster"}, prefixed(image.Services)...), Run: d.load(d.target, image.Services), Remedy: "run it again"},
+		stage.Stage{Name: "load programs", Group: stage.Provision, Needs: append([]string{"cluster"}, prefixed(image.Programs())...), Run: d.load(d.target, image.Programs()), Remedy: "run it again"},
 		stage.Stage{Name: "operators", Group: stage.Provision, Needs: []string{"load programs"}, Run: d.installOperators, Remedy: "the log shows which pod does not run and its last lines"},
-		stage.Stage{Name: "platform", Group: stage.Provision, Needs: []string{"operators", "load services"}, Run: d.applyPlatform, Remedy: "`kubectl --kubeconfig " + d.path("kubeconfig") + " -n kaphera-system describe platform kaphera` names the part that is missing"},
+		stage.Stage{Name: "platform", Group: stage.Provision, Needs: append([]string{"operators", "load services"}, clusters...), Run: d.applyPlatform, Remedy: "`kubectl --kubeconfig " + d.path("kubeconfig") + " -n kaphera-system describe platform kaphera` names the part that is missing"},
 		stage.Stage{Name: "supplier backend", Group: stage.Provision, Needs: []string{"load programs"}, Run: d.applyBackend, Remedy: "the log shows which pod does not run and its last lines"},
-		stage.Stage{Name: "workspace", Group: stage.Provision, Needs: []string{"platform", "commands", "opentofu"}, Run: d.applyWorkspace, Remedy: "`source " + d.path("env") + " && kaphera status` shows which participant waits for what"},
+		stage.Stage{Name: "workspace", Group: stage.Provision, Needs: append([]string{"platform", "commands", "opentofu"}, systems...), Run: d.applyWorkspace, Remedy: "`source " + d.path("env") + " && kaphera status` shows which participant waits for what"},
 		stage.Stage{Name: "sign-off", Group: stage.Provision, Needs: []string{"workspace"}, Run: d.signOff, Remedy: "`source " + d.path("env") + " && kaphera get use-cases` shows which revisions are in force"},
 	)
+	return append(stages, company...)
 }
 
 func (d *demo) clusterRemedy() string {
@@ -212,6 +221,11 @@ func (d *demo) buildImage(name string) func(context.Context, *stage.Log) error {
 }
 
 func (d *demo) up(ctx context.Context, log *stage.Log) error {
+	if d.company != nil {
+		if err := cluster.Settle(ctx, d.company.options()); err != nil {
+			return err
+		}
+	}
 	a, err := d.target.up(ctx, log)
 	if err != nil {
 		return err
@@ -227,7 +241,7 @@ func (d *demo) up(ctx context.Context, log *stage.Log) error {
 	return copyFile(a.kubeconfig, d.path("kubeconfig"), 0o600)
 }
 
-func (d *demo) load(names []string) func(context.Context, *stage.Log) error {
+func (d *demo) load(t target, names []string) func(context.Context, *stage.Log) error {
 	return func(ctx context.Context, log *stage.Log) error {
 		d.mu.Lock()
 		images := make([]image.Built, len(names))
@@ -235,7 +249,7 @@ func (d *demo) load(names []string) func(context.Context, *stage.Log) error {
 			images[i] = d.built[n]
 		}
 		d.mu.Unlock()
-		loaded, err := d.target.load(ctx, log, images)
+		loaded, err := t.load(ctx, log, images)
 		if err != nil {
 			return err
 		}
@@ -328,6 +342,9 @@ func Down(ctx context.Context, o Options) error {
 	if d.Cluster == Existing {
 		stages[len(stages)-1].Needs = []string{"platform"}
 	}
+	if d.company != nil {
+		stages = append(stages, stage.Stage{Name: "company cluster", Group: stage.Provision, Run: d.company.down, Remedy: "run it again"})
+	}
 	if _, err := stage.Run(ctx, stages, stage.Options{Out: d.Out, Live: d.Live, LogDir: d.path("logs")}); err != nil {
 		return err
 	}
@@ -336,7 +353,7 @@ func Down(ctx context.Context, o Options) error {
 
 // uninstall removes what the demo installed from a cluster that stays.
 func (d *demo) uninstall(ctx context.Context, log *stage.Log) error {
-	k, err := newKube(d.Kubeconfig)
+	k, err := newKube(d.Kubeconfig, "")
 	if err != nil {
 		return err
 	}
@@ -357,7 +374,7 @@ func (d *demo) uninstall(ctx context.Context, log *stage.Log) error {
 
 // clean removes the demo's folder, other demos' folders inside it excepted.
 func (d *demo) clean() error {
-	for _, name := range []string{"bin", "providers", "logs", "terraform", "terraformrc", "kubeconfig", "kind-kubeconfig", "ca.crt", "env", "people.txt", "config",
+	for _, name := range []string{"bin", "providers", "logs", "terraform", "terraformrc", "kubeconfig", "kind-kubeconfig", "company-kubeconfig", "company", "ca.crt", "env", "people.txt", "config",
 		"pilot.tfstate", "pilot.tfstate.backup", "report.json"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			return err

@@ -287,7 +287,7 @@ func TestExistingClusterGetsItsImagesFromTheRegistry(t *testing.T) {
 func TestEveryStageNeedsOnlyWhatExists(t *testing.T) {
 	for _, cluster := range []string{Sandbox, Kind, Existing} {
 		d := newTestDemo(t, Options{Cluster: cluster, Name: "demo"})
-		d.target = newTarget(&d.Options)
+		d.target, d.company = newTarget(&d.Options)
 		names := map[string]bool{}
 		for _, s := range d.stages() {
 			names[s.Name] = true

@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/kaphera/kaphera/sandbox/cluster"
 	"github.com/kaphera/kaphera/sandbox/stage"
 )
 
@@ -41,12 +42,13 @@ type kube struct {
 	mapper  *restmapper.DeferredDiscoveryRESTMapper
 }
 
-func newKube(kubeconfig string) (*kube, error) {
+// newKube uses a kubeconfig from inside a network namespace; an empty one is the machine's own.
+func newKube(kubeconfig, netns string) (*kube, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("read the kubeconfig %s: %w", kubeconfig, err)
 	}
-	config.Timeout = 30 * time.Second
+	config.Timeout, config.Dial = 30*time.Second, cluster.DialIn(netns)
 	config.QPS, config.Burst = 50, 100
 	typed, err := kubernetes.NewForConfig(config)
 	if err != nil {

@@ -41,14 +41,14 @@ type Options struct {
 	root, dir, givenDomain string
 }
 
-var nameRule = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,18}[a-z0-9])?$`)
+var nameRule = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,14}[a-z0-9])?$`)
 
 var domainRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$`)
 
 // settle checks the options and fills in what follows from them.
 func (o *Options) settle() error {
 	if !nameRule.MatchString(o.Name) {
-		return fmt.Errorf("name %q: must be up to 20 lower-case letters, digits and hyphens, a letter first", o.Name)
+		return fmt.Errorf("name %q: must be up to 16 lower-case letters, digits and hyphens, a letter first", o.Name)
 	}
 	switch o.Cluster {
 	case Sandbox:
@@ -111,6 +111,14 @@ func (o *Options) require(name, value, what string) error {
 		return fmt.Errorf("CLUSTER=%s needs %s: %s", o.Cluster, name, what)
 	}
 	return nil
+}
+
+// companyName is that of the second cluster, in which a company runs its connector itself.
+func (o *Options) companyName() string {
+	if o.Name == "demo" {
+		return companyCell
+	}
+	return o.Name + "-oem"
 }
 
 // path is a file that the demo leaves for people.

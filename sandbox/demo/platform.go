@@ -15,9 +15,6 @@ import (
 	"text/template"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kaphera/kaphera/sandbox/stage"
@@ -65,7 +62,7 @@ func (d *demo) manifest(path string) ([]*unstructured.Unstructured, error) {
 }
 
 func (d *demo) installOperators(ctx context.Context, log *stage.Log) error {
-	k, err := newKube(d.path("kubeconfig"))
+	k, err := newKube(d.path("kubeconfig"), "")
 	if err != nil {
 		return err
 	}
@@ -118,7 +115,7 @@ func (d *demo) platform(ca string) (*unstructured.Unstructured, error) {
 }
 
 func (d *demo) applyPlatform(ctx context.Context, log *stage.Log) error {
-	k, err := newKube(d.path("kubeconfig"))
+	k, err := newKube(d.path("kubeconfig"), "")
 	if err != nil {
 		return err
 	}
@@ -192,25 +189,30 @@ func logins(platform *unstructured.Unstructured, passwords map[string][]byte) (s
 	return out.String(), nil
 }
 
-// applyBackend deploys the supplier's own backend with keys made here once.
+// applyBackend deploys the supplier's own backend, for the shared cell's data plane.
 func (d *demo) applyBackend(ctx context.Context, log *stage.Log) error {
-	k, err := newKube(d.path("kubeconfig"))
+	k, err := newKube(d.path("kubeconfig"), "")
 	if err != nil {
 		return err
 	}
-	objects, err := d.manifest(backendManifest)
+	return d.backend(ctx, log, k, backendNamespace, "cell-shared")
+}
+
+// backend deploys the backend in a namespace with keys made here once, for the data plane of a cell.
+func (d *demo) backend(ctx context.Context, log *stage.Log, k *kube, namespace, cell string) error {
+	data, err := os.ReadFile(filepath.Join(d.root, backendManifest))
 	if err != nil {
 		return err
+	}
+	objects, err := parse([]byte(strings.NewReplacer(backendNamespace, namespace, "cell-shared", cell).Replace(string(data))), d.images())
+	if err != nil {
+		return fmt.Errorf("read %s: %w", backendManifest, err)
 	}
 	if err := k.apply(ctx, log, objects[:1]); err != nil {
 		return err
 	}
-	_, err = k.typed.CoreV1().Secrets(backendNamespace).Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: backendKeys, Namespace: backendNamespace},
-		StringData: map[string]string{"writer": rand.Text(), "reader": rand.Text()},
-	}, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("make the backend's keys: %w", err)
+	if err := k.create(ctx, namespace, backendKeys, map[string][]byte{"writer": []byte(rand.Text()), "reader": []byte(rand.Text())}); err != nil {
+		return err
 	}
 	if err := k.apply(ctx, log, objects[1:]); err != nil {
 		return err

@@ -39,22 +39,28 @@ type target interface {
 // access is how the cluster is reached.
 type access struct {
 	kubeconfig string
+	vpn        string // network namespace from which it is reached; empty: from the machine's
 	caFile     string // authority of the gateway's certificates; empty: the system's authorities
 }
 
-func newTarget(o *Options) target {
+// newTarget is where the demo runs, and the cluster of a company beside it, if there is one.
+func newTarget(o *Options) (target, *sandboxTarget) {
 	switch o.Cluster {
 	case Kind:
-		return kindTarget{o}
+		return kindTarget{o}, nil
 	case Existing:
-		return existingTarget{o}
+		return existingTarget{o}, nil
 	default:
-		return sandboxTarget{o}
+		return sandboxTarget{name: o.Name, domain: o.Domain}, &sandboxTarget{name: o.companyName(), domain: o.companyName() + ".kaphera.test", cloud: o.Name}
 	}
 }
 
-// sandboxTarget is a cluster made by sandbox/cluster.
-type sandboxTarget struct{ *Options }
+// sandboxTarget is a cluster made by sandbox/cluster, that of a company where it has a cloud.
+type sandboxTarget struct{ name, domain, cloud string }
+
+func (t sandboxTarget) options() cluster.Options {
+	return cluster.Options{Name: t.name, Domain: t.domain, Cloud: t.cloud}
+}
 
 func (t sandboxTarget) build(ctx context.Context, log *stage.Log) error {
 	said := false
@@ -66,8 +72,8 @@ func (t sandboxTarget) build(ctx context.Context, log *stage.Log) error {
 }
 
 func (t sandboxTarget) up(ctx context.Context, log *stage.Log) (access, error) {
-	info, err := cluster.Up(ctx, cluster.Options{Name: t.Name, Domain: t.Domain}, func(line string) { log.Printf("%s", line) })
-	return access{kubeconfig: info.Kubeconfig, caFile: info.CAFile}, err
+	info, err := cluster.Up(ctx, t.options(), func(line string) { log.Printf("%s", line) })
+	return access{kubeconfig: info.Kubeconfig, caFile: info.CAFile, vpn: info.VPN}, err
 }
 
 func (t sandboxTarget) load(ctx context.Context, log *stage.Log, images []image.Built) (map[string]string, error) {
@@ -77,7 +83,7 @@ func (t sandboxTarget) load(ctx context.Context, log *stage.Log, images []image.
 		archives = append(archives, b.Path)
 	}
 	skipped := 0
-	err := cluster.Load(ctx, t.Name, archives, func(line string) {
+	err := cluster.Load(ctx, t.name, archives, func(line string) {
 		log.Printf("%s", line)
 		if strings.HasSuffix(line, "is there already") {
 			skipped++
@@ -90,7 +96,7 @@ func (t sandboxTarget) load(ctx context.Context, log *stage.Log, images []image.
 }
 
 func (t sandboxTarget) down(ctx context.Context, log *stage.Log) error {
-	return cluster.Down(ctx, t.Name, func(line string) { log.Printf("%s", line) })
+	return cluster.Down(ctx, t.name, func(line string) { log.Printf("%s", line) })
 }
 
 // kindTarget is a cluster made by kind.

@@ -195,8 +195,12 @@ func (d *demo) runTofu(ctx context.Context, log *stage.Log, args ...string) erro
 	if err != nil {
 		return err
 	}
+	argv := append([]string{d.tofu}, args...)
+	if d.company != nil {
+		argv = append([]string{d.path("bin", "vpn")}, argv...)
+	}
 	err = proc.Run(ctx, proc.Cmd{
-		Name: d.tofu, Args: args, Dir: d.workspace(), Env: append(env.process(), "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1"), Log: log,
+		Name: argv[0], Args: argv[1:], Dir: d.workspace(), Env: append(env.process(), "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1"), Log: log,
 	})
 	if err != nil {
 		return fmt.Errorf("%s %s in %s: %w", filepath.Base(d.tofu), args[0], d.workspace(), err)
