@@ -301,6 +301,28 @@ type CellIngress struct {
 	TLSSecretName string            `json:"tlsSecretName,omitempty,omitzero"`
 }
 
+// CellInstall defines model for CellInstall.
+type CellInstall struct {
+	// AgentKey Public key (NATS nkey of a user) of the company's agent; whoever holds the key of another value that was here before is out
+	AgentKey string `json:"agentKey"`
+}
+
+// CellInstallation defines model for CellInstallation.
+type CellInstallation struct {
+	// AgentJWT Admits the holder of the key's private half, with which it makes the agent's credentials; empty while the key is not signed
+	AgentJWT string `json:"agentJWT,omitempty,omitzero"`
+
+	// AgentKey Public key of the agent that is admitted; empty when none is
+	AgentKey string `json:"agentKey,omitempty,omitzero"`
+	Cell     string `json:"cell"`
+
+	// Namespace In the company's cluster
+	Namespace string `json:"namespace"`
+
+	// Objects Kubernetes objects, to be applied in this order. Besides them the agent waits for the Secret cell-agent-nats with key agent.creds, which whoever holds the private key makes
+	Objects []json.RawMessage `json:"objects"`
+}
+
 // CellList defines model for CellList.
 type CellList struct {
 	Items []Cell `json:"items"`
@@ -970,13 +992,14 @@ type Platform struct {
 
 // PlatformImages defines model for PlatformImages.
 type PlatformImages struct {
-	Agent      string `json:"agent,omitempty,omitzero"`
-	Cloud      string `json:"cloud,omitempty,omitzero"`
-	Connector  string `json:"connector,omitempty,omitzero"`
-	Keycloak   string `json:"keycloak,omitempty,omitzero"`
-	Nats       string `json:"nats,omitempty,omitzero"`
-	Openbao    string `json:"openbao,omitempty,omitzero"`
-	Postgresql string `json:"postgresql,omitempty,omitzero"`
+	Agent       string `json:"agent,omitempty,omitzero"`
+	Cloud       string `json:"cloud,omitempty,omitzero"`
+	Connector   string `json:"connector,omitempty,omitzero"`
+	EdcOperator string `json:"edcOperator,omitempty,omitzero"`
+	Keycloak    string `json:"keycloak,omitempty,omitzero"`
+	Nats        string `json:"nats,omitempty,omitzero"`
+	Openbao     string `json:"openbao,omitempty,omitzero"`
+	Postgresql  string `json:"postgresql,omitempty,omitzero"`
 }
 
 // PlatformIngress defines model for PlatformIngress.
@@ -1013,11 +1036,12 @@ type PlatformSpec struct {
 
 // PlatformStatus defines model for PlatformStatus.
 type PlatformStatus struct {
-	APIURL             string      `json:"apiURL,omitempty,omitzero"`
-	Conditions         []Condition `json:"conditions,omitempty,omitzero"`
-	ConsoleURL         string      `json:"consoleURL,omitempty,omitzero"`
-	IssuerURL          string      `json:"issuerURL,omitempty,omitzero"`
-	ObservedGeneration int64       `json:"observedGeneration,omitempty,omitzero"`
+	APIURL             string         `json:"apiURL,omitempty,omitzero"`
+	Conditions         []Condition    `json:"conditions,omitempty,omitzero"`
+	ConsoleURL         string         `json:"consoleURL,omitempty,omitzero"`
+	Images             PlatformImages `json:"images,omitempty,omitzero"`
+	IssuerURL          string         `json:"issuerURL,omitempty,omitzero"`
+	ObservedGeneration int64          `json:"observedGeneration,omitempty,omitzero"`
 }
 
 // PolicyVerdict defines model for PolicyVerdict.
@@ -1706,6 +1730,9 @@ type RegisterApprovalKeyJSONRequestBody = KeyRegistration
 // PutCellJSONRequestBody defines body for PutCell for application/json ContentType.
 type PutCellJSONRequestBody = Cell
 
+// InstallCellJSONRequestBody defines body for InstallCell for application/json ContentType.
+type InstallCellJSONRequestBody = CellInstall
+
 // PutDataspaceProfileJSONRequestBody defines body for PutDataspaceProfile for application/json ContentType.
 type PutDataspaceProfileJSONRequestBody = DataspaceProfile
 
@@ -1893,6 +1920,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/cells/{name} (the `PutCell` operationId).
 	PutCell(ctx context.Context, name string, params *PutCellParams, body PutCellJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UninstallCell Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down
+	//
+	// Corresponds with DELETE /api/v1/cells/{name}/install (the `UninstallCell` operationId).
+	UninstallCell(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCellInstallation Read what a company applies in its own cluster for an on-premise cell
+	//
+	// Corresponds with GET /api/v1/cells/{name}/install (the `GetCellInstallation` operationId).
+	GetCellInstallation(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InstallCellWithBody Admit the agent of an on-premise cell by its public key, in place of the one before; answers what the company applies in its own cluster
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
+	InstallCellWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InstallCell Admit the agent of an on-premise cell by its public key, in place of the one before; answers what the company applies in its own cluster
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
+	InstallCell(ctx context.Context, name string, body InstallCellJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDataspaceProfiles List dataspace profiles, ordered by name
 	//
@@ -2511,6 +2562,70 @@ func (c *Client) PutCellWithBody(ctx context.Context, name string, params *PutCe
 // Corresponds with PUT /api/v1/cells/{name} (the `PutCell` operationId).
 func (c *Client) PutCell(ctx context.Context, name string, params *PutCellParams, body PutCellJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutCellRequest(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UninstallCell Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down
+//
+// Corresponds with DELETE /api/v1/cells/{name}/install (the `UninstallCell` operationId).
+func (c *Client) UninstallCell(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUninstallCellRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCellInstallation Read what a company applies in its own cluster for an on-premise cell
+//
+// Corresponds with GET /api/v1/cells/{name}/install (the `GetCellInstallation` operationId).
+func (c *Client) GetCellInstallation(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCellInstallationRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InstallCellWithBody Admit the agent of an on-premise cell by its public key, in place of the one before; answers what the company applies in its own cluster
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
+func (c *Client) InstallCellWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInstallCellRequestWithBody(c.Server, name, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InstallCell Admit the agent of an on-premise cell by its public key, in place of the one before; answers what the company applies in its own cluster
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
+func (c *Client) InstallCell(ctx context.Context, name string, body InstallCellJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInstallCellRequest(c.Server, name, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4221,6 +4336,121 @@ func NewPutCellRequestWithBody(server string, name string, params *PutCellParams
 		req.Header.Set("X-Kaphera-Manager", headerParam2)
 
 	}
+
+	return req, nil
+}
+
+// NewUninstallCellRequest constructs an http.Request for the UninstallCell method
+func NewUninstallCellRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/cells/%s/install", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCellInstallationRequest constructs an http.Request for the GetCellInstallation method
+func NewGetCellInstallationRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/cells/%s/install", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewInstallCellRequest calls the generic InstallCell builder with application/json body
+func NewInstallCellRequest(server string, name string, body InstallCellJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewInstallCellRequestWithBody(server, name, "application/json", bodyReader)
+}
+
+// NewInstallCellRequestWithBody constructs an http.Request for the InstallCell method, with any body, and a specified content type
+func NewInstallCellRequestWithBody(server string, name string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/cells/%s/install", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -7495,6 +7725,34 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /api/v1/cells/{name} (the `PutCell` operationId).
 	PutCellWithResponse(ctx context.Context, name string, params *PutCellParams, body PutCellJSONRequestBody, reqEditors ...RequestEditorFn) (*PutCellResponse, error)
 
+	// UninstallCellWithResponse Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/cells/{name}/install (the `UninstallCell` operationId).
+	UninstallCellWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*UninstallCellResponse, error)
+
+	// GetCellInstallationWithResponse Read what a company applies in its own cluster for an on-premise cell
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/cells/{name}/install (the `GetCellInstallation` operationId).
+	GetCellInstallationWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetCellInstallationResponse, error)
+
+	// InstallCellWithBodyWithResponse Admit the agent of an on-premise cell by its public key, in place of the one before; answers what the company applies in its own cluster
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
+	InstallCellWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*InstallCellResponse, error)
+
+	// InstallCellWithResponse Admit the agent of an on-premise cell by its public key, in place of the one before; answers what the company applies in its own cluster
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
+	InstallCellWithResponse(ctx context.Context, name string, body InstallCellJSONRequestBody, reqEditors ...RequestEditorFn) (*InstallCellResponse, error)
+
 	// ListDataspaceProfilesWithResponse List dataspace profiles, ordered by name
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -8475,6 +8733,143 @@ func (r PutCellResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PutCellResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UninstallCellResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UninstallCellResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UninstallCellResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UninstallCellResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UninstallCellResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UninstallCellResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCellInstallationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CellInstallation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCellInstallationResponse) GetJSON200() *CellInstallation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCellInstallationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCellInstallationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCellInstallationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCellInstallationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCellInstallationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type InstallCellResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CellInstallation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r InstallCellResponse) GetJSON200() *CellInstallation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r InstallCellResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r InstallCellResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InstallCellResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InstallCellResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InstallCellResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -11518,6 +11913,58 @@ func (c *ClientWithResponses) PutCellWithResponse(ctx context.Context, name stri
 	return ParsePutCellResponse(rsp)
 }
 
+// UninstallCellWithResponse Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/cells/{name}/install (the `UninstallCell` operationId).
+func (c *ClientWithResponses) UninstallCellWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*UninstallCellResponse, error) {
+	rsp, err := c.UninstallCell(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUninstallCellResponse(rsp)
+}
+
+// GetCellInstallationWithResponse Read what a company applies in its own cluster for an on-premise cell
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/cells/{name}/install (the `GetCellInstallation` operationId).
+func (c *ClientWithResponses) GetCellInstallationWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetCellInstallationResponse, error) {
+	rsp, err := c.GetCellInstallation(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCellInstallationResponse(rsp)
+}
+
+// InstallCellWithBodyWithResponse Admit the agent of an on-premise cell by its public key, in place of the one before; answers what the company applies in its own cluster
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
+func (c *ClientWithResponses) InstallCellWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*InstallCellResponse, error) {
+	rsp, err := c.InstallCellWithBody(ctx, name, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInstallCellResponse(rsp)
+}
+
+// InstallCellWithResponse Admit the agent of an on-premise cell by its public key, in place of the one before; answers what the company applies in its own cluster
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
+func (c *ClientWithResponses) InstallCellWithResponse(ctx context.Context, name string, body InstallCellJSONRequestBody, reqEditors ...RequestEditorFn) (*InstallCellResponse, error) {
+	rsp, err := c.InstallCell(ctx, name, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInstallCellResponse(rsp)
+}
+
 // ListDataspaceProfilesWithResponse List dataspace profiles, ordered by name
 //
 // Returns a wrapper object for the known response body format(s).
@@ -12849,6 +13296,101 @@ func ParsePutCellResponse(rsp *http.Response) (*PutCellResponse, error) {
 			headers.ETag = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUninstallCellResponse parses an HTTP response from a UninstallCellWithResponse call
+func ParseUninstallCellResponse(rsp *http.Response) (*UninstallCellResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UninstallCellResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCellInstallationResponse parses an HTTP response from a GetCellInstallationWithResponse call
+func ParseGetCellInstallationResponse(rsp *http.Response) (*GetCellInstallationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCellInstallationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CellInstallation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseInstallCellResponse parses an HTTP response from a InstallCellWithResponse call
+func ParseInstallCellResponse(rsp *http.Response) (*InstallCellResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InstallCellResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CellInstallation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -47,6 +47,7 @@ func register(api huma.API, s *Service) {
 		})
 	registerReads(api, s, platforms)
 	registerKind(api, s, cells)
+	registerInstall(api, s)
 	registerKind(api, s, dataspaceProfiles)
 	registerKind(api, s, useCases)
 	registerKind(api, s, organizations)

@@ -16,6 +16,10 @@ const (
 	OpPutCell    = "put-cell"
 	OpDeleteCell = "delete-cell"
 
+	OpGetCellInstallation = "get-cell-installation"
+	OpInstallCell         = "install-cell"
+	OpUninstallCell       = "uninstall-cell"
+
 	OpListProfiles  = "list-dataspace-profiles"
 	OpGetProfile    = "get-dataspace-profile"
 	OpPutProfile    = "put-dataspace-profile"
@@ -115,6 +119,11 @@ var table = map[string]row{
 	OpGetCell:    concerned,
 	OpPutCell:    operatorOnly,
 	OpDeleteCell: operatorOnly,
+
+	// An on-premise cell is described by the operating party and installed by its organization, whose cluster it is.
+	OpGetCellInstallation: operatedReads,
+	OpInstallCell:         operated,
+	OpUninstallCell:       operated,
 
 	OpListProfiles:  everybodyReads,
 	OpGetProfile:    everybodyReads,

@@ -103,8 +103,8 @@ func account(namespace, name string) rbacv1.Subject {
 type Agent struct {
 	Image   string
 	NATSURL string // of the cloud's message server
-	CA      []byte // certificates of the message server's authority, PEM
-	// Credentials with which the agent logs in at the message server, as in the Secret AgentCredentials, or what is public of them; the objects carry
+	CA      []byte // certificates of the message server's authority, PEM; empty trusts the system's
+	// Credentials with which the agent logs in at the message server, as in the Secret AgentCredentials, or the public key in them; the objects carry
 	// only a digest.
 	Credentials []byte
 }
@@ -112,12 +112,10 @@ type Agent struct {
 // Deployment returns the agent's Deployment and its configuration. It reads the Secret AgentCredentials, which whoever installs makes.
 func (c Cell) Deployment(a Agent) []client.Object {
 	labels := map[string]string{kube.NameLabel: parts.Agent, kube.PartOfLabel: kube.PartOf}
-	config := &corev1.ConfigMap{ObjectMeta: c.Meta(parts.Agent), Data: map[string]string{"ca.crt": string(a.CA)}}
 	container := corev1.Container{
 		Name: "agent", Image: a.Image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Args: []string{
-			"agent", "--cell=" + string(c), "--namespace=" + c.Namespace(), "--nats-url=" + a.NATSURL,
-			"--nats-ca=/etc/kaphera/ca/ca.crt", "--nats-credentials=/etc/kaphera/nats/" + CredentialsKey,
+			"agent", "--cell=" + string(c), "--namespace=" + c.Namespace(), "--nats-url=" + a.NATSURL, "--nats-credentials=/etc/kaphera/nats/" + CredentialsKey,
 		},
 		Env:            []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "110MiB"}},
 		Ports:          []corev1.ContainerPort{{Name: "health", ContainerPort: 8082, Protocol: corev1.ProtocolTCP}},
@@ -129,7 +127,17 @@ func (c Cell) Deployment(a Agent) []client.Object {
 		SecurityContext: &corev1.SecurityContext{
 			AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		},
-		VolumeMounts: []corev1.VolumeMount{{Name: "nats", MountPath: "/etc/kaphera/nats", ReadOnly: true}, {Name: "ca", MountPath: "/etc/kaphera/ca", ReadOnly: true}},
+		VolumeMounts: []corev1.VolumeMount{{Name: "nats", MountPath: "/etc/kaphera/nats", ReadOnly: true}},
+	}
+	volumes := []corev1.Volume{{Name: "nats", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: AgentCredentials, DefaultMode: ptr.To[int32](0o440)}}}}
+	var out []client.Object
+	if len(a.CA) > 0 {
+		out = append(out, &corev1.ConfigMap{ObjectMeta: c.Meta(parts.Agent), Data: map[string]string{"ca.crt": string(a.CA)}})
+		container.Args = append(container.Args, "--nats-ca=/etc/kaphera/ca/ca.crt")
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "ca", MountPath: "/etc/kaphera/ca", ReadOnly: true})
+		volumes = append(volumes, corev1.Volume{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: parts.Agent}, DefaultMode: ptr.To[int32](0o444),
+		}}})
 	}
 	d := &appsv1.Deployment{ObjectMeta: c.Meta(parts.Agent), Spec: appsv1.DeploymentSpec{
 		Replicas: ptr.To[int32](1), Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
@@ -145,16 +153,11 @@ func (c Cell) Deployment(a Agent) []client.Object {
 					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 				},
 				Containers: []corev1.Container{container},
-				Volumes: []corev1.Volume{
-					{Name: "nats", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: AgentCredentials, DefaultMode: ptr.To[int32](0o440)}}},
-					{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-						LocalObjectReference: corev1.LocalObjectReference{Name: parts.Agent}, DefaultMode: ptr.To[int32](0o444),
-					}}},
-				},
+				Volumes:    volumes,
 			},
 		},
 	}}
-	return []client.Object{config, d}
+	return append(out, d)
 }
 
 func probe(path string, period int32) *corev1.Probe {

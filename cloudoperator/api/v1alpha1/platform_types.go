@@ -81,6 +81,9 @@ type PlatformImages struct {
 	Agent string `json:"agent,omitempty"`
 	// +optional
 	Connector string `json:"connector,omitempty"`
+	// EDCOperator of on-premise cells; in the cloud's cluster it is installed beside the Platform.
+	// +optional
+	EDCOperator string `json:"edcOperator,omitempty"`
 }
 
 // PostgreSQLPart is the PostgreSQL of the platform and its cells.
@@ -175,6 +178,9 @@ type PlatformStatus struct {
 	APIURL string `json:"apiURL,omitempty"`
 	// +optional
 	IssuerURL string `json:"issuerURL,omitempty"`
+	// Images in use: those of the spec, and the operator's own for the rest.
+	// +optional
+	Images PlatformImages `json:"images,omitzero"`
 	// +listType=map
 	// +listMapKey=type
 	// +optional

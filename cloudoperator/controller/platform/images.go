@@ -19,7 +19,7 @@ func ImagesFromEnv() cloud.PlatformImages {
 	return cloud.PlatformImages{
 		PostgreSQL: get("POSTGRESQL", "postgresql:15"), OpenBao: get("OPENBAO", "openbao:2"), NATS: get("NATS", "nats:2"),
 		Keycloak: get("KEYCLOAK", "keycloak:26"), Cloud: get("CLOUD", "cloud:dev"), Agent: get("AGENT", "cloud-operator:dev"),
-		Connector: get("CONNECTOR", "connector:dev"),
+		Connector: get("CONNECTOR", "connector:dev"), EDCOperator: get("EDC_OPERATOR", "edc-operator:dev"),
 	}
 }
 
@@ -35,6 +35,6 @@ func Images(p *cloud.Platform, defaults cloud.PlatformImages) cloud.PlatformImag
 	return cloud.PlatformImages{
 		PostgreSQL: pick(s.PostgreSQL, defaults.PostgreSQL), OpenBao: pick(s.OpenBao, defaults.OpenBao), NATS: pick(s.NATS, defaults.NATS),
 		Keycloak: pick(s.Keycloak, defaults.Keycloak), Cloud: pick(s.Cloud, defaults.Cloud), Agent: pick(s.Agent, defaults.Agent),
-		Connector: pick(s.Connector, defaults.Connector),
+		Connector: pick(s.Connector, defaults.Connector), EDCOperator: pick(s.EDCOperator, defaults.EDCOperator),
 	}
 }

@@ -76,6 +76,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	ready := r.newRun(&p).all(ctx)
 	p.Status.ObservedGeneration = p.Generation
 	p.Status.ConsoleURL, p.Status.APIURL, p.Status.IssuerURL = "https://"+consoleHost(&p), "https://"+apiHost(&p), IssuerURL(&p)
+	p.Status.Images = Images(&p, r.Defaults)
 	if err := kube.WriteStatus(ctx, r.Access.Client, &p, before); err != nil {
 		return ctrl.Result{}, err
 	}
