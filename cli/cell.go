@@ -65,7 +65,7 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 		manifest.WriteString("\n---\n")
 		manifest.Write(raw)
 	}
-	cluster, namespace, err := a.cluster(f)
+	cluster, namespace, err := a.cluster(f.kubeconfig, f.kubeContext)
 	if err != nil {
 		return err
 	}
@@ -141,16 +141,16 @@ func (a *app) readFile(name string) ([]byte, error) {
 }
 
 // cluster is the one that a kubeconfig names, and its namespace; nil where there is no kubeconfig and none was asked for.
-func (a *app) cluster(f cellCheck) (*rest.Config, string, error) {
-	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: f.kubeconfig, Precedence: filepath.SplitList(a.env("KUBECONFIG"))}
+func (a *app) cluster(kubeconfig, kubeContext string) (*rest.Config, string, error) {
+	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig, Precedence: filepath.SplitList(a.env("KUBECONFIG"))}
 	if home := a.env("HOME"); len(rules.Precedence) == 0 && home != "" {
 		rules.Precedence = []string{filepath.Join(home, ".kube", "config")}
 	}
-	config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.kubeContext})
+	config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: kubeContext})
 	cluster, err := config.ClientConfig()
 	if clientcmd.IsEmptyConfig(err) || errors.Is(err, rest.ErrNotInCluster) {
-		if f.kubeconfig+f.kubeContext != "" {
-			return nil, "", usage("the kubeconfig %s names no cluster", f.kubeconfig)
+		if kubeconfig+kubeContext != "" {
+			return nil, "", usage("the kubeconfig %s names no cluster", kubeconfig)
 		}
 		return nil, "default", nil
 	}

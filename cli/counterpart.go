@@ -17,8 +17,8 @@ import (
 )
 
 func (a *app) cellCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "cell", Short: "Check and try out where connectors run"}
-	cmd.AddCommand(a.cellCheckCommand(), a.counterpartCommand())
+	cmd := &cobra.Command{Use: "cell", Short: "Check, install and try out where connectors run"}
+	cmd.AddCommand(a.cellCheckCommand(), a.cellInstallCommand(), a.cellUninstallCommand(), a.counterpartCommand())
 	return cmd
 }
 

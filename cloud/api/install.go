@@ -86,13 +86,14 @@ func (s *Service) InstallCell(ctx context.Context, name, agentKey string) (CellI
 	if err != nil {
 		return CellInstallation{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(signTimeout, s.MaxWatch))
-	defer cancel()
+	late := time.After(min(signTimeout, s.MaxWatch))
 	tick := time.NewTicker(s.PollInterval)
 	defer tick.Stop()
 	for !signed(c) {
 		select {
 		case <-ctx.Done():
+			return CellInstallation{}, ctx.Err()
+		case <-late:
 			ready := "the cell has no status yet"
 			if cond := meta.FindStatusCondition(c.Status.Conditions, cloudv1.ConditionReady); cond != nil {
 				ready = cond.Message
@@ -100,9 +101,7 @@ func (s *Service) InstallCell(ctx context.Context, name, agentKey string) (CellI
 			return CellInstallation{}, problem(http.StatusServiceUnavailable, CodeNotReady, fmt.Sprintf("the key of the agent of cell %q is not signed yet: %s", name, ready), "try again in a moment, with the same key")
 		case <-tick.C:
 		}
-		if now, err := s.onPremise(ctx, name); err == nil {
-			c = now
-		} else if ctx.Err() == nil {
+		if c, err = s.onPremise(ctx, name); err != nil {
 			return CellInstallation{}, err
 		}
 	}

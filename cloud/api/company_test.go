@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: FSL-1.1-ALv2
+
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/client/install"
+	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/test/apiserver"
+)
+
+const companyNamespace = "cell-foundry"
+
+// company is a company's own cluster, and the cloud in which its cell is described.
+type company struct {
+	*bundle
+	config *rest.Config
+	kube   ctrl.Client
+}
+
+func newCompany(t *testing.T) *company {
+	t.Helper()
+	env, err := apiserver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	if err := edc.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c := &company{bundle: setup(t), config: env.Config}
+	if c.kube, err = ctrl.New(env.Config, ctrl.Options{Scheme: scheme}); err != nil {
+		t.Fatal(err)
+	}
+	c.onPremise()
+	c.sign("foundry")
+	return c
+}
+
+// open prepares an installation by the organization's administrator with an account of the cluster.
+func (c *company) open(account *rest.Config) *install.Installation {
+	c.Helper()
+	i, err := install.Open(c.Context(), c.client(brandt), "foundry", account)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return i
+}
+
+func (c *company) apply(account *rest.Config, o install.Options) []string {
+	c.Helper()
+	written, err := c.open(account).Apply(c.Context(), c.client(brandt), o)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return written
+}
+
+func (c *company) get(o ctrl.Object, name string) {
+	c.Helper()
+	if err := c.kube.Get(c.Context(), ctrl.ObjectKey{Namespace: companyNamespace, Name: name}, o); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// agent is the public key in the Secret, which must be that of the JWT beside it.
+func (c *company) agent() string {
+	c.Helper()
+	var s corev1.Secret
+	c.get(&s, install.CredentialsSecret)
+	creds := s.Data[install.CredentialsKey]
+	token, err := jwt.ParseDecoratedJWT(creds)
+	if err != nil {
+		c.Fatal(err)
+	}
+	claims, err := jwt.DecodeUserClaims(token)
+	if err != nil {
+		c.Fatal(err)
+	}
+	key, err := jwt.ParseDecoratedUserNKey(creds)
+	if err != nil {
+		c.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil || public != claims.Subject {
+		c.Fatalf("the key is %s (%v), the JWT of %s", public, err, claims.Subject)
+	}
+	return public
+}
+
+// different are the objects that are not in place.
+func (c *company) different() map[string]string {
+	c.Helper()
+	state, err := c.open(c.config).State(c.Context())
+	if err != nil {
+		c.Fatal(err)
+	}
+	for id, s := range state {
+		if s == install.InPlace {
+			delete(state, id)
+		}
+	}
+	return state
+}
+
+func TestACellIsInstalledInItsCompanysCluster(t *testing.T) {
+	c := newCompany(t)
+	var said strings.Builder
+	o := install.Options{Progress: func(format string, args ...any) { fmt.Fprintf(&said, format+"\n", args...) }}
+	if n := len(c.different()); n == 0 {
+		t.Error("everything is in place before anything was installed")
+	}
+	written := c.apply(c.config, o)
+	first := c.agent()
+	if left := c.different(); len(left) > 0 {
+		t.Errorf("after the installation: %v", left)
+	}
+	cell := decodeTo[Cell](t, c.call(operator, "GET", "/cells/foundry", nil))
+	if cell.Spec.AgentKey != first || !slices.Contains(written, "Secret "+companyNamespace+"/"+install.CredentialsSecret) {
+		t.Errorf("the cloud has key %s, the cluster %s; written: %v", cell.Spec.AgentKey, first, written)
+	}
+	var s corev1.Secret
+	c.get(&s, install.CredentialsSecret)
+	if seed := strings.Split(string(s.Data[install.CredentialsKey]), "\n"); len(seed) < 8 || strings.Contains(said.String(), "SU") {
+		t.Errorf("the private key is not where it should be: %d lines, said %s", len(seed), said.String())
+	}
+	if again := c.apply(c.config, o); len(again) > 0 || c.agent() != first {
+		t.Errorf("repeated, it writes %v, key %s", again, c.agent())
+	}
+
+	t.Run("what was changed or removed is found and put back", func(t *testing.T) {
+		var d appsv1.Deployment
+		c.get(&d, "edc-operator")
+		d.Spec.Template.Spec.Containers[0].Image = "evil:1"
+		role := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: companyNamespace, Name: "edc-operator"}}
+		if err := c.kube.Update(t.Context(), &d); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.kube.Delete(t.Context(), role); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{
+			"Deployment cell-foundry/edc-operator":     "changed: spec.template.spec.containers[0].image",
+			"ServiceAccount cell-foundry/edc-operator": "missing",
+		}
+		if got := c.different(); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("different: %v", got)
+		}
+		if written := c.apply(c.config, o); len(written) != 2 || len(c.different()) > 0 {
+			t.Errorf("written %v, different %v", written, c.different())
+		}
+	})
+
+	t.Run("a new key takes the place of the former", func(t *testing.T) {
+		c.apply(c.config, install.Options{RotateKey: true})
+		second := c.agent()
+		if second == first || len(c.different()) > 0 {
+			t.Errorf("key %s, different %v", second, c.different())
+		}
+		c.want(http.StatusOK, c.call(brandt, "POST", "/cells/foundry/install", map[string]string{"agentKey": agentKey(t)}))
+		if got := c.different()["Secret cell-foundry/cell-agent-nats"]; got != "the key of another agent" {
+			t.Errorf("a key that the cloud no longer admits is %q", got)
+		}
+		c.apply(c.config, o)
+		if c.agent() == second || len(c.different()) > 0 {
+			t.Error("a key that was replaced is used again")
+		}
+	})
+	t.Run("it waits until the agent is connected", c.waits)
+	t.Run("removed, nothing runs and the administrator's part stays", c.removes)
+}
+
+func (c *company) waits(t *testing.T) {
+	i := c.open(c.config)
+	told := make(chan string, 100)
+	o := install.Options{Progress: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- i.Wait(ctx, c.client(brandt), o) }()
+	said := func(words string) {
+		for text := range told {
+			if strings.Contains(text, words) {
+				return
+			}
+		}
+	}
+	said("edc-operator has 0 of 2 pods available")
+	for _, name := range []string{"edc-operator", "kaphera-cell-agent"} {
+		var d appsv1.Deployment
+		c.get(&d, name)
+		n := *d.Spec.Replicas
+		d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
+		if err := c.kube.Status().Update(t.Context(), &d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said("the cloud has not looked")
+	c.connected(metav1.ConditionFalse, "the agent has not reported yet")
+	said("the agent has not reported yet")
+	c.connected(metav1.ConditionTrue, "the agent reports")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	c.connected(metav1.ConditionFalse, "not heard from since yesterday")
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := i.Wait(short, c.client(brandt), install.Options{}); err == nil || !strings.Contains(err.Error(), "not connected in time") {
+		t.Errorf("a cell that does not connect: %v", err)
+	}
+}
+
+// connected writes what the cloud operator would have observed; the keys of agents are signed beside it.
+func (c *company) connected(status metav1.ConditionStatus, message string) {
+	c.Helper()
+	for {
+		var cell cloudv1.Cell
+		if err := kube.Get(c.Context(), ctrl.ObjectKey{Namespace: c.namespace, Name: "foundry"}, &cell); err != nil {
+			c.Fatal(err)
+		}
+		cell.Status.Conditions = []metav1.Condition{{Type: cloudv1.ConditionConnected, Status: status, Reason: "Test", Message: message, LastTransitionTime: metav1.Now()}}
+		err := kube.Status().Update(c.Context(), &cell)
+		if err == nil {
+			return
+		}
+		if !apierrors.IsConflict(err) {
+			c.Fatal(err)
+		}
+	}
+}
+
+func (c *company) removes(t *testing.T) {
+	i, o := c.open(c.config), install.Options{}
+	meta := metav1.ObjectMeta{Namespace: companyNamespace, Name: "cars"}
+	participant := &edc.ParticipantContext{ObjectMeta: meta, Spec: edc.ParticipantContextSpec{ConnectorRef: corev1.LocalObjectReference{Name: "connector"}, Context: "cars", Profile: "auto"}}
+	if err := c.kube.Create(t.Context(), participant); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Remove(t.Context(), c.client(brandt), o); err == nil || !strings.Contains(err.Error(), "cars") {
+		t.Errorf("with a participant: %v", err)
+	}
+	if left := c.different(); len(left) > 0 {
+		t.Errorf("refused, it removed %v", left)
+	}
+	if err := c.kube.Delete(t.Context(), participant); err != nil {
+		t.Fatal(err)
+	}
+	own := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: companyNamespace, Name: "dataspace-owner"}}
+	if err := c.kube.Create(t.Context(), own); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Remove(t.Context(), c.client(brandt), o); err != nil {
+		t.Fatal(err)
+	}
+	c.get(&corev1.Secret{}, "dataspace-owner")
+	for id, state := range c.different() {
+		kind, _, _ := strings.Cut(id, " ")
+		if state != "missing" || slices.Contains([]string{"Namespace", "CustomResourceDefinition", "Role", "RoleBinding"}, kind) {
+			t.Errorf("%s: %s", id, state)
+		}
+	}
+	if n := len(c.different()); n < 8 {
+		t.Errorf("only %d objects were removed", n)
+	}
+	if cell := decodeTo[Cell](t, c.call(operator, "GET", "/cells/foundry", nil)); cell.Spec.AgentKey != "" {
+		t.Error("the cloud still admits an agent")
+	}
+	if err := i.Remove(t.Context(), c.client(brandt), o); err != nil {
+		t.Errorf("repeated: %v", err)
+	}
+}
