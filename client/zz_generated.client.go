@@ -1921,7 +1921,7 @@ type ClientInterface interface {
 	// Corresponds with PUT /api/v1/cells/{name} (the `PutCell` operationId).
 	PutCell(ctx context.Context, name string, params *PutCellParams, body PutCellJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UninstallCell Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down
+	// UninstallCell Admit no agent of an on-premise cell any more, after what ran in the company's cluster was removed there; refused while participants are placed in it
 	//
 	// Corresponds with DELETE /api/v1/cells/{name}/install (the `UninstallCell` operationId).
 	UninstallCell(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2572,7 +2572,7 @@ func (c *Client) PutCell(ctx context.Context, name string, params *PutCellParams
 	return c.Client.Do(req)
 }
 
-// UninstallCell Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down
+// UninstallCell Admit no agent of an on-premise cell any more, after what ran in the company's cluster was removed there; refused while participants are placed in it
 //
 // Corresponds with DELETE /api/v1/cells/{name}/install (the `UninstallCell` operationId).
 func (c *Client) UninstallCell(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -7725,7 +7725,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /api/v1/cells/{name} (the `PutCell` operationId).
 	PutCellWithResponse(ctx context.Context, name string, params *PutCellParams, body PutCellJSONRequestBody, reqEditors ...RequestEditorFn) (*PutCellResponse, error)
 
-	// UninstallCellWithResponse Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down
+	// UninstallCellWithResponse Admit no agent of an on-premise cell any more, after what ran in the company's cluster was removed there; refused while participants are placed in it
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -11913,7 +11913,7 @@ func (c *ClientWithResponses) PutCellWithResponse(ctx context.Context, name stri
 	return ParsePutCellResponse(rsp)
 }
 
-// UninstallCellWithResponse Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down
+// UninstallCellWithResponse Admit no agent of an on-premise cell any more, after what ran in the company's cluster was removed there; refused while participants are placed in it
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,29 +83,47 @@ func (i *Installation) take(is client.CellInstallation) error {
 		if err := o.UnmarshalJSON(raw); err != nil {
 			return fmt.Errorf("an object of the cloud's answer cannot be read: %w; client and cloud may be of different versions", err)
 		}
-		if !i.own(o) {
-			return fmt.Errorf("the cloud's answer holds %s, which is not part of cell %s: nothing is installed", ID(o), is.Cell)
-		}
 		i.objects = append(i.objects, o)
+	}
+	for _, o := range i.objects {
+		if !i.own(o) {
+			i.objects = nil
+			return fmt.Errorf("the cloud's answer holds %s, which reaches beyond cell %s: nothing is installed", ID(o), is.Cell)
+		}
 	}
 	return nil
 }
 
-// own says whether an object belongs to the cell: it is in its namespace, or the namespace itself, a kind of the EDC operator, or the right to find the
-// Kubernetes API.
+// own says whether an object reaches no further than the cell: it is in its namespace, or that namespace, a kind of the EDC operator, or the right to
+// find the Kubernetes API; and whoever is bound to a role is in the namespace.
 func (i *Installation) own(o *unstructured.Unstructured) bool {
-	gk := o.GroupVersionKind().GroupKind()
-	switch gk.String() {
+	inside := o.GetNamespace() == i.Namespace
+	finder := o.GetNamespace() == metav1.NamespaceDefault && o.GetName() == "kaphera-edc-operator-api-servers-"+i.Namespace
+	switch o.GroupVersionKind().GroupKind().String() {
 	case "Namespace":
-		return o.GetName() == i.Namespace
+		return o.GetName() == i.Namespace && o.GetLabels()["pod-security.kubernetes.io/enforce"] == "restricted"
 	case "CustomResourceDefinition.apiextensions.k8s.io":
-		return strings.HasSuffix(o.GetName(), "."+edc.GroupVersion.Group)
-	case "Role.rbac.authorization.k8s.io", "RoleBinding.rbac.authorization.k8s.io":
-		return o.GetNamespace() == i.Namespace || o.GetNamespace() == metav1.NamespaceDefault && o.GetName() == "kaphera-edc-operator-api-servers-"+i.Namespace
+		_, converted, _ := unstructured.NestedMap(o.Object, "spec", "conversion")
+		return strings.HasSuffix(o.GetName(), "."+edc.GroupVersion.Group) && !converted
+	case "Role.rbac.authorization.k8s.io":
+		var r rbacv1.Role
+		find := rbacv1.PolicyRule{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, ResourceNames: []string{"kubernetes"}, Verbs: []string{"get"}}
+		return convert(o, &r) && (inside || finder && reflect.DeepEqual(r.Rules, []rbacv1.PolicyRule{find}))
+	case "RoleBinding.rbac.authorization.k8s.io":
+		var b rbacv1.RoleBinding
+		return convert(o, &b) && (inside || finder) && b.RoleRef.Kind == "Role" &&
+			slices.ContainsFunc(i.objects, func(r *unstructured.Unstructured) bool {
+				return r.GetKind() == "Role" && r.GetNamespace() == o.GetNamespace() && r.GetName() == b.RoleRef.Name
+			}) &&
+			!slices.ContainsFunc(b.Subjects, func(s rbacv1.Subject) bool { return s.Kind != rbacv1.ServiceAccountKind || s.Namespace != i.Namespace })
 	case "ServiceAccount", "ConfigMap", "Deployment.apps", "PodDisruptionBudget.policy", "NetworkPolicy.networking.k8s.io":
-		return o.GetNamespace() == i.Namespace
+		return inside
 	}
 	return false
+}
+
+func convert(o *unstructured.Unstructured, into any) bool {
+	return runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, into) == nil
 }
 
 // given says whether an object is an administrator's to give: the cell's namespace, kinds and rights. They stay when the cell is removed.

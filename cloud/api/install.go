@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -57,10 +58,9 @@ func registerInstall(api huma.API, s *Service) {
 			i, err := s.InstallCell(ctx, in.Name, in.Body.AgentKey)
 			return &output[CellInstallation]{i}, err
 		})
-	huma.Register(api, operation(authz.OpUninstallCell, http.MethodDelete, path, "Admit no agent of an on-premise cell any more: what ran in the company's cluster is taken down"),
+	huma.Register(api, operation(authz.OpUninstallCell, http.MethodDelete, path, "Admit no agent of an on-premise cell any more, after what ran in the company's cluster was removed there; refused while participants are placed in it"),
 		func(ctx context.Context, in *getInput) (*none, error) {
-			_, err := s.admit(ctx, in.Name, "")
-			return nil, err
+			return nil, s.UninstallCell(ctx, in.Name)
 		})
 }
 
@@ -90,22 +90,44 @@ func (s *Service) InstallCell(ctx context.Context, name, agentKey string) (CellI
 	tick := time.NewTicker(s.PollInterval)
 	defer tick.Stop()
 	for !signed(c) {
+		why := "the cell has no status yet"
+		if ready := meta.FindStatusCondition(c.Status.Conditions, cloudv1.ConditionReady); ready != nil {
+			why = ready.Message
+			if ready.ObservedGeneration == c.Generation && slices.Contains([]string{cloudv1.ReasonInvalid, cloudv1.ReasonTaken, cloudv1.ReasonMissing}, ready.Reason) {
+				return CellInstallation{}, problem(http.StatusConflict, CodeConflict, fmt.Sprintf("the key of the agent of cell %q is not signed: %s", name, why), "correct that first")
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return CellInstallation{}, ctx.Err()
 		case <-late:
-			ready := "the cell has no status yet"
-			if cond := meta.FindStatusCondition(c.Status.Conditions, cloudv1.ConditionReady); cond != nil {
-				ready = cond.Message
-			}
-			return CellInstallation{}, problem(http.StatusServiceUnavailable, CodeNotReady, fmt.Sprintf("the key of the agent of cell %q is not signed yet: %s", name, ready), "try again in a moment, with the same key")
+			return CellInstallation{}, problem(http.StatusServiceUnavailable, CodeNotReady, fmt.Sprintf("the key of the agent of cell %q is not signed yet: %s", name, why), "try again in a moment, with the same key")
 		case <-tick.C:
 		}
 		if c, err = s.onPremise(ctx, name); err != nil {
 			return CellInstallation{}, err
 		}
+		if c.Spec.AgentKey != agentKey {
+			return CellInstallation{}, problem(http.StatusConflict, CodeConflict, fmt.Sprintf("another key of the agent of cell %q was admitted meanwhile", name), "ask who else installs it, and repeat")
+		}
 	}
 	return s.installation(ctx, c)
+}
+
+// UninstallCell has no agent of the cell admitted any more. What an agent would still have to take down keeps the key.
+func (s *Service) UninstallCell(ctx context.Context, name string) error {
+	var all cloudv1.ParticipantList
+	if err := s.Client.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
+		return cells.problem(name, err)
+	}
+	if _, err := s.onPremise(ctx, name); err != nil {
+		return err
+	}
+	if n := slices.IndexFunc(all.Items, func(p cloudv1.Participant) bool { return p.Spec.Cell == name }); n >= 0 {
+		return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q is in cell %q: without its agent nobody would take it down there", all.Items[n].Name, name), "remove the cell's participants first")
+	}
+	_, err := s.admit(ctx, name, "")
+	return err
 }
 
 func signed(c *cloudv1.Cell) bool {

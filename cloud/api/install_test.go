@@ -87,6 +87,7 @@ func (b *bundle) sign(cell string) {
 func TestACellIsInstalledByItsOrganization(t *testing.T) {
 	b := setup(t)
 	b.onPremise()
+	b.want(http.StatusCreated, b.call(both, "PUT", "/cells/auditors", wrap(`{"type":"shared","hostname":"auditors.example","operatingParty":"Kaphera Cloud"}`)))
 	b.sign("foundry")
 	key := agentKey(t)
 	body := map[string]string{"agentKey": key}
@@ -132,6 +133,13 @@ func TestACellIsInstalledByItsOrganization(t *testing.T) {
 	if rotated.AgentKey != second || rotated.AgentJWT == got.AgentJWT || fmt.Sprintf("%s", rotated.Objects) == all {
 		t.Error("another key changes nothing: the agent would not restart")
 	}
+	placed := strings.Replace(participantSpec("brandt-guss", "brandt"), `"shared"`, `"foundry"`, 1)
+	b.want(http.StatusCreated, b.call(both, "PUT", "/dataspace-profiles/automotive", wrap(`{"issuers":[{"name":"auditor","cell":"auditors","hostname":"auditor.example","credentialTypes":[{"type":"MembershipCredential"}]}],"requiredCredentials":["MembershipCredential"]}`)))
+	b.want(http.StatusCreated, b.call(both, "PUT", "/participants/supplier", wrap(placed)))
+	if a := b.call(brandt, "DELETE", "/cells/foundry/install", nil); a.status != http.StatusConflict || !strings.Contains(a.problem.Detail, "supplier") {
+		t.Errorf("with a participant in it: %d %s", a.status, a.body)
+	}
+	b.want(http.StatusNoContent, b.call(both, "DELETE", "/participants/supplier", nil))
 	b.want(http.StatusNoContent, b.call(brandt, "DELETE", "/cells/foundry/install", nil))
 	if left := decodeTo[CellInstallation](t, b.call(brandt, "GET", "/cells/foundry/install", nil)); left.AgentKey+left.AgentJWT != "" {
 		t.Errorf("after the removal: %+v", left)
@@ -169,6 +177,35 @@ func TestWhatCannotBeInstalledIsSaid(t *testing.T) {
 			}
 		})
 	}
+	t.Run("it cannot be signed", func(t *testing.T) {
+		b.judge("foundry", 2, cloudv1.ReasonTaken, "host name is that of cell other")
+		a := b.want(http.StatusConflict, b.call(brandt, "POST", "/cells/foundry/install", key))
+		if !strings.Contains(a.problem.Detail, "cell other") {
+			t.Errorf("problem %+v", a.problem)
+		}
+		b.judge("foundry", 1, cloudv1.ReasonTaken, "host name was that of cell other")
+	})
+	t.Run("another key comes in between", func(t *testing.T) {
+		answered := make(chan answer, 1)
+		go func() { answered <- b.call(brandt, "POST", "/cells/foundry/install", key) }()
+		other := agentKey(t)
+		for { // the cell names the first key, since only then is there anything to wait for
+			var c cloudv1.Cell
+			if err := kube.Get(t.Context(), ctrl.ObjectKey{Namespace: b.namespace, Name: "foundry"}, &c); err != nil {
+				t.Fatal(err)
+			}
+			if c.Spec.AgentKey == key["agentKey"] {
+				c.Spec.AgentKey = other
+				if err := kube.Update(t.Context(), &c); err != nil {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+		if a := <-answered; a.status != http.StatusConflict || !strings.Contains(a.problem.Detail, "another key") {
+			t.Errorf("got %d %s", a.status, a.body)
+		}
+	})
 	t.Run("nobody signs", func(t *testing.T) {
 		b.service.MaxWatch = 20 * time.Millisecond
 		a := b.want(http.StatusServiceUnavailable, b.call(brandt, "POST", "/cells/foundry/install", key))
@@ -176,4 +213,19 @@ func TestWhatCannotBeInstalledIsSaid(t *testing.T) {
 			t.Errorf("problem %+v", a.problem)
 		}
 	})
+}
+
+// judge makes the operator's judgement of a cell at a generation.
+func (b *bundle) judge(cell string, generation int64, reason, message string) {
+	b.Helper()
+	var c cloudv1.Cell
+	if err := kube.Get(b.Context(), ctrl.ObjectKey{Namespace: b.namespace, Name: cell}, &c); err != nil {
+		b.Fatal(err)
+	}
+	c.Status.Conditions = []metav1.Condition{{
+		Type: cloudv1.ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: generation, Reason: reason, Message: message, LastTransitionTime: metav1.Now(),
+	}}
+	if err := kube.Status().Update(b.Context(), &c); err != nil {
+		b.Fatal(err)
+	}
 }
