@@ -495,17 +495,16 @@ func (i *Installation) list(ctx context.Context, kind schema.GroupVersionKind, o
 
 // gone waits until there are no such objects any more.
 func (i *Installation) gone(ctx context.Context, kind schema.GroupVersionKind, opts ...kube.ListOption) error {
-	for tick := time.NewTicker(time.Second); ; {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
 		left, err := i.list(ctx, kind, opts...)
 		if err == nil && len(left) == 0 {
 			return nil
 		}
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d %ss are still there in namespace %s: %w", len(left), kind.Kind, i.Namespace, ctx.Err())
+			return errors.Join(fmt.Errorf("%d %ss are still there in namespace %s: %w", len(left), kind.Kind, i.Namespace, ctx.Err()), err)
 		case <-tick.C:
 		}
 	}
