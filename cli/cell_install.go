@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kaphera/kaphera/client"
@@ -74,7 +73,7 @@ func (a *app) cellUninstallCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			i, _, err := a.installation(ctx, c, args[0], f)
+			i, err := a.installation(ctx, c, args[0], f)
 			if err != nil {
 				return err
 			}
@@ -96,16 +95,15 @@ func (a *app) cellUninstallCommand() *cobra.Command {
 func (a *app) progress(format string, args ...any) { fprintf(a.err, format+"\n", args...) }
 
 // installation opens the cell in the cluster that was named.
-func (a *app) installation(ctx context.Context, c *client.API, cell string, f cellInstall) (*install.Installation, *rest.Config, error) {
+func (a *app) installation(ctx context.Context, c *client.API, cell string, f cellInstall) (*install.Installation, error) {
 	cluster, _, err := a.cluster(f.kubeconfig, f.kubeContext)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if cluster == nil {
-		return nil, nil, usage("no kubeconfig: name the company's cluster with --kubeconfig")
+		return nil, usage("no kubeconfig: name the company's cluster with --kubeconfig")
 	}
-	i, err := install.Open(ctx, c, cell, cluster)
-	return i, cluster, err
+	return install.Open(ctx, c, cell, cluster)
 }
 
 func (a *app) printInstallation(ctx context.Context, cell string) error {
@@ -141,11 +139,11 @@ func (a *app) installCell(ctx context.Context, cell string, f cellInstall) error
 	if err != nil {
 		return err
 	}
-	i, cluster, err := a.installation(ctx, c, cell, f)
+	i, err := a.installation(ctx, c, cell, f)
 	if err != nil {
 		return err
 	}
-	report, err := install.Check(ctx, c, cell, cluster)
+	report, err := i.Check(ctx, c, install.CheckOptions{})
 	if err != nil {
 		return err
 	}

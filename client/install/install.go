@@ -47,6 +47,7 @@ type Installation struct {
 	client.CellInstallation
 
 	objects []*unstructured.Unstructured
+	config  *rest.Config
 	cluster kube.Client
 }
 
@@ -57,7 +58,7 @@ func Open(ctx context.Context, cloud *client.API, cell string, cluster *rest.Con
 	if err != nil {
 		return nil, err
 	}
-	i := &Installation{}
+	i := &Installation{config: cluster}
 	if cluster != nil {
 		scheme := runtime.NewScheme()
 		if err := errors.Join(clientgoscheme.AddToScheme(scheme), edc.AddToScheme(scheme)); err != nil {
@@ -145,6 +146,15 @@ func (i *Installation) Objects() []*unstructured.Unstructured { return i.objects
 
 // InPlace is the state of an object that is as it should be.
 const InPlace = "in place"
+
+// IDs is what State says when everything is in place.
+func (i *Installation) IDs() map[string]string {
+	out := map[string]string{ID(i.secret(nil)): InPlace}
+	for _, o := range i.objects {
+		out[ID(o)] = InPlace
+	}
+	return out
+}
 
 // State compares the cluster with what should be there, by ID: InPlace, missing, or what is otherwise first. The Secret is in place when it holds the
 // key of the agent that is admitted.
@@ -421,6 +431,9 @@ func (i *Installation) write(ctx context.Context, o *unstructured.Unstructured, 
 	return nil
 }
 
+// ErrInUse says that participants are in the cell.
+var ErrInUse = errors.New("participants are in the cell")
+
 // Remove takes the cell down: the agent first, then the connector, which the EDC operator clears away, then that operator and the agent's key; at last
 // the cloud is told that no agent will come back. Participants must have been removed before. What an administrator gave stays: the namespace with the
 // company's own Secrets, kinds and rights.
@@ -430,7 +443,7 @@ func (i *Installation) Remove(ctx context.Context, cloud *client.API, o Options)
 		return fmt.Errorf("list the participants in %s: %w", i.Namespace, err)
 	}
 	if n := len(participants.Items); n > 0 {
-		return fmt.Errorf("%d participants run in cell %s, the first is %s: remove them before the cell is uninstalled, or the keys of their identities stay behind", n, i.Cell, participants.Items[0].Name)
+		return fmt.Errorf("%w: %d, the first is %s: remove them before the cell is uninstalled, or the keys of their identities stay behind", ErrInUse, n, participants.Items[0].Name)
 	}
 	operators := slices.DeleteFunc(slices.Clone(i.objects), given)
 	slices.Reverse(operators)

@@ -13,29 +13,69 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/rest"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kube "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/client"
 	"github.com/kaphera/kaphera/edcoperator/preflight"
 )
 
-// Check runs the checks that need only the cluster: its version and the cell's ingress class. What its API server would refuse, Apply asks itself.
-func Check(ctx context.Context, cloud *client.API, cell string, cluster *rest.Config) (preflight.Report, error) {
-	r, err := cloud.GetCellWithResponse(ctx, cell)
+// CheckOptions say what Check looks at.
+type CheckOptions struct {
+	// All checks Vault, database, clocks and the ways to the cloud and to Counterparts (DIDs) as well; otherwise what needs only the cluster.
+	All          bool
+	Counterparts []string
+}
+
+// Check runs the preflight of the cell, as the cloud describes it. Whether this account has the rights that it needs, Apply asks the API server.
+func (i *Installation) Check(ctx context.Context, cloud *client.API, is CheckOptions) (preflight.Report, error) {
+	r, err := cloud.GetCellWithResponse(ctx, i.Cell)
 	if err != nil {
 		return preflight.Report{}, err
 	}
-	manifest, err := json.Marshal(map[string]any{"kind": "cell", "name": cell, "spec": r.JSON200.Spec})
+	manifest, err := json.Marshal(map[string]any{"kind": "cell", "name": i.Cell, "spec": r.JSON200.Spec})
 	if err != nil {
-		return preflight.Report{}, fmt.Errorf("cell %s: %w", cell, err)
+		return preflight.Report{}, fmt.Errorf("cell %s: %w", i.Cell, err)
 	}
 	o, err := preflight.Read(bytes.NewReader(manifest), "")
 	if err != nil {
-		return preflight.Report{}, fmt.Errorf("cell %s: %w", cell, err)
+		return preflight.Report{}, fmt.Errorf("cell %s: %w", i.Cell, err)
 	}
-	o.Cluster, o.Only = cluster, []string{"kubernetes-version", "ingress-class"}
+	o.Cluster, o.Counterparts, o.Cloud, o.CloudCA = i.config, is.Counterparts, i.cloudAddress(), i.cloudCA()
+	o.Runtime.Trust.CABundle = o.CloudCA
+	o.Skip = func(check string) bool {
+		return check == "kubernetes-permissions" || !is.All && check != "kubernetes-version" && check != "ingress-class"
+	}
 	return preflight.Run(ctx, o), nil
+}
+
+// cloudAddress is what the agent connects to, as https://host.
+func (i *Installation) cloudAddress() string {
+	for _, o := range i.objects {
+		var d appsv1.Deployment
+		if o.GetKind() != "Deployment" || !convert(o, &d) {
+			continue
+		}
+		for _, c := range d.Spec.Template.Spec.Containers {
+			for _, arg := range c.Args {
+				if host, ok := strings.CutPrefix(arg, "--nats-url=wss://"); ok {
+					return "https://" + host
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// cloudCA is PEM of the authorities that the agent trusts; empty where those are the system's.
+func (i *Installation) cloudCA() string {
+	for _, o := range i.objects {
+		if o.GetKind() == "ConfigMap" {
+			pem, _, _ := unstructured.NestedString(o.Object, "data", "ca.crt")
+			return pem
+		}
+	}
+	return ""
 }
 
 const pollInterval = 2 * time.Second

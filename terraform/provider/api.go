@@ -12,16 +12,22 @@ import (
 	"net/http"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"github.com/kaphera/kaphera/client"
 )
 
 // settings say where the Cloud API is and who calls it.
 type settings struct {
 	API, CAFile, ClientID, ClientSecret string
+	cluster                             *rest.Config
 }
 
 // api is the Cloud API as the resources need it: objects by kind and name.
-type api struct{ *client.API }
+type api struct {
+	*client.API
+	cluster *rest.Config // of a company, for installations; nil when none is given
+}
 
 // errNotFound means that the object does not exist.
 var errNotFound = errors.New("not found")
@@ -41,7 +47,7 @@ func connect(ctx context.Context, s settings) (*api, error) {
 	if err != nil {
 		return nil, readable(err)
 	}
-	return &api{c}, resp.Body.Close()
+	return &api{c, s.cluster}, resp.Body.Close()
 }
 
 func (a *api) get(ctx context.Context, kind, name string) (object, error) {

@@ -3,6 +3,9 @@
 package provider
 
 import (
+	"encoding/json"
+	"maps"
+
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -25,6 +28,9 @@ type cellModel struct {
 	Organization   types.String     `tfsdk:"organization"`
 	Quota          *cellQuotaModel  `tfsdk:"quota"`
 	Access         *cellAccessModel `tfsdk:"access"`
+	Database       *databaseModel   `tfsdk:"database"`
+	Vault          *vaultModel      `tfsdk:"vault"`
+	Ingress        *ingressModel    `tfsdk:"ingress"`
 	Audit          *auditModel      `tfsdk:"audit"`
 }
 
@@ -51,14 +57,17 @@ type auditModel struct {
 }
 
 type cellSpec struct {
-	Type           string      `json:"type"`
-	Hostname       string      `json:"hostname"`
-	OperatingParty string      `json:"operatingParty"`
-	Replicas       *int64      `json:"replicas,omitempty"`
-	Organization   string      `json:"organization,omitempty"`
-	Quota          *cellQuota  `json:"quota,omitempty"`
-	Access         *cellAccess `json:"access,omitempty"`
-	Audit          *audit      `json:"audit,omitempty"`
+	Type           string        `json:"type"`
+	Hostname       string        `json:"hostname"`
+	OperatingParty string        `json:"operatingParty"`
+	Replicas       *int64        `json:"replicas,omitempty"`
+	Organization   string        `json:"organization,omitempty"`
+	Quota          *cellQuota    `json:"quota,omitempty"`
+	Access         *cellAccess   `json:"access,omitempty"`
+	Database       *databaseSpec `json:"database,omitempty"`
+	Vault          *vaultSpec    `json:"vault,omitempty"`
+	Ingress        *ingressSpec  `json:"ingress,omitempty"`
+	Audit          *audit        `json:"audit,omitempty"`
 }
 
 type cellQuota struct {
@@ -86,24 +95,35 @@ type audit struct {
 func newCell() resource.Resource {
 	return &objectResource[cellModel, *cellModel]{
 		noun: "cell", kind: "cells", schema: cellSchema,
-		// A cell is usable once its agent reports; its connector starts with the first participant's profile.
-		settled: func(o object) (bool, string) { return conditionsTrue(o, "Connected") },
+		settled: cellSettled,
 	}
 }
 
+// cellSettled: a cell is usable once its agent reports; its connector starts with the first participant's profile. That of an on-premise cell comes with
+// its installation.
+func cellSettled(o object) (bool, string) {
+	var s cellSpec
+	if err := json.Unmarshal(o.Spec, &s); err == nil && s.Type == onPremise {
+		return true, ""
+	}
+	return conditionsTrue(o, "Connected")
+}
+
+const onPremise = "on-premise"
+
 func cellSchema() schema.Schema {
-	return schema.Schema{
-		MarkdownDescription: "A place where connectors run.",
+	s := schema.Schema{
+		MarkdownDescription: "A place where connectors run: in the cloud's cluster, or in a company's own, where `kaphera_cell_installation` puts what runs it.",
 		Attributes: map[string]schema.Attribute{
 			"name": nameAttribute("cell"),
 			"type": schema.StringAttribute{
 				Required:            true,
-				MarkdownDescription: "`shared`, or `dedicated` to one organization. A change makes a new cell.",
-				Validators:          []validator.String{stringvalidator.OneOf("shared", "dedicated")},
+				MarkdownDescription: "`shared`, `dedicated` to one organization, or `on-premise` in that organization's own cluster. A change makes a new cell.",
+				Validators:          []validator.String{stringvalidator.OneOf("shared", "dedicated", onPremise)},
 				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
 			},
 			"organization": schema.StringAttribute{
-				Optional: true, MarkdownDescription: "Organization that a dedicated cell is for; participants of others are not placed in it. A change makes a new cell.",
+				Optional: true, MarkdownDescription: "Organization that a dedicated or on-premise cell is for; participants of others are not placed in it. A change makes a new cell.",
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
 			},
 			"quota": schema.SingleNestedAttribute{
@@ -148,6 +168,8 @@ func cellSchema() schema.Schema {
 			},
 		},
 	}
+	maps.Copy(s.Attributes, ownAttributes())
+	return s
 }
 
 func subjectsAttribute(description string) schema.Attribute {
@@ -165,7 +187,7 @@ func (m *cellModel) objectName() string { return m.Name.ValueString() }
 func (m *cellModel) spec() any {
 	s := cellSpec{
 		Type: m.Type.ValueString(), Hostname: m.Hostname.ValueString(), OperatingParty: m.OperatingParty.ValueString(), Replicas: m.Replicas.ValueInt64Pointer(),
-		Organization: m.Organization.ValueString(),
+		Organization: m.Organization.ValueString(), Database: m.Database.spec(), Vault: m.Vault.spec(), Ingress: m.Ingress.spec(),
 	}
 	if q := m.Quota; q != nil {
 		s.Quota = &cellQuota{CPU: q.CPU.ValueString(), Memory: q.Memory.ValueString(), ContainerMemory: q.ContainerMemory.ValueString(), Pods: q.Pods.ValueInt64()}
@@ -184,6 +206,7 @@ func (m *cellModel) read(o object) diag.Diagnostics {
 	diags := decode(o.Spec, &s, "cell")
 	m.Name, m.Type, m.Hostname = types.StringValue(o.Name), types.StringValue(s.Type), types.StringValue(s.Hostname)
 	m.OperatingParty, m.Replicas, m.Organization = types.StringValue(s.OperatingParty), types.Int64PointerValue(s.Replicas), optional(s.Organization)
+	m.Database, m.Vault, m.Ingress = s.Database.model(m.Database), s.Vault.model(m.Vault), s.Ingress.model(m.Ingress)
 	m.Quota = nil
 	if q := s.Quota; q != nil {
 		m.Quota = &cellQuotaModel{types.StringValue(q.CPU), types.StringValue(q.Memory), types.StringValue(q.ContainerMemory), types.Int64Value(q.Pods)}

@@ -48,6 +48,21 @@ func TestModelsSurviveTheAPI(t *testing.T) {
 	people := dedicated()
 	people.Access = &cellAccessModel{Operators: &cellSubjectsModel{Groups: []string{"g"}}}
 	roundTrip(t, people, &cellModel{})
+	own := &cellModel{
+		Name: s("c"), Type: s("on-premise"), Hostname: s("h"), OperatingParty: s("o"), Replicas: types.Int64Value(2), Organization: s("t"),
+		Database: &databaseModel{Host: s("p"), Port: types.Int64Value(5433), Name: s("d"), SSLMode: s("verify-ca"), CABundle: s("pem"), OwnerSecret: s("owner"),
+			RoleSecrets: &runtimeRoleModel{ControlPlane: s("cp"), Wallet: s("w"), DataPlane: types.StringNull()}},
+		Vault: &vaultModel{Address: s("https://v"), Namespace: s("n"), Mount: s("industrial/kv"), Prefix: s("x"), CABundle: s("pem"), Auth: vaultAuthModel{
+			Method: s("AppRole"), MountPath: s("oem"), Audience: s("vault"), TokenSecret: s("t"),
+			Roles: &runtimeRoleModel{ControlPlane: s("r"), Wallet: s("r"), DataPlane: s("r")}, AppRoleSecrets: &runtimeRoleModel{ControlPlane: s("a"), Wallet: s("b"), DataPlane: s("c")},
+		}},
+		Ingress: &ingressModel{ClassName: s("nginx"), Annotations: map[string]string{"a": "b"}, TLSSecretName: s("tls")},
+	}
+	roundTrip(t, own, &cellModel{})
+	bare := &cellModel{Name: s("c"), Type: s("on-premise"), Hostname: s("h"), OperatingParty: s("o"), Replicas: types.Int64Value(1), Organization: s("t"),
+		Ingress: &ingressModel{Annotations: map[string]string{}}, Vault: &vaultModel{Address: s("https://v"), Mount: s("kv"), Prefix: s("x"),
+			Auth: vaultAuthModel{Method: s("Kubernetes"), Audience: s("vault"), Roles: &runtimeRoleModel{}}}}
+	roundTrip(t, bare, &cellModel{Ingress: &ingressModel{Annotations: map[string]string{}}, Vault: &vaultModel{Auth: vaultAuthModel{Roles: &runtimeRoleModel{}}}})
 	nobody := dedicated()
 	nobody.Access = &cellAccessModel{Viewers: &cellSubjectsModel{Groups: []string{}}}
 	roundTrip(t, nobody, &cellModel{Access: &cellAccessModel{Viewers: &cellSubjectsModel{Groups: []string{}}}})
