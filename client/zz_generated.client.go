@@ -414,6 +414,12 @@ type Condition struct {
 	Type               string    `json:"type"`
 }
 
+// ConnectorsVaultAuth defines model for ConnectorsVaultAuth.
+type ConnectorsVaultAuth struct {
+	Method    string `json:"method"`
+	MountPath string `json:"mountPath,omitempty,omitzero"`
+}
+
 // ContractStatus defines model for ContractStatus.
 type ContractStatus struct {
 	Active      int32  `json:"active"`
@@ -568,6 +574,24 @@ type ExternalPostgreSQL struct {
 	Database          string     `json:"database,omitempty,omitzero"`
 	Host              string     `json:"host"`
 	Port              int32      `json:"port,omitempty,omitzero"`
+}
+
+// ExternalVault defines model for ExternalVault.
+type ExternalVault struct {
+	Address    string              `json:"address"`
+	Auth       ExternalVaultAuth   `json:"auth"`
+	CaBundle   string              `json:"caBundle,omitempty,omitzero"`
+	Connectors ConnectorsVaultAuth `json:"connectors,omitempty,omitzero"`
+	Mount      string              `json:"mount,omitempty,omitzero"`
+	Namespace  string              `json:"namespace,omitempty,omitzero"`
+}
+
+// ExternalVaultAuth defines model for ExternalVaultAuth.
+type ExternalVaultAuth struct {
+	CredentialsSecret SecretName `json:"credentialsSecret,omitempty,omitzero"`
+	Method            string     `json:"method"`
+	MountPath         string     `json:"mountPath,omitempty,omitzero"`
+	Role              string     `json:"role,omitempty,omitzero"`
 }
 
 // FieldError defines model for FieldError.
@@ -1031,7 +1055,7 @@ type PlatformSpec struct {
 	Nats                 ManagedPart     `json:"nats,omitempty,omitzero"`
 	People               []Person        `json:"people,omitempty,omitzero"`
 	Postgresql           PostgreSQLPart  `json:"postgresql,omitempty,omitzero"`
-	Vault                ManagedPart     `json:"vault,omitempty,omitzero"`
+	Vault                VaultPart       `json:"vault,omitempty,omitzero"`
 }
 
 // PlatformStatus defines model for PlatformStatus.
@@ -1444,6 +1468,13 @@ type VaultAuth struct {
 	MountPath      string               `json:"mountPath,omitempty,omitzero"`
 	Roles          VaultRoles           `json:"roles,omitempty,omitzero"`
 	TokenSecret    LocalObjectReference `json:"tokenSecret,omitempty,omitzero"`
+}
+
+// VaultPart defines model for VaultPart.
+type VaultPart struct {
+	External         ExternalVault `json:"external,omitempty,omitzero"`
+	StorageClassName string        `json:"storageClassName,omitempty,omitzero"`
+	StorageSize      string        `json:"storageSize,omitempty,omitzero"`
 }
 
 // VaultRoles defines model for VaultRoles.

@@ -4,17 +4,23 @@ package controllertest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/lestrrat-go/jwx/v3/jwk"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -23,12 +29,15 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/pki"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 	"github.com/kaphera/kaphera/test/freeport"
+	"github.com/kaphera/kaphera/test/openbao"
 )
 
 // outside is what a company runs itself: servers whose certificates, for localhost, its own authority has signed.
 type outside struct {
 	ca, cert pki.Pair
 	postgres *pgtest.Server
+	vault    *openbao.Server
+	vaultURL string
 }
 
 func newOutside(t *testing.T) *outside {
@@ -49,7 +58,74 @@ func newOutside(t *testing.T) *outside {
 	if err := o.postgres.Secure(o.cert.Cert, o.cert.Key); err != nil {
 		t.Fatal(err)
 	}
+	o.vault = openbao.Start(t)
+	o.vaultURL = "https://" + o.secure(t, strings.TrimPrefix(o.vault.Address, "http://"))
+	o.vault.Call(t, http.MethodPost, "sys/mounts/industrial/kv", map[string]any{"type": "kv", "options": map[string]any{"version": "2"}})
+	o.vault.Call(t, http.MethodPost, "sys/auth/frankfurt", map[string]any{"type": "jwt"})
+	o.vault.Call(t, http.MethodPost, "auth/frankfurt/config", map[string]any{"jwt_validation_pubkeys": clusterKeys(t)})
+	o.vault.Call(t, http.MethodPost, "auth/frankfurt/role/kaphera", map[string]any{"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"},
+		"bound_subject": operatorAccount, "token_policies": []string{"kaphera"}})
 	return o
+}
+
+// secure is a server on localhost that speaks TLS for one that does not.
+func (o *outside) secure(t *testing.T, target string) (address string) {
+	t.Helper()
+	pair, err := tls.X509KeyPair(o.cert.Cert, o.cert.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = conn.Close() }()
+				to, err := (&net.Dialer{}).DialContext(context.WithoutCancel(t.Context()), "tcp", target)
+				if err != nil {
+					return
+				}
+				go func() { _, _ = io.Copy(to, conn); _ = to.Close() }()
+				_, _ = io.Copy(conn, to)
+			}()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return "localhost:" + port
+}
+
+// clusterKeys are the public keys, PEM, of the cluster's service account tokens.
+func clusterKeys(t *testing.T) []string {
+	t.Helper()
+	d, err := discovery.NewDiscoveryClientForConfig(adminTo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := d.RESTClient().Get().AbsPath("/openid/v1/jwks").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := jwk.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for i := range set.Len() {
+		key, _ := set.Key(i)
+		text, err := jwk.EncodePEM(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, string(text))
+	}
+	return out
 }
 
 // sql runs a statement as the company's administrator and returns the first column.
@@ -100,6 +176,16 @@ func fault(t *testing.T, p *cloud.Platform, condition, reason string, words ...s
 	})
 }
 
+// stays checks that a part which is external does not become managed.
+func stays(t *testing.T, p *cloud.Platform, part string, manage func(*cloud.PlatformSpec)) {
+	t.Helper()
+	other := p.DeepCopy()
+	manage(&other.Spec)
+	if err := admin.Update(t.Context(), other, client.DryRunAll); err == nil || !strings.Contains(err.Error(), part+" cannot change between managed and external") {
+		t.Errorf("%s becomes managed: %v", part, err)
+	}
+}
+
 // notMade checks that nothing runs here of a part that somebody else runs.
 func notMade(t *testing.T, part string) {
 	t.Helper()
@@ -137,6 +223,10 @@ func TestExternalParts(t *testing.T) {
 	}
 	p := &cloud.Platform{ObjectMeta: named("external"), Spec: cloud.PlatformSpec{Domain: "external.example", DataPolicy: "Delete"}}
 	p.Spec.PostgreSQL.External = &cloud.ExternalPostgreSQL{Host: "localhost", Port: int32(closed), CABundle: cloud.CABundle(other.Cert), CredentialsSecret: cloud.SecretName{Name: "our-postgresql"}}
+	p.Spec.Vault.External = &cloud.ExternalVault{
+		Address: fmt.Sprintf("https://localhost:%d", closed), Mount: "kv", CABundle: cloud.CABundle(other.Cert), Connectors: cloud.ConnectorsVaultAuth{Method: "JWT", MountPath: "frankfurt"},
+		Auth: cloud.ExternalVaultAuth{Method: "Token", CredentialsSecret: &cloud.SecretName{Name: "our-vault"}},
+	}
 	create(t, p)
 
 	t.Run("PostgreSQL", func(t *testing.T) {
@@ -157,11 +247,7 @@ func TestExternalParts(t *testing.T) {
 			t.Errorf("databases: %v", got)
 		}
 		notMade(t, parts.PostgreSQL)
-		change := p.DeepCopy()
-		change.Spec.PostgreSQL.External = nil
-		if err := admin.Update(t.Context(), change, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "postgresql cannot change between managed and external") {
-			t.Errorf("what is external becomes managed: %v", err)
-		}
+		stays(t, p, "postgresql", func(s *cloud.PlatformSpec) { s.PostgreSQL.External = nil })
 		var c corev1.ConfigMap
 		eventually(t, func(ctx context.Context) error {
 			var d appsv1.Deployment
@@ -179,6 +265,31 @@ func TestExternalParts(t *testing.T) {
 		if c.Data["ca.crt"] != string(o.ca.Cert) {
 			t.Error("Keycloak does not trust the company's authority")
 		}
+	})
+
+	t.Run("Vault", func(t *testing.T) {
+		const ready = cloud.ConditionVaultReady
+		fault(t, p, ready, cloud.ReasonUnreachable, fmt.Sprintf("localhost:%d", closed), "nobody listens there")
+		change(t, p, func() { p.Spec.Vault.External.Address = o.vaultURL })
+		fault(t, p, ready, cloud.ReasonUntrusted, "signed by an authority that $.spec.vault.external.caBundle does not hold")
+		change(t, p, func() { p.Spec.Vault.External.CABundle = cloud.CABundle(o.ca.Cert) })
+		fault(t, p, ready, cloud.ReasonMissing, "Secret our-vault, which has no key token")
+		s := given(t, "our-vault", map[string]string{"token": "of nobody"})
+		fault(t, p, ready, cloud.ReasonLogin, "by a token")
+		o.vault.Call(t, http.MethodPut, "sys/policies/acl/kaphera", map[string]any{"policy": `path "sys/mounts" { capabilities = ["read"] }`})
+		made := o.vault.Call(t, http.MethodPost, "auth/token/create", map[string]any{"policies": []string{"kaphera"}})
+		change(t, s, func() { s.Data["token"] = []byte(made["auth"].(map[string]any)["client_token"].(string)) })
+		fault(t, p, ready, cloud.ReasonRights, `no KV engine of version 2 at "kv"`, "industrial/kv/")
+		change(t, p, func() { p.Spec.Vault.External.Mount = "industrial/kv" })
+		fault(t, p, ready, cloud.ReasonRights, `path "auth/frankfurt/role/cell-*"`)
+		o.vault.Call(t, http.MethodPut, "sys/policies/acl/kaphera", map[string]any{"policy": parts.VaultPlace(p, parts.Endpoint{}).OperatorPolicy()})
+		fault(t, p, ready, cloud.ReasonReady, "external: localhost answers")
+		change(t, p, func() {
+			p.Spec.Vault.External.Auth = cloud.ExternalVaultAuth{Method: "JWT", MountPath: "frankfurt", Role: "kaphera"}
+		})
+		fault(t, p, ready, cloud.ReasonReady, "external: localhost answers")
+		notMade(t, parts.OpenBao)
+		stays(t, p, "vault", func(s *cloud.PlatformSpec) { s.Vault.External = nil })
 	})
 
 	if err := admin.Delete(t.Context(), p); err != nil {

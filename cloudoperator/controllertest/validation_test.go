@@ -103,6 +103,10 @@ func TestSchemaRefuses(t *testing.T) {
 		"access for everybody":                     {dedicatedWith(func(c *cloud.CellSpec) { c.Access.Viewers.Groups = []string{"system:authenticated"} }), "Kubernetes' own"},
 		"access for a program":                     {dedicatedWith(func(c *cloud.CellSpec) { c.Access.Operators.Users = []string{"system:serviceaccount:x:y"} }), "Kubernetes' own"},
 		"a cell with a long name":                  {cellWith(func(c *cloud.Cell) { c.Name = strings.Repeat("c", 33) }), "at most 32"},
+		"an external Vault without TLS":            {externalVault(func(x *cloud.ExternalVault) { x.Address = "http://vault.example" }), "must be an https URL"},
+		"an external Vault, no token":              {externalVault(func(x *cloud.ExternalVault) { x.Auth.CredentialsSecret = nil }), "take a role"},
+		"an external Vault, a role by a token":     {externalVault(func(x *cloud.ExternalVault) { x.Auth.Role = "kaphera" }), "take a role"},
+		"an authority that is no certificate":      {externalVault(func(x *cloud.ExternalVault) { x.CABundle = "ca.crt" }), "must be certificates in PEM"},
 		"a platform's part with an odd role": {&cloud.Platform{ObjectMeta: named("x"), Spec: cloud.PlatformSpec{
 			Domain: "x.example", People: []cloud.Person{{Username: "a", Roles: []string{"root"}}},
 		}}, "people"},
@@ -196,4 +200,10 @@ func TestReferencesThatAreMissingAreNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+}
+
+func externalVault(mistake func(*cloud.ExternalVault)) *cloud.Platform {
+	x := &cloud.ExternalVault{Address: "https://vault.example", Mount: "kv", Auth: cloud.ExternalVaultAuth{Method: "Token", CredentialsSecret: &cloud.SecretName{Name: "x"}}, Connectors: cloud.ConnectorsVaultAuth{Method: "JWT"}}
+	mistake(x)
+	return &cloud.Platform{ObjectMeta: named("x"), Spec: cloud.PlatformSpec{Domain: "x.example", Vault: cloud.VaultPart{External: x}}}
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/kaphera/kaphera/cloudoperator/fault"
 )
 
 // Server says how to reach a server as an account that may make roles and databases.
@@ -25,6 +27,8 @@ type Server struct {
 	User     string
 	Password string
 	TLS      *tls.Config // nil for none; verifies ServerName
+	// Platform marks the databases that are made as this platform's; those of another one are left alone.
+	Platform string
 }
 
 // MinVersion is the oldest major version that connectors are tested with.
@@ -44,11 +48,6 @@ func Refused(err error) bool {
 	return errors.As(err, &pg) && (pg.Code == codePassword || pg.Code == codeAuthorization)
 }
 
-// RightError says what the server or the operator's account lacks.
-type RightError struct{ Missing, Remedy string }
-
-func (e *RightError) Error() string { return e.Missing + ": " + e.Remedy }
-
 // Admin is a connection as such an account. What only a superuser may is left out by others: pg_authid is not read, and the server's own databases
 // stay as they are.
 type Admin struct {
@@ -57,7 +56,7 @@ type Admin struct {
 	superuser bool
 }
 
-// Connect opens a connection. The error wraps a *RightError when the account may not do what Ensure and Drop do.
+// Connect opens a connection. The error wraps a *fault.Error when the account may not do what Ensure and Drop do.
 func Connect(ctx context.Context, s Server) (*Admin, error) {
 	conn, err := s.open(ctx, cmp.Or(s.Database, "postgres"))
 	if err != nil {
@@ -80,7 +79,7 @@ func (a *Admin) rights(ctx context.Context) error {
 		return fmt.Errorf("read the account's rights: %w", err)
 	}
 	if version < MinVersion {
-		return &RightError{fmt.Sprintf("it is version %d", version), fmt.Sprintf("use PostgreSQL %d or newer", MinVersion)}
+		return fault.Right(fmt.Sprintf("use PostgreSQL %d or newer", MinVersion), "it is version %d", version)
 	}
 	for _, r := range []struct {
 		has           bool
@@ -90,7 +89,7 @@ func (a *Admin) rights(ctx context.Context) error {
 		{inherits, "does not have the rights of the roles that it makes", "INHERIT"},
 	} {
 		if !r.has && !a.superuser {
-			return &RightError{fmt.Sprintf("account %s %s", a.server.User, r.what), fmt.Sprintf("ALTER ROLE %s %s", quote(a.server.User), r.keyword)}
+			return fault.Right(fmt.Sprintf("ALTER ROLE %s %s", quote(a.server.User), r.keyword), "account %s %s", a.server.User, r.what)
 		}
 	}
 	return nil
@@ -115,10 +114,8 @@ func (s Server) open(ctx context.Context, database string) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == codeAuthorization && strings.Contains(refused.Message, "pg_hba.conf") { // in every language
-		err = &RightError{
-			fmt.Sprintf("pg_hba.conf does not let role %s in to database %s from here", s.User, database),
-			fmt.Sprintf("add the line hostssl %s %s ADDRESSES scram-sha-256 with the addresses of the cluster's pods or nodes, and reload", database, s.User),
-		}
+		err = fault.Right(fmt.Sprintf("add the line hostssl %s %s ADDRESSES scram-sha-256 with the addresses of the cluster's pods or nodes, and reload", database, s.User),
+			"pg_hba.conf does not let role %s in to database %s from here", s.User, database)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to postgresql at %s: %w", s.Address, err)
@@ -145,19 +142,25 @@ const privilegesLock = "SELECT pg_advisory_xact_lock(7164520481); "
 // Ensure makes the database and its roles as described, and changes only what differs. Nobody else may connect to it and, where the account is a
 // superuser, only superusers to the server's own databases, which PostgreSQL opens to every role.
 func (a *Admin) Ensure(ctx context.Context, d Database) error {
+	current, marked, err := a.owner(ctx, d.Name)
+	if err != nil {
+		return err
+	}
 	for _, r := range append([]Role{d.Owner}, d.Roles...) {
 		if err := a.ensureRole(ctx, r, d.Name); err != nil {
 			return fmt.Errorf("role %s: %w", r.Name, err)
 		}
 	}
 	name, owner := quote(d.Name), quote(d.Owner.Name)
-	var current string
-	err := a.conn.QueryRow(ctx, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", d.Name).Scan(&current)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	switch current {
+	case "":
 		err = a.exec(ctx, "CREATE DATABASE "+name+" OWNER "+owner+" ENCODING 'UTF8' TEMPLATE template0")
-	case err == nil && current != d.Owner.Name:
+	case d.Owner.Name:
+	default:
 		err = a.exec(ctx, "ALTER DATABASE "+name+" OWNER TO "+owner)
+	}
+	if err == nil && !marked {
+		err = a.exec(ctx, "COMMENT ON DATABASE "+name+" IS '"+strings.ReplaceAll(mark+a.server.Platform, "'", "''")+"'")
 	}
 	if err != nil {
 		return fmt.Errorf("database %s: %w", d.Name, err)
@@ -175,6 +178,23 @@ func (a *Admin) Ensure(ctx context.Context, d Database) error {
 		return fmt.Errorf("privileges on database %s: %w", d.Name, err)
 	}
 	return nil
+}
+
+// mark and the platform are the comment of a database.
+const mark = "Kaphera platform "
+
+// owner of a database, empty when there is none, and whether it has this platform's mark. The error is a *fault.Error when it has another one's.
+func (a *Admin) owner(ctx context.Context, database string) (owner string, marked bool, err error) {
+	var comment string
+	err = a.conn.QueryRow(ctx, "SELECT pg_get_userbyid(datdba), coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1", database).Scan(&owner, &comment)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", false, nil
+	}
+	other, marked := strings.CutPrefix(comment, mark)
+	if err == nil && marked && other != a.server.Platform {
+		return "", false, fault.Right("give each platform a server of its own", "database %s at %s is that of platform %s", database, a.server.Address, other)
+	}
+	return owner, marked, err
 }
 
 func (a *Admin) ensureRole(ctx context.Context, r Role, database string) error {
@@ -256,8 +276,14 @@ func (a *Admin) takes(ctx context.Context, r Role, database string) (bool, error
 	return false, err
 }
 
-// Drop removes the database, ending its connections, and then the roles. What is not there is no error.
+// Drop removes the database, ending its connections, and then the roles. What is not there, or another platform's, is no error.
 func (a *Admin) Drop(ctx context.Context, database string, roles ...string) error {
+	var other *fault.Error
+	if _, _, err := a.owner(ctx, database); errors.As(err, &other) {
+		return nil
+	} else if err != nil {
+		return err
+	}
 	if err := a.exec(ctx, "DROP DATABASE IF EXISTS "+quote(database)+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("drop database %s: %w", database, err)
 	}

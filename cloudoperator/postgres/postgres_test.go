@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kaphera/kaphera/cloudoperator/fault"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
@@ -212,8 +213,8 @@ func TestARightThatTheAccountLacksIsNamed(t *testing.T) {
 	} {
 		query("ALTER ROLE kaphera " + c.without)
 		_, err := postgres.Connect(t.Context(), s)
-		var missing *postgres.RightError
-		if !errors.As(err, &missing) || missing.Missing != c.detail || missing.Remedy != c.remedy {
+		var missing *fault.Error
+		if !errors.As(err, &missing) || missing.Detail != c.detail || missing.Remedy != c.remedy {
 			t.Errorf("%s: %v", c.without, err)
 		}
 		query("ALTER ROLE kaphera CREATEROLE CREATEDB INHERIT")
@@ -222,6 +223,37 @@ func TestARightThatTheAccountLacksIsNamed(t *testing.T) {
 	s.Password = "wrong"
 	if _, err := postgres.Connect(t.Context(), s); !postgres.Refused(err) || strings.Contains(err.Error(), "wrong") {
 		t.Errorf("a wrong password: %v", err)
+	}
+}
+
+// Two platforms whose cells have the same names meet on one server: the second one is refused, and neither password nor database of the first changes.
+func TestADatabaseOfAnotherPlatformIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	s, query := account(t, "CREATEDB CREATEROLE")
+	d := postgres.Database{Name: "cell_shared", Owner: postgres.Role{Name: "shared_owner", Password: "first"}}
+	s.Platform = "one.example"
+	one := admin(t, s)
+	if err := one.Ensure(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	s.Platform = "two.example"
+	two := admin(t, s)
+	d.Owner.Password = "second"
+	var refused *fault.Error
+	if err := two.Ensure(t.Context(), d); !errors.As(err, &refused) || !strings.Contains(err.Error(), "is that of platform one.example") {
+		t.Errorf("another platform: %v", err)
+	}
+	if err := two.Drop(t.Context(), "cell_shared", "shared_owner"); err != nil {
+		t.Error(err)
+	}
+	if got := query("SELECT rolpassword FROM pg_authid, pg_database WHERE rolname = 'shared_owner' AND datname = 'cell_shared'"); len(got) != 1 || !postgres.Matches(got[0], "first") {
+		t.Error("another platform has changed the password, or dropped the database")
+	}
+	if err := one.Drop(t.Context(), "cell_shared", "shared_owner"); err != nil {
+		t.Error(err)
+	}
+	if err := two.Ensure(t.Context(), d); err != nil {
+		t.Errorf("once it is gone: %v", err)
 	}
 }
 
@@ -246,7 +278,7 @@ func TestARoleThatIsNotLetInIsNamed(t *testing.T) {
 	}
 	a := admin(t, s)
 	d := postgres.Database{Name: "of_a_cell", Owner: postgres.Role{Name: "hba_owner", Password: "first"}}
-	var missing *postgres.RightError
+	var missing *fault.Error
 	let(strings.Replace(string(rules), "hostssl all all", "hostssl postgres kaphera", 1))
 	for range 2 { // the role is made, and then is there
 		if err := a.Ensure(t.Context(), d); !errors.As(err, &missing) || !strings.Contains(err.Error(), "pg_hba.conf does not let role hba_owner in to database of_a_cell") {

@@ -57,9 +57,12 @@ type Facts struct {
 	DatabasePort int32
 	DatabaseCA   string
 	VaultAddress string
-	VaultCA      string
-	VaultMount   string
-	VaultAuth    string // mount path of the Kubernetes auth method
+	// VaultNamespace may be empty.
+	VaultNamespace string
+	VaultCA        string
+	VaultMount     string
+	// VaultMethod by which roles log in, edc.VaultMethodKubernetes or edc.VaultMethodJWT, and the mount path of it.
+	VaultMethod, VaultAuth string
 	// VaultAudience is that of the tokens with which roles log in.
 	VaultAudience string
 	Image         string // of the connector
@@ -226,8 +229,8 @@ func (c *compiler) database(r Resources, runtimeName string) edc.Database {
 
 func (c *compiler) vault(r Resources) edc.Vault {
 	return edc.Vault{
-		Address: c.Facts.VaultAddress, Mount: c.Facts.VaultMount, Prefix: r.Prefix, CABundle: c.Facts.VaultCA,
-		Auth: edc.VaultAuth{Method: "Kubernetes", MountPath: c.Facts.VaultAuth, Audience: c.Facts.VaultAudience, Roles: edc.VaultRoles{
+		Address: c.Facts.VaultAddress, Namespace: c.Facts.VaultNamespace, Mount: c.Facts.VaultMount, Prefix: r.Prefix, CABundle: c.Facts.VaultCA,
+		Auth: edc.VaultAuth{Method: c.Facts.VaultMethod, MountPath: c.Facts.VaultAuth, Audience: c.Facts.VaultAudience, Roles: edc.VaultRoles{
 			ControlPlane: r.Grants[ControlPlane], Wallet: r.Grants[Wallet], DataPlane: r.Grants[DataPlane], Issuer: r.Grants[IssuerRole],
 		}},
 	}

@@ -75,7 +75,7 @@ func world() snapshot.Input {
 		},
 		Facts: snapshot.Facts{
 			DatabaseHost: "postgresql.kaphera-system.svc", DatabasePort: 5432, DatabaseCA: "internal", VaultAddress: "https://openbao.kaphera-system.svc:8200",
-			VaultCA: "internal", VaultMount: "kv", VaultAuth: "kubernetes", VaultAudience: "vault", Image: "connector:1", Trust: edc.Trust{CABundle: "gateway", AllowPrivateNetworks: true},
+			VaultCA: "internal", VaultMount: "kv", VaultMethod: edc.VaultMethodKubernetes, VaultAuth: "kubernetes", VaultAudience: "vault", Image: "connector:1", Trust: edc.Trust{CABundle: "gateway", AllowPrivateNetworks: true},
 			Ingress: cloud.PlatformIngress{ClassName: "nginx", TLSSecretName: "wildcard"},
 		},
 	}

@@ -8,6 +8,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // external says where one is that somebody else runs.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.postgresql) && has(self.postgresql.external)) == (has(oldSelf.postgresql) && has(oldSelf.postgresql.external))",message="postgresql cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
+// +kubebuilder:validation:XValidation:rule="(has(self.vault) && has(self.vault.external)) == (has(oldSelf.vault) && has(oldSelf.vault.external))",message="vault cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
 type PlatformSpec struct {
 	// Domain is the base of the platform's host names: console.<domain>, api.<domain>, id.<domain>, nats.<domain>.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
@@ -27,7 +28,7 @@ type PlatformSpec struct {
 	// +optional
 	PostgreSQL PostgreSQLPart `json:"postgresql,omitzero"`
 	// +optional
-	Vault ManagedPart `json:"vault,omitzero"`
+	Vault VaultPart `json:"vault,omitzero"`
 	// +optional
 	NATS ManagedPart `json:"nats,omitzero"`
 	// +optional
@@ -131,6 +132,72 @@ type ExternalPostgreSQL struct {
 	CABundle CABundle `json:"caBundle,omitempty"`
 	// CredentialsSecret names the Secret (keys username, password) of an account with CREATEDB and CREATEROLE.
 	CredentialsSecret SecretName `json:"credentialsSecret"`
+}
+
+// VaultPart is the OpenBao or Vault of the platform's cells.
+type VaultPart struct {
+	// StorageSize of the persistent volume, where the operator runs it.
+	// +kubebuilder:default="1Gi"
+	// +optional
+	StorageSize string `json:"storageSize,omitempty"`
+	// StorageClassName; empty takes the cluster's default.
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
+	// External says where one is that somebody else runs.
+	// +optional
+	External *ExternalVault `json:"external,omitempty"`
+}
+
+// ExternalVault is an OpenBao or HashiCorp Vault that somebody else runs.
+type ExternalVault struct {
+	// Address is the URL of the Vault, for the operator and for connectors.
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'https' && url(self).getHost() != ''",message="address must be an https URL such as https://vault.example:8200"
+	Address string `json:"address"`
+	// Namespace of the Vault; empty is its root namespace, or that it has none.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+	// Mount is the path of a KV version 2 engine, in which cells use what is below cells/.
+	// +kubebuilder:validation:Pattern=`^[^/]+(/[^/]+)*$`
+	// +kubebuilder:default=kv
+	// +optional
+	Mount string `json:"mount,omitempty"`
+	// CABundle is PEM of the authority that signed the Vault's certificate; empty trusts the system's.
+	// +optional
+	CABundle CABundle `json:"caBundle,omitempty"`
+	// Auth is how the operator logs in.
+	Auth ExternalVaultAuth `json:"auth"`
+	// Connectors says by which auth method connectors log in, in which the operator makes a role for each; it must believe the service accounts of this cluster.
+	// +kubebuilder:default={method: Kubernetes}
+	// +optional
+	Connectors ConnectorsVaultAuth `json:"connectors,omitzero"`
+}
+
+// ExternalVaultAuth is a login; of the methods Kubernetes and JWT with the operator's service account token, whose audience is vault.
+// +kubebuilder:validation:XValidation:rule="self.method in ['Kubernetes', 'JWT'] ? !has(self.credentialsSecret) : has(self.credentialsSecret) && !has(self.role)",message="the methods Kubernetes and JWT take a role (cloud-operator where none is said), Token and AppRole a credentialsSecret"
+type ExternalVaultAuth struct {
+	// +kubebuilder:validation:Enum=Kubernetes;JWT;Token;AppRole
+	Method string `json:"method"`
+	// MountPath of the auth method; empty takes the default of the method: kubernetes, jwt or approle.
+	// +kubebuilder:validation:Pattern=`^([^/]+(/[^/]+)*)?$`
+	// +optional
+	MountPath string `json:"mountPath,omitempty"`
+	// Role of the methods Kubernetes and JWT; empty is cloud-operator.
+	// +optional
+	Role string `json:"role,omitempty"`
+	// CredentialsSecret has the key token of the method Token, role-id and secret-id of the method AppRole.
+	// +optional
+	CredentialsSecret *SecretName `json:"credentialsSecret,omitempty"`
+}
+
+// ConnectorsVaultAuth is an auth method of a Vault.
+type ConnectorsVaultAuth struct {
+	// +kubebuilder:validation:Enum=Kubernetes;JWT
+	Method string `json:"method"`
+	// MountPath of the auth method; empty takes the default of the method: kubernetes or jwt.
+	// +kubebuilder:validation:Pattern=`^([^/]+(/[^/]+)*)?$`
+	// +optional
+	MountPath string `json:"mountPath,omitempty"`
 }
 
 // CABundle is PEM of certificate authorities.

@@ -5,6 +5,7 @@ package cell
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/vault"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
 // ClusterRoles of the installation that are bound in a cell's namespace: the operator's own, to set the cell up, and those of people.
@@ -237,14 +239,15 @@ func (r *run) grants(ctx context.Context, runtimes []runtimeSpec) error {
 	if err != nil {
 		return err
 	}
+	defer v.Close(ctx)
 	for _, rt := range runtimes {
 		for role, name := range rt.resources.Grants {
 			account := rt.name + "-" + role
 			if role == snapshot.IssuerRole {
 				account = rt.name
 			}
-			policy := vault.Policy(openbao.Mount, rt.resources.Prefix, vaultAccess[role])
-			if err := v.Ensure(ctx, openbao.Grant{Name: name, Policy: policy, Namespace: r.ns, ServiceAccounts: []string{account}}); err != nil {
+			policy := vault.Policy(v.Mount(), rt.resources.Prefix, vaultAccess[role])
+			if err := v.Ensure(ctx, openbao.Grant{Name: name, Policy: policy, Namespace: r.ns, ServiceAccount: account}); err != nil {
 				return err
 			}
 		}
@@ -270,12 +273,8 @@ func (r *run) remove(ctx context.Context, rt runtimeSpec) error {
 	if err != nil {
 		return err
 	}
-	for _, role := range kube.SortedKeys(rt.resources.Grants) {
-		if err := v.Revoke(ctx, rt.resources.Grants[role]); err != nil {
-			return err
-		}
-	}
-	return v.DeleteTree(ctx, rt.resources.Prefix)
+	defer v.Close(ctx)
+	return v.Remove(ctx, rt.resources.Prefix, slices.Sorted(maps.Values(rt.resources.Grants))...)
 }
 
 // formerIssuers are issuers for which something was made in this cell.
@@ -296,16 +295,25 @@ func (r *run) formerIssuers(ctx context.Context) ([]runtimeSpec, error) {
 	return out, nil
 }
 
-func (r *run) facts(ctx context.Context, ca []byte) (snapshot.Facts, error) {
+func (r *run) facts(ctx context.Context) (snapshot.Facts, error) {
 	p := r.platform
 	db, err := r.Access.Endpoint(ctx, p, parts.PostgreSQL)
 	if err != nil {
 		return snapshot.Facts{}, err
 	}
+	e, err := r.Access.Endpoint(ctx, p, parts.OpenBao)
+	if err != nil {
+		return snapshot.Facts{}, err
+	}
+	v := parts.VaultPlace(p, e)
+	method := edc.VaultMethodKubernetes
+	if v.Method == vault.AuthJWT {
+		method = edc.VaultMethodJWT
+	}
 	f := snapshot.Facts{
 		DatabaseHost: db.Host, DatabasePort: db.Port, DatabaseCA: string(db.CA),
-		VaultAddress: parts.URL("https", parts.OpenBao, r.Access.Namespace, parts.PortOpenBao), VaultCA: string(ca),
-		VaultMount: openbao.Mount, VaultAuth: openbao.AuthMount, VaultAudience: openbao.Audience, Image: r.images.Connector, Ingress: p.Spec.Ingress,
+		VaultAddress: v.Address, VaultNamespace: v.Namespace, VaultCA: string(e.CA), VaultMount: v.Mount, VaultMethod: method, VaultAuth: v.AuthMount,
+		VaultAudience: openbao.Audience, Image: r.images.Connector, Ingress: p.Spec.Ingress,
 	}
 	f.Trust.CABundle, f.Trust.AllowPrivateNetworks = p.Spec.CABundle, p.Spec.AllowPrivateNetworks
 	return f, nil

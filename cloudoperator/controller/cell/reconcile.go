@@ -169,7 +169,7 @@ func (r *run) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	facts, err := r.facts(ctx, ca)
+	facts, err := r.facts(ctx)
 	if err != nil {
 		return err
 	}

@@ -10,12 +10,13 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/fault"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
-	"github.com/kaphera/kaphera/edcoperator/reach"
 )
 
 // Endpoint is where programs in the cluster reach a part.
@@ -79,7 +80,22 @@ func external(p *cloud.Platform, part string) (Endpoint, bool) {
 	if x := p.Spec.PostgreSQL.External; part == PostgreSQL && x != nil {
 		return Endpoint{Host: x.Host, Port: x.Port, CA: []byte(x.CABundle), External: true, field: "$.spec.postgresql.external"}, true
 	}
+	if x := p.Spec.Vault.External; part == OpenBao && x != nil {
+		return at(x.Address, 443, x.CABundle, "$.spec.vault.external"), true
+	}
 	return Endpoint{}, false
+}
+
+// at is the endpoint of a URL that the API server has looked at.
+func at(address string, port int32, ca cloud.CABundle, field string) Endpoint {
+	e := Endpoint{URL: strings.TrimSuffix(address, "/"), Port: port, CA: []byte(ca), External: true, field: field}
+	if u, err := url.Parse(address); err == nil {
+		e.Host = u.Hostname()
+		if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+			e.Port = int32(n)
+		}
+	}
+	return e
 }
 
 // reached is the endpoint as this operator reaches it, with TLS that expects the endpoint's name.
@@ -90,7 +106,7 @@ func (a Access) reached(ctx context.Context, p *cloud.Platform, part string) (En
 	}
 	t, err := pki.ClientTLS(e.CA, e.Host)
 	if err != nil {
-		return e, nil, &FaultError{cloud.ReasonInvalid, fmt.Sprintf("%s.caBundle: %v", e.field, err)}
+		return e, nil, &fault.Error{Reason: cloud.ReasonInvalid, Detail: fmt.Sprintf("%s.caBundle: %v", e.field, err), Remedy: "put certificates in PEM into it"}
 	}
 	d := a.Dial[part]
 	if d == "" || e.External {
@@ -115,36 +131,18 @@ func (a Access) reached(ctx context.Context, p *cloud.Platform, part string) (En
 func (a Access) given(ctx context.Context, e Endpoint, secret cloud.SecretName, key string) (string, error) {
 	v, err := a.key(ctx, secret.Name, key)
 	if errors.Is(err, ErrNotSetUp) {
-		return "", &FaultError{cloud.ReasonMissing, fmt.Sprintf("external: %s names Secret %s, which has no key %s: make it: kubectl -n %s create secret generic %[2]s --from-literal=%[3]s=…", e.field, secret.Name, key, a.Namespace)}
+		return "", &fault.Error{
+			Reason: cloud.ReasonMissing, Detail: fmt.Sprintf("%s names Secret %s, which has no key %s", e.field, secret.Name, key),
+			Remedy: fmt.Sprintf("kubectl -n %s create secret generic %s --from-literal=%s=…", a.Namespace, secret.Name, key),
+		}
 	}
 	return string(v), err
 }
 
-// FaultError is why a part that somebody else runs cannot be used.
-type FaultError struct {
-	Reason  string // of a condition
-	Message string // what is wrong, and what to do
-}
-
-func (f *FaultError) Error() string { return f.Message }
-
-// fault tells apart why an external part cannot be used; an error of a managed one stays as it is. refused says that the part does not let the operator
-// in with what is in secret.
-func (e Endpoint) fault(err error, refused bool, secret cloud.SecretName) error {
-	if err == nil || !e.External {
+// explain says of an external part why it cannot be used; an error of a managed one stays as it is.
+func (e Endpoint) explain(err error) error {
+	if !e.External {
 		return err
 	}
-	if refused {
-		return &FaultError{cloud.ReasonLogin, fmt.Sprintf("external: %v: correct Secret %s, and see the log of the server", err, secret.Name)}
-	}
-	if p, ok := reach.Untrusted(err, e.field+".caBundle"); ok {
-		return &FaultError{cloud.ReasonUntrusted, fmt.Sprintf("external: %s: %s: %s", e.Address(), p.Detail, p.Remedy)}
-	}
-	var op *net.OpError
-	var dns *net.DNSError
-	if errors.As(err, &op) || errors.As(err, &dns) || reach.TimedOut(err) {
-		p := reach.Unreachable(err, e.Address(), e.field)
-		return &FaultError{cloud.ReasonUnreachable, fmt.Sprintf("external: %s: %s: %s", e.Address(), p.Detail, p.Remedy)}
-	}
-	return fmt.Errorf("external: %w", err)
+	return fault.Connection(err, e.Address(), e.field)
 }

@@ -5,6 +5,7 @@
 package parts
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,10 +24,13 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
+	"github.com/kaphera/kaphera/cloudoperator/fault"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
+	"github.com/kaphera/kaphera/connector/vault"
+	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
 // Names of Services, and of the Deployments and StatefulSets behind them.
@@ -174,7 +178,7 @@ func (a Access) OpenPostgres(ctx context.Context) (*postgres.Admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := postgres.Server{Address: e.Address(), TLS: t}
+	s := postgres.Server{Address: e.Address(), TLS: t, Platform: p.Spec.Domain}
 	x := p.Spec.PostgreSQL.External
 	if x == nil {
 		password, err := a.key(ctx, SecretPostgreSQL, KeyPassword)
@@ -192,30 +196,73 @@ func (a Access) OpenPostgres(ctx context.Context) (*postgres.Admin, error) {
 		return nil, err
 	}
 	db, err := postgres.Connect(ctx, s)
-	return db, e.fault(err, postgres.Refused(err), x.CredentialsSecret)
+	if postgres.Refused(err) {
+		err = fault.Login("correct Secret "+x.CredentialsSecret.Name+", and see the log of the server", "%v", err)
+	}
+	return db, e.explain(err)
 }
 
-// OpenVault checks the Vault's health and logs in as the Cloud operator.
+// VaultPlace is where in which Vault the platform is at home, as programs in the cluster reach it.
+func VaultPlace(p *cloud.Platform, e Endpoint) openbao.Place {
+	x := p.Spec.Vault.External
+	if x == nil {
+		return openbao.Managed(e.URL, p.Spec.Domain)
+	}
+	method := strings.ToLower(x.Connectors.Method)
+	return openbao.Place{Address: e.URL, Namespace: x.Namespace, Mount: x.Mount, Method: method, AuthMount: cmp.Or(x.Connectors.MountPath, method), Platform: p.Spec.Domain}
+}
+
+// OpenVault checks the Vault's health and logs in as the Cloud operator. The caller closes it.
 func (a Access) OpenVault(ctx context.Context) (*openbao.Client, error) {
-	t, err := a.TLS(ctx, OpenBao)
+	p, err := a.Platform(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c, err := openbao.New("https://"+a.Address(OpenBao, PortOpenBao), t)
+	e, t, err := a.reached(ctx, p, OpenBao)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Health(ctx); err != nil {
+	c, err := openbao.New(VaultPlace(p, e), t)
+	if err != nil {
 		return nil, err
+	}
+	// A company's Vault is several behind one address, and who stands by passes on what it is asked.
+	if err := c.Health(ctx); err != nil && (!e.External || !errors.Is(err, openbao.ErrStandby)) {
+		return nil, e.explain(err)
+	}
+	login, err := a.vaultLogin(ctx, e, p.Spec.Vault.External)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Login(ctx, login); err != nil {
+		return nil, e.explain(err)
+	}
+	return c, nil
+}
+
+func (a Access) vaultLogin(ctx context.Context, e Endpoint, x *cloud.ExternalVault) (l openbao.Login, err error) {
+	l = openbao.Login{Method: vault.AuthKubernetes, MountPath: openbao.AuthMount, Role: openbao.OperatorRole}
+	if x != nil {
+		l.Method = strings.ToLower(x.Auth.Method)
+		l.MountPath, l.Role = cmp.Or(x.Auth.MountPath, l.Method), cmp.Or(x.Auth.Role, l.Role)
+	}
+	switch l.Method {
+	case vault.AuthToken:
+		l.Token, err = a.given(ctx, e, *x.Auth.CredentialsSecret, workload.KeyToken)
+		return l, err
+	case vault.AuthAppRole:
+		if l.RoleID, err = a.given(ctx, e, *x.Auth.CredentialsSecret, workload.KeyRoleID); err != nil {
+			return l, err
+		}
+		l.SecretID, err = a.given(ctx, e, *x.Auth.CredentialsSecret, workload.KeySecretID)
+		return l, err
 	}
 	token, err := os.ReadFile(a.TokenFile)
 	if err != nil {
-		return nil, fmt.Errorf("read the operator's service account token: %w", err)
+		return l, fmt.Errorf("read the operator's service account token: %w", err)
 	}
-	if err := c.Login(ctx, openbao.OperatorRole, strings.TrimSpace(string(token))); err != nil {
-		return nil, err
-	}
-	return c, nil
+	l.JWT = strings.TrimSpace(string(token))
+	return l, nil
 }
 
 // Operator returns the keys of the NATS operator.

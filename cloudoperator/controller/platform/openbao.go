@@ -22,6 +22,7 @@ const unsealKey = "key"
 // operator's own role. OpenBao makes the root token for that itself and revokes it at the end; nobody ever holds it.
 func openbaoConfig(namespace, operatorServiceAccount string) string {
 	host := parts.Host(parts.OpenBao, namespace)
+	policy := openbao.Managed("https://"+host+":8200", "").OperatorPolicy()
 	return fmt.Sprintf(`ui = false
 api_addr = "https://%[1]s:8200"
 cluster_addr = "https://%[1]s:8201"
@@ -82,7 +83,7 @@ EOT
     }
   }
 }
-`, host, openbao.Mount, openbao.AuthMount, openbao.OperatorRole, openbao.OperatorPolicy, operatorServiceAccount, namespace, openbao.Audience)
+`, host, openbao.Mount, openbao.AuthMount, openbao.OperatorRole, policy, operatorServiceAccount, namespace, openbao.Audience)
 }
 
 func openbaoWorkload(p *cloud.Platform, image, digest string) workload {
@@ -103,6 +104,20 @@ func openbaoWorkload(p *cloud.Platform, image, digest string) workload {
 }
 
 func (r *run) vault(ctx context.Context) error {
+	if _, external := parts.External(r.platform, parts.OpenBao); !external {
+		if err := r.managedVault(ctx); err != nil {
+			return err
+		}
+	}
+	v, err := r.access.OpenVault(ctx)
+	if err != nil {
+		return err
+	}
+	defer v.Close(ctx)
+	return v.Check(ctx)
+}
+
+func (r *run) managedVault(ctx context.Context) error {
 	if _, err := r.access.Ensure(ctx, parts.SecretUnseal, map[string]kube.Make{unsealKey: func() ([]byte, error) { return kube.Random(32) }}); err != nil {
 		return err
 	}
@@ -115,12 +130,5 @@ func (r *run) vault(ctx context.Context) error {
 	if err := r.stateful(ctx, w, volume{r.platform.Spec.Vault.StorageSize, r.platform.Spec.Vault.StorageClassName}, "/var/lib/kaphera/openbao", config); err != nil {
 		return err
 	}
-	if err := r.running(ctx, w.name, true); err != nil {
-		return err
-	}
-	v, err := r.access.OpenVault(ctx)
-	if err != nil {
-		return err
-	}
-	return v.CheckEngines(ctx)
+	return r.running(ctx, w.name, true)
 }

@@ -24,7 +24,7 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
-	"github.com/kaphera/kaphera/cloudoperator/postgres"
+	"github.com/kaphera/kaphera/cloudoperator/fault"
 )
 
 // Finalizer of Platforms: cells are taken down first, and the data policy is carried out.
@@ -136,6 +136,8 @@ func (r *run) all(ctx context.Context) bool {
 		c := describe(s.condition, s.what, stepErr)
 		if host, external := parts.External(r.platform, s.part); external && c.OK {
 			c.Message = "external: " + host + " answers"
+		} else if external {
+			c.Message = "external: " + c.Message
 		}
 		if c.Reason == cloud.ReasonFailed {
 			log.FromContext(ctx).Info("part is not ready", "part", s.what, "cause", c.Message)
@@ -174,8 +176,7 @@ func describe(condition, what string, err error) kube.Condition {
 	var starting *startingError
 	var wait *waitingError
 	var invalid *invalidError
-	var fault *parts.FaultError
-	var right *postgres.RightError
+	var known *fault.Error
 	switch {
 	case err == nil:
 		return kube.Condition{Type: condition, OK: true, Reason: cloud.ReasonReady, Message: what + " works"}
@@ -185,10 +186,8 @@ func describe(condition, what string, err error) kube.Condition {
 		c.Reason = cloud.ReasonWaiting
 	case errors.As(err, &invalid):
 		c.Reason = cloud.ReasonInvalid
-	case errors.As(err, &fault):
-		c.Reason = fault.Reason
-	case errors.As(err, &right):
-		c.Reason = cloud.ReasonRights
+	case errors.As(err, &known):
+		c.Reason = known.Reason
 	}
 	c.Message = err.Error()
 	return c
