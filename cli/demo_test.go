@@ -257,7 +257,7 @@ func (s *stage) show(name string, args ...string) result {
 		}
 	}
 	return s.run(append([]string{"demo", "run", name, "--people", passwords(s.T), "--backend-url", s.backend.URL, "--backend-address", s.backend.URL,
-		"--backend-writer-token-file", filepath.Join(keys, "writer"), "--backend-reader-token-file", filepath.Join(keys, "reader"), "--timeout", "20s"}, args...)...)
+		"--backend-writer-token-file", filepath.Join(keys, "writer"), "--backend-reader-token-file", filepath.Join(keys, "reader"), "--timeout", "2m"}, args...)...)
 }
 
 func TestTheDemoTellsTheWholeStory(t *testing.T) {

@@ -91,7 +91,7 @@ func (a *app) programLogin(ctx context.Context, t tokenFile) (*oauth2.Token, err
 	flow := clientcredentials.Config{ClientID: t.ClientID, ClientSecret: secret, TokenURL: t.TokenURL}
 	token, err := flow.Token(ctx)
 	if err != nil {
-		return nil, client.LoginError(fmt.Sprintf("client %q could not log in: %s", t.ClientID, client.OAuthReason(err)))
+		return nil, client.NoToken(t.ClientID, err)
 	}
 	return token, nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 )
 
 func noWait(int) time.Duration { return 0 }
@@ -130,6 +131,26 @@ func TestTokensAreFreshUntilShortlyBeforeTheyExpire(t *testing.T) {
 	} {
 		if got := Fresh(c.token, now); got != c.want {
 			t.Errorf("Fresh(%+v) = %t", c.token, got)
+		}
+	}
+}
+
+func TestAnIdentityProviderThatFailsIsNotTheSecretsFault(t *testing.T) {
+	for status, want := range map[int][2]string{
+		http.StatusUnauthorized:        {CodeLogin, "check KAPHERA_CLIENT_ID"},
+		http.StatusInternalServerError: {CodeUnreachable, "try again in a minute"},
+		http.StatusServiceUnavailable:  {CodeUnreachable, "try again in a minute"},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(`{"error":"unknown_error","error_description":"For more on this error consult the server log."}`))
+		}))
+		flow := clientcredentials.Config{ClientID: "robot", ClientSecret: "very-secret", TokenURL: server.URL}
+		_, err := flow.Token(t.Context())
+		server.Close()
+		if e := NoToken("robot", err); e.Code != want[0] || !strings.Contains(e.Next, want[1]) || !strings.Contains(e.Detail, `client "robot" could not log in`) || strings.Contains(e.Error(), "very-secret") {
+			t.Errorf("%d: %+v", status, e.Problem)
 		}
 	}
 }

@@ -94,9 +94,7 @@ func clientCredentials(cfg Config, h *http.Client) func(context.Context) (string
 		}
 		t, err := flow.Token(context.WithValue(ctx, oauth2.HTTPClient, h))
 		if err != nil {
-			refused := loginError(fmt.Sprintf("client %q could not log in: %s", cfg.ClientID, OAuthReason(err)), err)
-			refused.Next = "check KAPHERA_CLIENT_ID and KAPHERA_CLIENT_SECRET"
-			return "", refused
+			return "", NoToken(cfg.ClientID, err)
 		}
 		current = t
 		return t.AccessToken, nil
@@ -111,6 +109,21 @@ func loginError(detail string, cause error) *Error {
 		Status: http.StatusUnauthorized, Code: CodeLogin, Title: "Not logged in", Detail: detail,
 		Next: "log in again: kaphera login (people), or set KAPHERA_CLIENT_ID and KAPHERA_CLIENT_SECRET (programs)",
 	}, cause}
+}
+
+// NoToken says why a program got no token. An identity provider that fails itself says nothing of the program's secret.
+func NoToken(clientID string, err error) *Error {
+	said := loginError(fmt.Sprintf("client %q could not log in: %s", clientID, OAuthReason(err)), err)
+	said.Next = "check KAPHERA_CLIENT_ID and KAPHERA_CLIENT_SECRET"
+	var e *oauth2.RetrieveError
+	if errors.As(err, &e) && e.Response != nil && e.Response.StatusCode >= http.StatusInternalServerError {
+		said.Problem = Problem{
+			Status: http.StatusServiceUnavailable, Code: CodeUnreachable, Title: "No log-in at present",
+			Detail: fmt.Sprintf("client %q could not log in: the platform's identity provider answered %s", clientID, e.Response.Status),
+			Next:   "try again in a minute: it is not about the client's secret; if it stays so, tell who runs the platform that Keycloak or its database is down",
+		}
+	}
+	return said
 }
 
 // OAuthReason tells what the identity provider said, without tokens or secrets.

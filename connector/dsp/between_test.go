@@ -142,7 +142,7 @@ func TestRepliesThatOvertakeTheAnswer(t *testing.T) {
 	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		for path, reply := range replied {
 			if strings.HasSuffix(r.URL.Path, path) {
-				provider.engine.Handler().ServeHTTP(hold{w, reply}, r)
+				provider.engine.Handler().ServeHTTP(hold{w, make(chan struct{}, 1), reply}, r)
 				return false
 			}
 		}
@@ -185,10 +185,11 @@ func TestAProcessReadBeforeTheAnswer(t *testing.T) {
 		held[path] = make(chan struct{})
 		reads <- held[path]
 	}
+	taken := make(chan struct{}, 8)
 	provider.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		for path, read := range held {
 			if strings.HasSuffix(r.URL.Path, path) {
-				provider.engine.Handler().ServeHTTP(hold{w, read}, r)
+				provider.engine.Handler().ServeHTTP(hold{w, taken, read}, r)
 				return false
 			}
 		}
@@ -202,6 +203,7 @@ func TestAProcessReadBeforeTheAnswer(t *testing.T) {
 	})
 	shown := func(kind, id, step string) {
 		t.Helper()
+		<-taken // then only the answer is to come, for which the consumer waits some seconds
 		status, body := consumer.send(http.MethodGet, "/"+kind+"/"+id, consumer.as(supplier), "")
 		if status != http.StatusOK || body["consumerPid"] != id || body["providerPid"] == nil || step != "" && body["state"] != step {
 			t.Errorf("%s: %d %v", kind, status, body)
@@ -224,13 +226,15 @@ func TestAProcessReadBeforeTheAnswer(t *testing.T) {
 	shown("transfers", tr.ID, state.Terminated)
 }
 
-// hold sends an answer only once until is closed.
+// hold says that there is an answer, and sends it only once until is closed.
 type hold struct {
 	http.ResponseWriter
+	taken chan<- struct{}
 	until <-chan struct{}
 }
 
 func (h hold) WriteHeader(status int) {
+	h.taken <- struct{}{}
 	<-h.until
 	h.ResponseWriter.WriteHeader(status)
 }

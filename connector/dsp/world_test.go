@@ -275,7 +275,7 @@ func newSide(t testing.TB, who *people, name, did string, opts ...option) *side 
 		}
 	}))
 	t.Cleanup(s.server.Close)
-	options := dsp.Options{Store: s.store, Identity: who, DataPlane: s.flows, HTTP: &http.Client{Timeout: 10 * time.Second}, PublicURL: s.server.URL, AllowPlainHTTP: true,
+	options := dsp.Options{Store: s.store, Identity: who, DataPlane: s.flows, HTTP: &http.Client{Timeout: time.Minute}, PublicURL: s.server.URL, AllowPlainHTTP: true,
 		MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond, HeadPoll: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
 	for _, o := range opts {
 		o(&options)

@@ -169,35 +169,7 @@ func ownKey(t *testing.T, cs *kubernetes.Clientset, holder, did string) dcp.Sign
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := url.Parse(conn.Spec.Vault.Address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	service, rest, _ := strings.Cut(u.Hostname(), ".")
-	namespace, _, _ := strings.Cut(rest, ".")
-	base := strings.Replace(forward(t, namespace, service, 8200), "http:", "https:", 1) + "/v1/"
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(conn.Spec.Vault.CABundle))
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}}
-	defer transport.CloseIdleConnections()
-	ask := func(method, path, token string, body, into any) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(raw(t, body)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("X-Vault-Token", token)
-		resp, err := (&http.Client{Transport: transport}).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = resp.Body.Close() }()
-		if err := json.NewDecoder(resp.Body).Decode(into); err != nil || resp.StatusCode != http.StatusOK {
-			t.Fatalf("the Vault answered %s to %s: %v", resp.Status, path, err)
-		}
-	}
+	ask := vaultAPI(t, conn.Spec.Vault)
 	role, mount := conn.Spec.Vault.Auth.Roles.Wallet, conn.Spec.Vault.Auth.MountPath
 	if role == "" {
 		role = account
@@ -221,6 +193,46 @@ func ownKey(t *testing.T, cs *kubernetes.Clientset, holder, did string) dcp.Sign
 		t.Fatal("the key in the Vault is not a JWK")
 	}
 	return dcp.SigningKey{ID: did + "#" + kid, Private: private}
+}
+
+// vaultAPI calls the Vault that connectors use; into is nil where no answer is read.
+func vaultAPI(t *testing.T, v edc.Vault) func(method, path, token string, body, into any) {
+	t.Helper()
+	u, err := url.Parse(v.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, rest, _ := strings.Cut(u.Hostname(), ".")
+	namespace, _, _ := strings.Cut(rest, ".")
+	base := strings.Replace(forward(t, namespace, service, 8200), "http:", "https:", 1) + "/v1/"
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(v.CABundle))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return func(method, path, token string, body, into any) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(raw(t, body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Vault-Token", token)
+		resp, err := (&http.Client{Transport: transport}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNoContent {
+			t.Fatalf("the Vault answered %s to %s", resp.Status, path)
+		}
+		if into == nil {
+			return
+		}
+		if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+			t.Fatalf("the Vault's answer to %s: %v", path, err)
+		}
+	}
 }
 
 // connectorOfCell is the cell's one Connector.

@@ -182,7 +182,7 @@ func replaceOperator(t *testing.T, c client.Client) map[string]string {
 			t.Error(err)
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		apply := exec.CommandContext(ctx, "kubectl", "--kubeconfig", filepath.Join(dir, "kubeconfig"), "apply", "--server-side", "--force-conflicts", "-f", file)
 		if said, err := apply.CombinedOutput(); err != nil {

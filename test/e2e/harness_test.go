@@ -167,7 +167,7 @@ func kube(t *testing.T) (*rest.Config, *kubernetes.Clientset) {
 	return cfg, cs
 }
 
-// forward opens a local port to a port of the first ready pod behind a Service and returns its base URL.
+// forward opens a local port to a port of a ready pod behind a Service, for which it waits, and returns its base URL.
 func forward(t *testing.T, namespace, service string, port int) string {
 	t.Helper()
 	cfg, cs := kube(t)
@@ -175,21 +175,22 @@ func forward(t *testing.T, namespace, service string, port int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods, err := cs.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: svc.Spec.Selector})})
-	if err != nil {
-		t.Fatal(err)
-	}
+	selector := metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: svc.Spec.Selector})}
 	var pod string
-	for _, p := range pods.Items {
-		for _, c := range p.Status.Conditions {
-			if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-				pod = p.Name
+	eventually(t, "a ready pod behind Service "+namespace+"/"+service, func(ctx context.Context) (bool, string) {
+		pods, err := cs.CoreV1().Pods(namespace).List(ctx, selector)
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, p := range pods.Items {
+			for _, c := range p.Status.Conditions {
+				if p.DeletionTimestamp == nil && c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+					pod = p.Name
+				}
 			}
 		}
-	}
-	if pod == "" {
-		t.Fatalf("no ready pod behind Service %s/%s", namespace, service)
-	}
+		return pod != "", fmt.Sprintf("%d pods", len(pods.Items))
+	})
 	rt, upgrader, err := spdy.RoundTripperFor(cfg)
 	if err != nil {
 		t.Fatal(err)

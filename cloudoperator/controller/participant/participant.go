@@ -116,6 +116,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			return ctrl.Result{}, kube.RemoveFinalizer(ctx, r.Client, &p, Finalizer)
 		}
 		message := "deletion waits until cell " + p.Spec.Cell + " has taken it down"
+		if heard := w.reported(); heard.Reason == cloud.ReasonSilent {
+			message += "; " + heard.Message
+		}
 		if w.cell != nil && w.cell.Spec.Type == cloud.OnPremise {
 			message += "; if its agent will never report again, delete the cell and set its annotation " + cloud.AbandonAnnotation + " to true"
 		}

@@ -93,7 +93,8 @@ func openbaoWorkload(p *cloud.Platform, image, digest string) workload {
 		env:   []corev1.EnvVar{{Name: "HOME", Value: "/tmp"}, {Name: "SKIP_SETCAP", Value: "true"}},
 		ports: map[string]int32{"https": parts.PortOpenBao},
 		ready: httpProbe(corev1.URISchemeHTTPS, parts.PortOpenBao, "/v1/sys/health?standbyok=true"),
-		live:  tcpProbe(parts.PortOpenBao), startSeconds: 180, grace: 30,
+		// One that somebody has sealed unseals itself when it is started again.
+		live: httpProbe(corev1.URISchemeHTTPS, parts.PortOpenBao, "/v1/sys/health?standbyok=true&uninitcode=200"), startSeconds: 180, grace: 30,
 		mounts: []corev1.VolumeMount{mount("tls", "/etc/openbao-tls"), mount("unseal", "/etc/openbao-unseal"), mount("config", "/etc/openbao")},
 		volumes: []corev1.Volume{
 			secretVolume("tls", parts.TLSSecret(parts.OpenBao), corev1.TLSCertKey, corev1.TLSPrivateKeyKey),
