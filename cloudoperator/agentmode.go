@@ -4,6 +4,7 @@ package cloudoperator
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,6 +24,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -63,22 +67,93 @@ func RunAgent(ctx context.Context, cfg *rest.Config, o AgentOptions) error {
 	if err := watch(ctx, objects, changed); err != nil {
 		return err
 	}
-	nc, err := connect(ctx, o)
-	if err != nil {
+	if err := o.check(); err != nil {
 		return err
 	}
-	defer nc.Close()
 	a := agent.New(agent.Options{Cell: o.Cell, Namespace: o.Namespace, Client: c, Cache: objects, Changed: changed, Log: o.Log, Now: time.Now})
+	var h health
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return objects.Start(ctx) })
-	g.Go(func() error { return serveHealth(ctx, o.HealthAddress, nc) })
+	g.Go(func() error { return h.serve(ctx, o.HealthAddress) })
 	g.Go(func() error {
 		if !objects.WaitForCacheSync(ctx) {
 			return nil // ctx has ended
 		}
-		return a.Run(ctx, nc)
+		h.standsBy.Store(true)
+		return lead(ctx, cfg, o, func(ctx context.Context) error {
+			nc, err := connect(ctx, o)
+			if err != nil {
+				return err
+			}
+			defer nc.Close()
+			h.link.Store(nc)
+			return a.Run(ctx, nc)
+		})
 	})
 	return g.Wait()
+}
+
+// The Lease in the cell's namespace by which one of several agents works, the connection to the cloud included. Whoever dies is succeeded before the
+// cloud calls the cell silent (celllink.SilentAfter).
+const (
+	agentLease    = "kaphera-cell-agent"
+	leaseDuration = 30 * time.Second
+	renewDeadline = 20 * time.Second
+	retryPeriod   = 4 * time.Second
+)
+
+// ErrLeaseLost ends an agent that could not renew its Lease: another one may work by now.
+var ErrLeaseLost = errors.New("the Lease " + agentLease + " could not be renewed: does the Kubernetes API answer?")
+
+// lead works while it has the Lease, and gives it up after the work has ended.
+func lead(ctx context.Context, cfg *rest.Config, o AgentOptions, work func(context.Context) error) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("the name of this replica: %w", err)
+	}
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, o.Namespace, agentLease,
+		resourcelock.ResourceLockConfig{Identity: host + "_" + rand.Text()}, cfg, renewDeadline)
+	if err != nil {
+		return fmt.Errorf("lease %s: %w", agentLease, err)
+	}
+	standing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	began, ended := make(chan struct{}), make(chan error, 1)
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: true, Name: agentLease,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(leading context.Context) {
+				close(began)
+				defer stop()
+				leading, end := context.WithCancel(leading)
+				defer end()
+				defer context.AfterFunc(ctx, end)()
+				o.Log.Info("this agent works for the cell")
+				ended <- work(leading)
+			},
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("lease %s: %w", agentLease, err)
+	}
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-began: // the work stops first
+		default:
+			stop()
+		}
+	})()
+	elector.Run(standing)
+	select {
+	case <-began:
+		err = <-ended
+	default:
+	}
+	if err == nil && ctx.Err() == nil {
+		return ErrLeaseLost
+	}
+	return err
 }
 
 // watch puts something into changed whenever an EDC object changes.
@@ -106,20 +181,32 @@ func watch(ctx context.Context, objects cache.Cache, changed chan<- struct{}) er
 	return nil
 }
 
-// connect tries until the message server answers: the agent may start before it does.
-func connect(ctx context.Context, o AgentOptions) (*nats.Conn, error) {
+// check refuses what connect could not work with, whichever replica is to connect.
+func (o AgentOptions) check() error {
 	u, err := url.Parse(o.NATSURL)
 	if err != nil || u.Scheme != "tls" && u.Scheme != "wss" || u.Hostname() == "" || u.User != nil {
-		return nil, errors.New("--nats-url: write wss://host, or tls://host:4222 in the cloud's cluster; without TLS, and with a login in the address, nothing is sent")
+		return errors.New("--nats-url: write wss://host, or tls://host:4222 in the cloud's cluster; without TLS, and with a login in the address, nothing is sent")
 	}
-	roots := func() (*x509.CertPool, error) { return poolOf(o.CAFile) }
-	if _, err := roots(); err != nil {
-		return nil, fmt.Errorf("--nats-ca: %w", err)
+	if _, err := o.roots(); err != nil {
+		return fmt.Errorf("--nats-ca: %w", err)
 	}
-	creds := func() ([]byte, error) { return os.ReadFile(o.CredentialsFile) }
-	if _, err := creds(); err != nil {
-		return nil, fmt.Errorf("--nats-credentials: %w", err)
+	if _, err := o.creds(); err != nil {
+		return fmt.Errorf("--nats-credentials: %w", err)
 	}
+	if o.Proxy != "" {
+		if _, err := newProxy(o.Proxy, o.ProxyCAFile, o.ProxyCredentialsFile); err != nil {
+			return fmt.Errorf("--nats-proxy: %w", err)
+		}
+	}
+	return nil
+}
+
+func (o AgentOptions) roots() (*x509.CertPool, error) { return poolOf(o.CAFile) }
+
+func (o AgentOptions) creds() ([]byte, error) { return os.ReadFile(o.CredentialsFile) }
+
+// connect tries until the message server answers: the agent may start before it does.
+func connect(ctx context.Context, o AgentOptions) (*nats.Conn, error) {
 	var last string // the handlers are called one after the other
 	out := func(err error) {
 		if ctx.Err() == nil && err.Error() != last {
@@ -128,7 +215,7 @@ func connect(ctx context.Context, o AgentOptions) (*nats.Conn, error) {
 		}
 	}
 	options := []nats.Option{
-		func(n *nats.Options) error { n.RootCAsCB = roots; return nil },
+		func(n *nats.Options) error { n.RootCAsCB = o.roots; return nil },
 		nats.RetryOnFailedConnect(true),
 		nats.IgnoreDiscoveredServers(), // addresses in the cloud's cluster
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -156,20 +243,37 @@ func connect(ctx context.Context, o AgentOptions) (*nats.Conn, error) {
 		}
 		options = append(options, nats.SetCustomDialer(p), nats.SkipHostLookup())
 	}
-	nc, err := cellrpc.Connect(o.NATSURL, "kaphera cell agent "+o.Cell, &tls.Config{MinVersion: tls.VersionTLS12}, creds, options...)
+	nc, err := cellrpc.Connect(o.NATSURL, "kaphera cell agent "+o.Cell, &tls.Config{MinVersion: tls.VersionTLS12}, o.creds, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", o.NATSURL, err)
 	}
 	return nc, nil
 }
 
-// serveHealth serves /healthz and /readyz. An agent that is cut off is not ready, and must not be restarted for it.
-func serveHealth(ctx context.Context, address string, nc *nats.Conn) error {
+// health is what the probes see of an agent.
+type health struct {
+	standsBy atomic.Bool               // it could work at once
+	link     atomic.Pointer[nats.Conn] // once it works
+}
+
+// ready is why the agent is not ready. One that stands by is; one that is cut off is not, and must not be restarted for it.
+func (h *health) ready() error {
+	switch nc := h.link.Load(); {
+	case !h.standsBy.Load():
+		return errors.New("what is in the namespace is not known yet")
+	case nc != nil && !nc.IsConnected():
+		return fmt.Errorf("not connected to the cloud: %s", nc.Status())
+	}
+	return nil
+}
+
+// serve serves /healthz and /readyz.
+func (h *health) serve(ctx context.Context, address string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !nc.IsConnected() {
-			http.Error(w, "not connected to the cloud: "+nc.Status().String(), http.StatusServiceUnavailable)
+		if err := h.ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}
 	})
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)

@@ -16,7 +16,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/cloudoperator"
@@ -34,6 +37,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/test/freeport"
 )
 
 func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: system, Name: name} }
@@ -69,7 +73,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("a lost password is made anew", lostPassword)
 
 	world(t)
-	agentUp(t, "shared")
+	stop := agentUp(t, "shared")
 	eventually(t, func(ctx context.Context) error {
 		return condition(ctx, cell, cloud.ConditionApplied, metav1.ConditionTrue, "")
 	})
@@ -113,6 +117,8 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("every port is closed to those who have no business there", closed)
 	t.Run("a call reaches the connector", callsConnector)
 	t.Run("a participant that takes another's context is refused", taken)
+	takesOver(t, stop)
+	t.Run("a call reaches the connector through the other agent", callsConnector)
 	t.Run("one more participant", oneMore)
 	t.Run("nothing changes without a reason", steady)
 	t.Run("rights end where they should", rights)
@@ -138,7 +144,7 @@ func world(t *testing.T) {
 }
 
 // agentUp runs the agent as its Deployment says: with the rights of its account and the credentials that the operator made.
-func agentUp(t *testing.T, cell string) {
+func agentUp(t *testing.T, cell string, health ...string) (stop func()) {
 	t.Helper()
 	key := types.NamespacedName{Namespace: snapshot.Namespace(cell), Name: "kaphera-cell-agent"}
 	eventually(t, func(ctx context.Context) error { return admin.Get(ctx, key, &appsv1.Deployment{}) })
@@ -147,11 +153,63 @@ func agentUp(t *testing.T, cell string) {
 	if err := errors.Join(admin.Get(t.Context(), types.NamespacedName{Namespace: key.Namespace, Name: "cell-agent-nats"}, &creds), admin.Get(t.Context(), key, &ca)); err != nil {
 		t.Fatal(err)
 	}
-	runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, creds.Data["agent.creds"], ca.Data["ca.crt"])
+	return runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, creds.Data["agent.creds"], ca.Data["ca.crt"], health...)
 }
 
-// runAgent runs an agent until stop is called, at the latest at the end of the test.
-func runAgent(t *testing.T, cfg *rest.Config, cell string, creds []byte, ca string) (stop func()) {
+// takesOver starts an agent beside the one that works, and ends that one. One at a time is connected.
+func takesOver(t *testing.T, stop func()) {
+	works := func(ctx context.Context, not string) (holder string, err error) {
+		var lease coordinationv1.Lease
+		if err := admin.Get(ctx, types.NamespacedName{Namespace: cellNamespace, Name: "kaphera-cell-agent"}, &lease); err != nil {
+			return "", err
+		}
+		all, err := node.nats.Connz(&server.ConnzOptions{Limit: 1 << 10})
+		if err != nil {
+			return "", err
+		}
+		connected := 0
+		for _, c := range all.Conns {
+			if c.Name == "kaphera cell agent shared" {
+				connected++
+			}
+		}
+		if holder = ptr.Deref(lease.Spec.HolderIdentity, ""); holder == "" || holder == not || connected != 1 {
+			return "", fmt.Errorf("%q has the lease, %d agents are connected", holder, connected)
+		}
+		return holder, nil
+	}
+	var first string
+	eventually(t, func(ctx context.Context) (err error) { first, err = works(ctx, ""); return err })
+	port, err := freeport.Pick()
+	if err != nil {
+		t.Fatal(err)
+	}
+	health := fmt.Sprintf("127.0.0.1:%d", port)
+	agentUp(t, "shared", health)
+	eventually(t, func(ctx context.Context) error { return readyAt(ctx, health) })
+	eventually(t, func(ctx context.Context) error { _, err := works(ctx, ""); return err })
+	stop()
+	eventually(t, func(ctx context.Context) error { _, err := works(ctx, first); return err })
+}
+
+func readyAt(ctx context.Context, health string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+health+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
+// runAgent runs an agent until stop is called, at the latest at the end of the test; again, as a kubelet does, when it has lost its Lease on a busy machine.
+func runAgent(t *testing.T, cfg *rest.Config, cell string, creds []byte, ca string, health ...string) (stop func()) {
 	t.Helper()
 	dir := t.TempDir()
 	credsFile, caFile := filepath.Join(dir, "agent.creds"), filepath.Join(dir, "ca.crt")
@@ -161,10 +219,14 @@ func runAgent(t *testing.T, cfg *rest.Config, cell string, creds []byte, ca stri
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() {
-		done <- cloudoperator.RunAgent(ctx, cfg, cloudoperator.AgentOptions{
-			Cell: cell, Namespace: snapshot.Namespace(cell), NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
-			HealthAddress: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler),
-		})
+		err := cloudoperator.ErrLeaseLost
+		for errors.Is(err, cloudoperator.ErrLeaseLost) && ctx.Err() == nil {
+			err = cloudoperator.RunAgent(ctx, cfg, cloudoperator.AgentOptions{
+				Cell: cell, Namespace: snapshot.Namespace(cell), NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
+				HealthAddress: append(health, "127.0.0.1:0")[0], Log: slog.New(slog.DiscardHandler),
+			})
+		}
+		done <- err
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()

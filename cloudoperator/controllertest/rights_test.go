@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/openbao/openbao/api/v2"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -40,7 +41,7 @@ func rights(t *testing.T) {
 		{operatorAccount, "/secrets", "get create update patch delete deletecollection", "get list create update delete", ""},
 		{operatorAccount, "/configmaps", "get list watch create patch", "create patch", ""},
 		{operatorAccount, "/pods", "list", "", ""},
-		{operatorAccount, "policy/poddisruptionbudgets", "create patch", "", ""},
+		{operatorAccount, "policy/poddisruptionbudgets", "create patch", "create patch", ""},
 		{operatorAccount, "/resourcequotas", "", "create patch", ""},
 		{operatorAccount, "/limitranges", "", "create patch", ""},
 		{operatorAccount, "/pods/exec", "", "", ""},
@@ -61,6 +62,7 @@ func rights(t *testing.T) {
 		{operatorAccount, "rbac.authorization.k8s.io/rolebindings", "create patch", "create patch", "create patch"},
 		{agent, "/secrets", "", "", ""},
 		{agent, "/pods", "", "", ""},
+		{agent, "coordination.k8s.io/leases", "", "create", ""}, // the others of its own only
 		{agent, "apps/deployments", "", "", ""},
 		{agent, "edc.kaphera.io/connectors", "", "get list watch create patch delete", ""},
 		{agent, "cloud.kaphera.io/cells", "", "", ""},
@@ -139,6 +141,9 @@ func realRequests(t *testing.T) {
 		{"the operator gives the agent a right that it has not itself", operator, func(c client.Client) error {
 			return c.Create(t.Context(), &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: cellNamespace, Name: "tried"}, Rules: []rbacv1.PolicyRule{
 				{APIGroups: []string{""}, Resources: []string{"pods/exec"}, Verbs: []string{"create"}}}}, client.DryRunAll)
+		}, false},
+		{"the agent reads another's Lease", agent, func(c client.Client) error {
+			return c.Get(t.Context(), types.NamespacedName{Namespace: cellNamespace, Name: "edc-operator.kaphera.io"}, &coordinationv1.Lease{})
 		}, false},
 		{"the agent reads another Secret", agent, secret(cellNamespace, "connector-database-owner"), false},
 		{"the agent reads the cloud's objects", agent, func(c client.Client) error {

@@ -7,6 +7,7 @@ package manifest
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,12 +105,14 @@ type Agent struct {
 	Image   string
 	NATSURL string // of the cloud's message server
 	CA      []byte // certificates of the message server's authority, PEM; empty trusts the system's
+	// Replicas of the agent, of which one works; 1 when nil.
+	Replicas *int32
 	// Credentials with which the agent logs in at the message server, as in the Secret AgentCredentials, or the public key in them; the objects carry
 	// only a digest.
 	Credentials []byte
 }
 
-// Deployment returns the agent's Deployment and its configuration. It reads the Secret AgentCredentials, which whoever installs makes.
+// Deployment returns the agent's Deployment, its configuration and its disruption budget. It reads the Secret AgentCredentials, which whoever installs makes.
 func (c Cell) Deployment(a Agent) []client.Object {
 	labels := map[string]string{kube.NameLabel: parts.Agent, kube.PartOfLabel: kube.PartOf}
 	container := corev1.Container{
@@ -140,7 +143,9 @@ func (c Cell) Deployment(a Agent) []client.Object {
 		}}})
 	}
 	d := &appsv1.Deployment{ObjectMeta: c.Meta(parts.Agent), Spec: appsv1.DeploymentSpec{
-		Replicas: ptr.To[int32](1), Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
+		Replicas: ptr.To(ptr.Deref(a.Replicas, 1)), Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
+			MaxSurge: ptr.To(intstr.FromInt32(0)), MaxUnavailable: ptr.To(intstr.FromInt32(1)), // who comes first would only wait for the Lease
+		}},
 		Selector: &metav1.LabelSelector{MatchLabels: labels},
 		Template: corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Labels: c.Meta(parts.Agent).Labels, Annotations: map[string]string{
@@ -152,12 +157,19 @@ func (c Cell) Deployment(a Agent) []client.Object {
 					RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(programUser), RunAsGroup: ptr.To(programUser), FSGroup: ptr.To(programUser),
 					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 				},
+				TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+					MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+					LabelSelector: &metav1.LabelSelector{MatchLabels: labels}, MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
+				}},
 				Containers: []corev1.Container{container},
 				Volumes:    volumes,
 			},
 		},
 	}}
-	return append(out, d)
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: c.Meta(parts.Agent), Spec: policyv1.PodDisruptionBudgetSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: labels}, MaxUnavailable: ptr.To(intstr.FromInt32(1)), UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
+	}}
+	return append(out, d, budget)
 }
 
 func probe(path string, period int32) *corev1.Probe {

@@ -309,7 +309,7 @@ func (c *compiler) issuers() ([]*edc.CredentialIssuer, error) {
 			TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "CredentialIssuer"}, ObjectMeta: c.meta(i.Name),
 			Spec: edc.CredentialIssuerSpec{
 				Image: c.Facts.Image, Exposure: c.exposure(i.Hostname), Context: IssuerContext, Trust: c.Facts.Trust,
-				Database: c.database(r, i.Name), Vault: c.vault(r), CredentialTypes: i.CredentialTypes, Holders: c.holders(placed),
+				Database: c.database(r, i.Name), Vault: c.vault(r), CredentialTypes: i.CredentialTypes, Holders: c.holders(placed), Replicas: c.Cell.Spec.Replicas,
 			},
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -52,7 +53,7 @@ func world() snapshot.Input {
 	deleted.DeletionTimestamp = &now
 	lost := participant("lost", "shared", "lost", 1)
 	lost.Spec.Profile = "nowhere"
-	shared := cloud.Cell{ObjectMeta: meta("shared", 20), Spec: cloud.CellSpec{Type: "shared", Hostname: "shared.example"}}
+	shared := cloud.Cell{ObjectMeta: meta("shared", 20), Spec: cloud.CellSpec{Type: "shared", Hostname: "shared.example", Replicas: ptr.To[int32](2)}}
 	return snapshot.Input{
 		Cell:  shared,
 		Cells: []cloud.Cell{shared, {ObjectMeta: meta("other", 20), Spec: cloud.CellSpec{Type: "shared", Hostname: "other.example"}}},

@@ -200,7 +200,7 @@ func (r *run) provision(ctx context.Context) error {
 	}
 	if due {
 		agent := manifest.Agent{
-			Image: r.images.Agent, NATSURL: parts.URL("tls", parts.NATS, r.Access.Namespace, parts.PortNATS), CA: ca, Credentials: agentCreds,
+			Image: r.images.Agent, NATSURL: parts.URL("tls", parts.NATS, r.Access.Namespace, parts.PortNATS), CA: ca, Credentials: agentCreds, Replicas: r.cell.Spec.Replicas,
 		}
 		if err := r.apply(ctx, r.objects.Deployment(agent)...); err != nil {
 			return err
