@@ -4,7 +4,6 @@ package cloudoperator
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -46,7 +45,10 @@ type AgentOptions struct {
 	// would take the Kubernetes API through it too. ProxyCAFile of its authority, empty for the system's; ProxyCredentialsFile with user:password.
 	Proxy, ProxyCAFile, ProxyCredentialsFile string
 	HealthAddress                            string
-	Log                                      *slog.Logger
+	// Replica is the name of this one of several, the pod's; empty is the host's name, which in a pod is the pod's. A container that is started again
+	// takes up the Lease that it had.
+	Replica string
+	Log     *slog.Logger
 }
 
 // RunAgent works as the agent of a cell until ctx ends.
@@ -107,12 +109,15 @@ var ErrLeaseLost = errors.New("the Lease " + agentLease + " could not be renewed
 
 // lead works while it has the Lease, and gives it up after the work has ended.
 func lead(ctx context.Context, cfg *rest.Config, o AgentOptions, work func(context.Context) error) error {
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("the name of this replica: %w", err)
+	if o.Replica == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("the name of this replica: %w", err)
+		}
+		o.Replica = host
 	}
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, o.Namespace, agentLease,
-		resourcelock.ResourceLockConfig{Identity: host + "_" + rand.Text()}, cfg, renewDeadline)
+		resourcelock.ResourceLockConfig{Identity: o.Replica}, cfg, renewDeadline)
 	if err != nil {
 		return fmt.Errorf("lease %s: %w", agentLease, err)
 	}

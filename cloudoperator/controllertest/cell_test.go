@@ -223,7 +223,7 @@ func runAgent(t *testing.T, cfg *rest.Config, cell string, creds []byte, ca stri
 		for errors.Is(err, cloudoperator.ErrLeaseLost) && ctx.Err() == nil {
 			err = cloudoperator.RunAgent(ctx, cfg, cloudoperator.AgentOptions{
 				Cell: cell, Namespace: snapshot.Namespace(cell), NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
-				HealthAddress: append(health, "127.0.0.1:0")[0], Log: slog.New(slog.DiscardHandler),
+				HealthAddress: append(health, "127.0.0.1:0")[0], Replica: dir, Log: slog.New(slog.DiscardHandler),
 			})
 		}
 		done <- err

@@ -105,7 +105,7 @@ type Agent struct {
 	Image   string
 	NATSURL string // of the cloud's message server
 	CA      []byte // certificates of the message server's authority, PEM; empty trusts the system's
-	// Replicas of the agent, of which one works; 1 when nil.
+	// Replicas of the agent, of which one works; 1 when nil, and when 0: somebody must apply the next snapshot.
 	Replicas *int32
 	// Credentials with which the agent logs in at the message server, as in the Secret AgentCredentials, or the public key in them; the objects carry
 	// only a digest.
@@ -142,10 +142,15 @@ func (c Cell) Deployment(a Agent) []client.Object {
 			LocalObjectReference: corev1.LocalObjectReference{Name: parts.Agent}, DefaultMode: ptr.To[int32](0o444),
 		}}})
 	}
+	replicas := max(1, ptr.Deref(a.Replicas, 1))
+	strategy := appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType} // a second one has nothing to do
+	if replicas > 1 {
+		strategy = appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
+			MaxSurge: ptr.To(intstr.FromInt32(0)), MaxUnavailable: ptr.To(intstr.FromInt32(1)),
+		}}
+	}
 	d := &appsv1.Deployment{ObjectMeta: c.Meta(parts.Agent), Spec: appsv1.DeploymentSpec{
-		Replicas: ptr.To(ptr.Deref(a.Replicas, 1)), Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
-			MaxSurge: ptr.To(intstr.FromInt32(0)), MaxUnavailable: ptr.To(intstr.FromInt32(1)), // who comes first would only wait for the Lease
-		}},
+		Replicas: ptr.To(replicas), Strategy: strategy,
 		Selector: &metav1.LabelSelector{MatchLabels: labels},
 		Template: corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Labels: c.Meta(parts.Agent).Labels, Annotations: map[string]string{

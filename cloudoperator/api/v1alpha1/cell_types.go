@@ -63,7 +63,7 @@ type CellSpec struct {
 	// OperatingParty runs the cell.
 	// +kubebuilder:validation:MinLength=1
 	OperatingParty string `json:"operatingParty"`
-	// Replicas of each runtime role, of each issuer and of the agent. One agent works, the others stand by.
+	// Replicas of each runtime role, of each issuer and of the agent, which runs at least once. One agent works, the others stand by.
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1
 	// +optional
