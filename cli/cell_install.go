@@ -91,6 +91,30 @@ func (a *app) cellUninstallCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) cellPermissionsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "permissions CELL", Short: "Write what a cluster's administrator applies before an on-premise cell is installed", Args: cobra.ExactArgs(1),
+		Long: "Writes the cell's namespace, the kinds and rights of both operators, and a service account with what kaphera cell install needs and nothing else.\n" +
+			"docs/on-premise.md lists its rights verb by verb. An administrator who installs the cell himself needs none of it.",
+		Example: "  kaphera cell permissions oem-frankfurt | kubectl apply --server-side -f -\n  kubectl -n cell-oem-frankfurt create token " + install.Account,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			i, err := install.Open(cmd.Context(), c, args[0], nil)
+			if err != nil {
+				return err
+			}
+			objects, err := i.AdministratorsPart()
+			if err != nil {
+				return err
+			}
+			return a.printObjects(objects)
+		},
+	}
+}
+
 // progress is for whoever watches; what programs read is on standard output.
 func (a *app) progress(format string, args ...any) { fprintf(a.err, format+"\n", args...) }
 

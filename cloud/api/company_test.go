@@ -4,8 +4,11 @@ package api
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -14,9 +17,12 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -36,6 +42,8 @@ type company struct {
 	config *rest.Config
 	kube   ctrl.Client
 }
+
+var update = flag.Bool("update", false, "write the list of permissions in docs/on-premise.md anew")
 
 func newCompany(t *testing.T) *company {
 	t.Helper()
@@ -308,5 +316,246 @@ func (c *company) removes(t *testing.T) {
 	}
 	if err := i.Remove(t.Context(), c.client(brandt), o); err != nil {
 		t.Errorf("repeated: %v", err)
+	}
+}
+
+// as is the cluster for a service account of the cell's namespace.
+func (c *company) as(name string) *rest.Config {
+	cfg := rest.CopyConfig(c.config)
+	cfg.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:" + companyNamespace + ":" + name, Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + companyNamespace, "system:authenticated"},
+	}
+	return cfg
+}
+
+// administrator applies what a cluster's administrator gives.
+func (c *company) administrator() {
+	c.Helper()
+	objects, err := c.open(nil).AdministratorsPart()
+	if err != nil {
+		c.Fatal(err)
+	}
+	for _, o := range objects {
+		if err := c.kube.Apply(c.Context(), ctrl.ApplyConfigurationFromUnstructured(o.DeepCopy()), ctrl.FieldOwner("admin"), ctrl.ForceOwnership); err != nil {
+			c.Fatal(err)
+		}
+	}
+}
+
+// decides waits until the authorizer, which hears of a change of rights a little later, allows or denies.
+func (c *company) decides(allowed bool, p install.Permission, verb string) {
+	c.Helper()
+	name := ""
+	if len(p.Names) > 0 {
+		name = p.Names[0]
+	}
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		r := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: c.as(install.Account).Impersonate.UserName, Groups: c.as(install.Account).Impersonate.Groups,
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Group: p.Group, Resource: p.Resource, Namespace: p.Namespace, Name: name},
+		}}
+		if err := c.kube.Create(c.Context(), r); err != nil {
+			c.Fatal(err)
+		}
+		if r.Status.Allowed == allowed {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.Fatalf("%s %s %s %q: allowed %v", verb, p.Resource, p.Namespace, name, r.Status.Allowed)
+		}
+	}
+}
+
+// without takes a verb from the rule of a permission, and returns what gives it back.
+func (c *company) without(p install.Permission, verb string) (restore func()) {
+	c.Helper()
+	kind, name := "Role", install.Account
+	if p.Namespace != companyNamespace {
+		name += "-" + companyNamespace
+	}
+	if p.Namespace == "" {
+		kind = "ClusterRole"
+	}
+	role := &unstructured.Unstructured{}
+	role.SetGroupVersionKind(rbacv1.SchemeGroupVersion.WithKind(kind))
+	if err := c.kube.Get(c.Context(), ctrl.ObjectKey{Namespace: p.Namespace, Name: name}, role); err != nil {
+		c.Fatal(err)
+	}
+	var typed rbacv1.ClusterRole // a Role has the same fields
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(role.Object, &typed); err != nil {
+		c.Fatal(err)
+	}
+	for n, rule := range typed.Rules {
+		if rule.APIGroups[0] == p.Group && rule.Resources[0] == p.Resource && slices.Equal(rule.Verbs, p.Verbs) {
+			typed.Rules[n].Verbs = slices.DeleteFunc(slices.Clone(rule.Verbs), func(v string) bool { return v == verb })
+			if len(typed.Rules[n].Verbs) == 0 {
+				typed.Rules = slices.Delete(typed.Rules, n, n+1)
+			}
+			break
+		}
+	}
+	changed, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&typed)
+	if err != nil {
+		c.Fatal(err)
+	}
+	role.Object["rules"] = changed["rules"]
+	if err := c.kube.Update(c.Context(), role); err != nil {
+		c.Fatal(err)
+	}
+	c.decides(false, p, verb)
+	return func() {
+		c.administrator()
+		c.decides(true, p, verb)
+	}
+}
+
+// Each right that the installer's account has is needed, and what fails without it says which; nothing opens a Secret elsewhere.
+func TestAnInstallationNeedsEachOfItsRights(t *testing.T) {
+	c := newCompany(t)
+	c.administrator()
+	account := c.as(install.Account)
+	c.apply(account, install.Options{})
+	if left := c.different(); len(left) > 0 {
+		t.Fatalf("installed with the rights given: %v", left)
+	}
+	for _, p := range c.open(nil).Permissions() {
+		for _, verb := range p.Verbs {
+			t.Run(verb+" "+p.Resource+" in "+p.Namespace, func(t *testing.T) {
+				restore := c.without(p, verb)
+				err := c.tryWithout(p, verb)
+				if err == nil || !strings.Contains(err.Error(), verb+" resource \""+p.Resource+"\"") || p.Namespace != "" && p.Resource != "namespaces" && !strings.Contains(err.Error(), "namespace \""+p.Namespace+"\"") {
+					t.Errorf("without the right: %v", err)
+				}
+				restore()
+				c.apply(c.config, install.Options{})
+			})
+		}
+	}
+	t.Run("no Secret elsewhere is readable", func(t *testing.T) {
+		const other = "another"
+		if err := c.kube.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: other}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, ns := range []string{other, metav1.NamespaceDefault} {
+			if err := c.kube.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: install.CredentialsSecret}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{install.Account, "edc-operator", "kaphera-cell-agent"} {
+			as, err := ctrl.New(c.as(name), ctrl.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ns := range []string{other, metav1.NamespaceDefault} {
+				if err := as.Get(t.Context(), ctrl.ObjectKey{Namespace: ns, Name: install.CredentialsSecret}, &corev1.Secret{}); !apierrors.IsForbidden(err) {
+					t.Errorf("%s reads a Secret in %s: %v", name, ns, err)
+				}
+			}
+			for _, ns := range []string{"", other, metav1.NamespaceDefault, companyNamespace} {
+				if err := as.List(t.Context(), &corev1.SecretList{}, ctrl.InNamespace(ns)); !apierrors.IsForbidden(err) {
+					t.Errorf("%s lists the Secrets of %q: %v", name, ns, err)
+				}
+			}
+		}
+	})
+}
+
+// tryWithout does what needs the verb, with the installer's account.
+func (c *company) tryWithout(p install.Permission, verb string) error {
+	c.Helper()
+	i, ctx := c.open(c.as(install.Account)), c.Context()
+	object := &unstructured.Unstructured{}
+	kinds := map[string]string{"secrets": "Secret", "serviceaccounts": "ServiceAccount", "configmaps": "ConfigMap", "deployments": "Deployment", "poddisruptionbudgets": "PodDisruptionBudget", "networkpolicies": "NetworkPolicy"}
+	for _, o := range i.Objects() {
+		if o.GetKind() == kinds[p.Resource] {
+			object = o.DeepCopy()
+		}
+	}
+	if p.Resource == "secrets" {
+		object.SetAPIVersion("v1")
+		object.SetKind("Secret")
+		object.SetNamespace(companyNamespace)
+		object.SetName(install.CredentialsSecret)
+	}
+	switch {
+	case verb == "get":
+		_, err := i.State(ctx)
+		return err
+	case p.Resource == "pods":
+		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		return i.Wait(short, c.client(brandt), install.Options{})
+	case verb == "list":
+		return i.Remove(ctx, c.client(brandt), install.Options{})
+	case p.Resource == "connectors":
+		connector := &unstructured.Unstructured{Object: map[string]any{"apiVersion": edc.GroupVersion.String(), "kind": "Connector",
+			"metadata": map[string]any{"name": "connector", "namespace": companyNamespace}, "spec": map[string]any{
+				"exposure": map[string]any{"hostname": "h.example"}, "database": map[string]any{"host": "h", "name": "d", "ownerSecret": map[string]any{"name": "s"}},
+				"vault": map[string]any{"address": "https://v", "prefix": "p", "auth": map[string]any{"method": "Kubernetes"}}}}}
+		if err := c.kube.Create(ctx, connector); err != nil {
+			c.Fatal(err)
+		}
+		return errors.Join(i.Remove(ctx, c.client(brandt), install.Options{}), c.kube.Delete(ctx, connector))
+	case verb == "delete":
+		return i.Remove(ctx, c.client(brandt), install.Options{})
+	case verb == "create":
+		if err := c.kube.Delete(ctx, object); err != nil {
+			c.Fatal(err)
+		}
+	default: // patch
+		if err := c.kube.Get(ctx, ctrl.ObjectKeyFromObject(object), object); err != nil {
+			c.Fatal(err)
+		}
+		labels := object.GetLabels()
+		delete(labels, "app.kubernetes.io/part-of")
+		object.SetLabels(labels)
+		if err := c.kube.Update(ctx, object); err != nil {
+			c.Fatal(err)
+		}
+	}
+	_, err := i.Apply(ctx, c.client(brandt), install.Options{})
+	return err
+}
+
+// The list in docs/on-premise.md is the one by which rights are given.
+func TestPermissionsAreDocumented(t *testing.T) {
+	b := setup(t)
+	b.onPremise()
+	i, err := install.Open(t.Context(), b.client(brandt), "foundry", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list strings.Builder
+	list.WriteString("| Where | Resource | Names | Verbs | Why |\n|---|---|---|---|---|\n")
+	for _, p := range i.Permissions() {
+		where, resource, names := "`"+p.Namespace+"`", p.Resource, "all"
+		if p.Namespace == "" {
+			where = "the cluster"
+		}
+		if p.Group != "" {
+			resource += "." + p.Group
+		}
+		if len(p.Names) > 0 {
+			names = "`" + strings.Join(p.Names, "`, `") + "`"
+		}
+		fmt.Fprintf(&list, "| %s | `%s` | %s | %s | %s |\n", where, resource, names, strings.Join(p.Verbs, ", "), p.Why)
+	}
+	want := strings.ReplaceAll(list.String(), companyNamespace, "cell-CELL")
+	const file, begin, end = "../../docs/on-premise.md", "<!-- permissions: go test ./cloud/api -run PermissionsAreDocumented -update -->\n", "<!-- end of permissions -->"
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(doc), begin)
+	is, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("%s has no place for the list of permissions", file)
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(before+begin+want+end+after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	} else if is != want {
+		t.Errorf("%s lists other permissions than are given: go test ./cloud/api -run PermissionsAreDocumented -update", file)
 	}
 }

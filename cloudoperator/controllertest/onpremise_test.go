@@ -242,31 +242,36 @@ func onPremise(t *testing.T) {
 	left := &cloud.Participant{ObjectMeta: named("left"), Spec: cloud.ParticipantSpec{
 		Organization: name, Identity: cloud.Identity{Context: "left", BusinessPartnerNumber: "BPNL000000000005"}, Cell: "lost", Profile: "auto",
 	}}
-	create(t, lost)
+	uninstalled, stayed := onPremiseCell("former", name), left.DeepCopy()
+	stayed.Name, stayed.Spec.Cell, stayed.Spec.Identity = "stayed", "former", cloud.Identity{Context: "stayed", BusinessPartnerNumber: "BPNL000000000006"}
 	create(t, left)
-	nc, err := logIn(t, admitAgent(t, lost))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	eventually(t, func(ctx context.Context) error { // the account's streams may not be there yet
-		return celllink.SendReport(ctx, nc, celllink.Report{Cell: "lost", At: time.Now()})
-	})
-	stop()
-	eventually(t, func(ctx context.Context) error {
-		err := admin.Get(ctx, client.ObjectKeyFromObject(lost), lost)
-		if err == nil && lost.Status.LastHeard == nil {
-			err = errors.New("the report is not heard")
+	create(t, stayed)
+	for _, c := range []*cloud.Cell{lost, uninstalled} {
+		create(t, c)
+		nc, err := logIn(t, admitAgent(t, c))
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	for _, o := range []client.Object{own, left, organization, cell, lost} {
+		defer nc.Close()
+		eventually(t, func(ctx context.Context) error { // the account's streams may not be there yet
+			return celllink.SendReport(ctx, nc, celllink.Report{Cell: c.Name, At: time.Now()})
+		})
+		eventually(t, func(ctx context.Context) error {
+			err := admin.Get(ctx, client.ObjectKeyFromObject(c), c)
+			if err == nil && c.Status.LastHeard == nil {
+				err = errors.New("the report is not heard")
+			}
+			return err
+		})
+	}
+	stop()
+	for _, o := range []client.Object{own, left, stayed, organization, cell, lost, uninstalled} {
 		if err := admin.Delete(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
 	}
 	clock.forward(celllink.SilentAfter)
-	for _, o := range []*cloud.Cell{cell, lost} {
+	for _, o := range []*cloud.Cell{cell, lost, uninstalled} {
 		eventually(t, func(ctx context.Context) error {
 			return condition(ctx, o, cloud.ConditionConnected, metav1.ConditionFalse, cloud.ReasonSilent)
 		})
@@ -292,6 +297,12 @@ func onPremise(t *testing.T) {
 		}
 	})
 	oem.runAgent(t, creds)
+	t.Run("a cell that was uninstalled waits for nobody", func(t *testing.T) {
+		change(t, uninstalled, func() { uninstalled.Spec.AgentKey = "" })
+		for _, o := range []client.Object{stayed, uninstalled} {
+			eventually(t, func(ctx context.Context) error { return absent(ctx, o) })
+		}
+	})
 	for _, o := range []client.Object{own, cell, organization} {
 		eventually(t, func(ctx context.Context) error { return absent(ctx, o) })
 	}

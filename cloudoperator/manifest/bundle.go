@@ -13,10 +13,14 @@ import (
 
 // Bundle is what a company applies in its own cluster for an on-premise cell, in this order: the cell's namespace, and in it the EDC operator and the
 // agent, whose rights are Roles there. Outside it are only the EDC operator's CustomResourceDefinitions and its right to read where the Kubernetes API
-// is. Nothing in it is secret: the Secret AgentCredentials, which the agent waits for, and those that the cell's database and vault name are the
-// company's to make.
+// is. The Role ViewerRole, which the company binds to its own people, sees everything in the namespace but Secrets. Nothing in it is secret: the Secret
+// AgentCredentials, which the agent waits for, and those that the cell's database and vault name are the company's to make.
 func (c Cell) Bundle(a Agent, edcOperatorImage, connectorImage string) ([]client.Object, error) {
 	rules, err := config.Rules(AgentRole)
+	if err != nil {
+		return nil, err
+	}
+	viewer, err := config.Rules(ViewerRole)
 	if err != nil {
 		return nil, err
 	}
@@ -31,6 +35,6 @@ func (c Cell) Bundle(a Agent, edcOperatorImage, connectorImage string) ([]client
 	out = append(out, c.common()...)
 	bound := c.Binding(AgentRole, account(c.Namespace(), parts.Agent))
 	bound.RoleRef.Kind = "Role"
-	out = append(out, &rbacv1.Role{ObjectMeta: c.Meta(AgentRole), Rules: rules}, bound)
+	out = append(out, &rbacv1.Role{ObjectMeta: c.Meta(AgentRole), Rules: rules}, bound, &rbacv1.Role{ObjectMeta: c.Meta(ViewerRole), Rules: viewer})
 	return append(out, c.Deployment(a)...), nil
 }

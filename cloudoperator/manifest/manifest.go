@@ -25,6 +25,9 @@ import (
 // AgentRole is the ClusterRole of the agent, bound in the cell's namespace.
 const AgentRole = "kaphera-cell-agent"
 
+// ViewerRole sees all that runs in a cell, and no Secret.
+const ViewerRole = "kaphera-cell-viewer"
+
 // AgentCredentials is the Secret in the cell's namespace, key CredentialsKey, with which the agent logs in at the message server.
 const (
 	AgentCredentials = "cell-agent-nats" // #nosec G101 -- a name

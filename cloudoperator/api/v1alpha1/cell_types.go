@@ -77,9 +77,10 @@ func (s *CellSpec) Hosts(organization string) bool {
 	return s.Organization == "" || s.Organization == organization
 }
 
-// Abandoned says that the cell is being deleted and its cluster will not come back, so that nothing waits for the agent there.
+// Abandoned says that nothing waits for the agent in the company's cluster: none is admitted, as after it was uninstalled; or the cell is being deleted
+// and its cluster will not come back.
 func (c *Cell) Abandoned() bool {
-	return c.Spec.Type == OnPremise && !c.DeletionTimestamp.IsZero() && c.Annotations[AbandonAnnotation] == "true"
+	return c.Spec.Type == OnPremise && (c.Spec.AgentKey == "" || !c.DeletionTimestamp.IsZero() && c.Annotations[AbandonAnnotation] == "true")
 }
 
 // CellQuota bounds what runs in a cell: the agent and, for each replica, a control plane, a wallet and a data plane; while they are replaced,

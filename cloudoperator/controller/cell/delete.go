@@ -27,17 +27,14 @@ import (
 
 // takeDown publishes an empty snapshot and waits for the agent to carry it out. A cell that has no agent, or one that is not heard from
 // for takeDownFor, is not waited for: its namespace goes as a whole. Nobody else takes down what runs in a company's cluster: an agent there that has
-// ever reported is waited for, until somebody says that it will not come back.
+// ever reported is waited for, until it was uninstalled or somebody says that it will not come back.
 func (r *run) takeDown(ctx context.Context) error {
 	if r.cell.Status.Revision == 0 {
 		return nil
 	}
 	creds, err := cellrpc.SecretCredentials(r.Access.Reader, r.Access.Namespace)(ctx, r.cell.Name)
-	overdue := r.Now().Sub(r.cell.DeletionTimestamp.Time) > takeDownFor
 	needed := r.onPremise() && r.cell.Status.LastHeard != nil
-	if needed {
-		overdue = r.cell.Abandoned()
-	}
+	overdue := r.cell.Abandoned() || !needed && r.Now().Sub(r.cell.DeletionTimestamp.Time) > takeDownFor
 	if err != nil {
 		if overdue {
 			return nil

@@ -26,10 +26,9 @@ import (
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
-// ClusterRoles of the installation that are bound in a cell's namespace: the operator's own, to set the cell up, and those of people.
+// ClusterRoles of the installation that are bound in a cell's namespace: the operator's own, to set the cell up, and that of people who restart.
 const (
 	SetupRole    = "kaphera-cell-setup"
-	ViewerRole   = "kaphera-cell-viewer"
 	OperatorRole = "kaphera-cell-operator"
 )
 

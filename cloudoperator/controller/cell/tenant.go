@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/manifest"
 )
 
 // tenant is what a dedicated cell's namespace has besides: bounds, and its organization's people. A binding without subjects gives nobody
@@ -43,7 +44,7 @@ func (r *run) tenant() ([]client.Object, error) {
 			Type: corev1.LimitTypeContainer, Max: corev1.ResourceList{corev1.ResourceMemory: container}, Default: corev1.ResourceList{corev1.ResourceMemory: container},
 			DefaultRequest: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m")},
 		}}}},
-		r.objects.Binding(ViewerRole, slices.Concat(people(access.Viewers), people(access.Operators))...),
+		r.objects.Binding(manifest.ViewerRole, slices.Concat(people(access.Viewers), people(access.Operators))...),
 		r.objects.Binding(OperatorRole, people(access.Operators)...),
 	}, nil
 }
