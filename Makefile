@@ -20,10 +20,10 @@ TARGET := --cluster '$(CLUSTER)' --name '$(NAME)' --domain '$(DOMAIN)' --ingress
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(SANDBOX) ## a cluster, the platform, two companies; what they exchange, approve, refuse and prove, each shown and timed
+demo: $(SANDBOX) ## a cloud's cluster and a company's, the platform, participants in both; what they exchange, approve, refuse and prove, each shown and timed
 	@$(SANDBOX) demo $(TARGET)
 
-demo-down: $(SANDBOX) ## remove the demo and its cluster
+demo-down: $(SANDBOX) ## remove the demo and its clusters
 	@$(SANDBOX) demo down $(TARGET)
 	@echo "demo-down: the demo is gone"
 
@@ -51,7 +51,7 @@ interop: ## negotiations and transfers with Eclipse EDC in both directions
 bench: ## how fast and how large Kaphera is beside Eclipse EDC, measured in one run
 	@BENCH=full test/run bench
 
-e2e: ## a sandbox cluster with the whole platform, and the stories on it
+e2e: ## sandbox clusters with the whole platform and a company of its own, and the stories on them
 	@test/run e2e
 
 generate: $(SANDBOX) ## deep copies, CRDs, install files, client, templates, third-party notices

@@ -53,8 +53,7 @@ func (f *firewall) linked(ctx context.Context) bool {
 			return false
 		}
 	}
-	_, err := f.nft(ctx, "list", "table", "inet", firewallTable)
-	return err == nil
+	return true
 }
 
 // link closes the company's namespace, which has nothing but its link to the
@@ -63,7 +62,7 @@ func (f *firewall) link(ctx context.Context) error {
 	if _, err := os.Stat(f.cloudLayout.netnsPath()); err != nil {
 		return fmt.Errorf("the network of its cloud: %w; make that first with `sandbox up %s`", err, f.cloudLayout.name)
 	}
-	if _, err := toolOutput(ctx, []byte(f.ruleset()), "nsenter", "--net="+f.netnsPath(), "--", "nft", "-f", "-"); err != nil {
+	if err := f.close(ctx); err != nil {
 		return err
 	}
 	there, dev := f.cloudLayout.netns(), fmt.Sprintf("company%d", f.slot)
@@ -90,13 +89,27 @@ func (f *firewall) link(ctx context.Context) error {
 	return nil
 }
 
+// close enforces the rules, unless they are in force as they are now.
+func (f *firewall) close(ctx context.Context) error {
+	rules, applied := f.ruleset(), f.etc("firewall.nft")
+	if old, err := os.ReadFile(applied); err == nil && string(old) == rules {
+		if _, err := f.nft(ctx, "list", "table", "inet", firewallTable); err == nil {
+			return nil
+		}
+	}
+	if _, err := toolOutput(ctx, []byte(rules), "nsenter", "--net="+f.netnsPath(), "--", "nft", "-f", "-"); err != nil {
+		return err
+	}
+	return writeFile(applied, []byte(rules), 0o644)
+}
+
 const firewallTable = "kaphera_firewall"
 
 //go:embed config/firewall.nft
 var firewallRules string
 
 func (f *firewall) ruleset() string {
-	return strings.NewReplacer("TABLE", firewallTable, "OWN_GATEWAY", f.own.Node.String(), "CLOUD_GATEWAY", f.cloud.Node.String(), "API_PORT", apiPort).Replace(firewallRules)
+	return strings.NewReplacer("TABLE", firewallTable, "OWN_GATEWAY", f.own.Node.String(), "OWN_PODS", f.own.Pods.String(), "OWN_SERVICES", f.own.Services.String(), "CLOUD_GATEWAY", f.cloud.Node.String(), "API_PORT", apiPort).Replace(firewallRules)
 }
 
 func (f *firewall) nft(ctx context.Context, args ...string) (string, error) {

@@ -204,6 +204,11 @@ func (u *raising) raise(ctx context.Context) error {
 			}
 		}
 	}
+	if behind != nil {
+		if err := behind.close(ctx); err != nil {
+			return err
+		}
+	}
 	if err := makeCgroups(u.layout); err != nil {
 		return err
 	}

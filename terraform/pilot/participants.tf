@@ -4,7 +4,7 @@ module "oem" {
   source = "../modules/participant"
 
   name    = "oem"
-  cell    = kaphera_cell.shared.name
+  cell    = local.on_premise ? kaphera_cell_installation.frankfurt[0].cell : kaphera_cell.shared.name
   profile = kaphera_dataspace_profile.automotive.name
 
   organization = {

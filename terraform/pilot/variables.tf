@@ -14,3 +14,21 @@ variable "attestation_completed_at" {
     error_message = "attestation_completed_at must be a date like 2026-08-14 or a time like 2026-08-14T09:00:00Z."
   }
 }
+
+variable "company_kubeconfig" {
+  description = "Kubeconfig of the OEM's own cluster; empty when it has none, and takes part from the shared cell."
+  type        = string
+  default     = ""
+}
+
+variable "company_domain" {
+  description = "Domain of the OEM's own gateway."
+  type        = string
+  default     = ""
+}
+
+variable "company_ca_file" {
+  description = "PEM file of the authority that certifies the OEM's PostgreSQL and Vault."
+  type        = string
+  default     = ""
+}

@@ -27,18 +27,18 @@ func tofu(t *testing.T) string {
 	return ""
 }
 
-// workspace are the arguments that point at the applied workspace.
+// workspace are the arguments of vpn, from where the workspace is applied, that run the program in it.
 func workspace(t *testing.T, args ...string) []string {
 	t.Helper()
 	d := os.Getenv("KAPHERA_WORKSPACE")
 	if d == "" {
 		t.Fatal("KAPHERA_WORKSPACE is not in the cluster's env file")
 	}
-	return append([]string{"-chdir=" + d}, args...)
+	return append([]string{tofu(t), "-chdir=" + d}, args...)
 }
 
 func TestSecondPlanIsEmpty(t *testing.T) {
-	_, all, code := command(t, tofu(t), workspace(t, "plan", "-detailed-exitcode", "-input=false", "-no-color")...)
+	_, all, code := command(t, "vpn", workspace(t, "plan", "-detailed-exitcode", "-input=false", "-no-color")...)
 	if code != 0 {
 		t.Errorf("the second plan is not empty (exit code %d):\n%s", code, all)
 	}
@@ -87,18 +87,18 @@ func TestWhatIsChangedOutsideShowsInThePlan(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			c.change(t)
-			_, all, code := command(t, tofu(t), workspace(t, "plan", "-detailed-exitcode", "-input=false", "-no-color")...)
+			_, all, code := command(t, "vpn", workspace(t, "plan", "-detailed-exitcode", "-input=false", "-no-color")...)
 			if code != 2 || !regexp.MustCompile(`[~+-] `+c.want).MatchString(all) {
 				t.Errorf("the change of %s does not show (exit code %d):\n%s", c.want, code, all)
 			}
 		})
 	}
-	must(t, tofu(t), workspace(t, "apply", "-auto-approve", "-input=false", "-no-color")...)
+	must(t, "vpn", workspace(t, "apply", "-auto-approve", "-input=false", "-no-color")...)
 	TestSecondPlanIsEmpty(t)
 }
 
 func TestMistakesShowAtPlanTime(t *testing.T) {
-	_, all, code := command(t, tofu(t), workspace(t, "plan", "-input=false", "-no-color", "-var", "attestation_completed_at=yesterday")...)
+	_, all, code := command(t, "vpn", workspace(t, "plan", "-input=false", "-no-color", "-var", "attestation_completed_at=yesterday")...)
 	if code == 0 || !strings.Contains(all, "attestation_completed_at must be a date like") {
 		t.Errorf("a malformed date was not refused (exit code %d):\n%s", code, all)
 	}
@@ -127,7 +127,7 @@ func TestACellStaysWhatItIs(t *testing.T) {
 		if err := os.WriteFile(override, []byte("resource \"kaphera_cell\" \"shared\" {\n  "+c.override+"\n}\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, all, code := command(t, tofu(t), workspace(t, "plan", "-input=false", "-no-color")...)
+		_, all, code := command(t, "vpn", workspace(t, "plan", "-input=false", "-no-color")...)
 		if err := os.Remove(override); err != nil {
 			t.Fatal(err)
 		}

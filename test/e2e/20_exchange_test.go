@@ -104,11 +104,11 @@ func TestTheDataPlaneNeedsTheAgreementsToken(t *testing.T) {
 }
 
 func TestStatusIsOneTable(t *testing.T) {
-	eventually(t, "both participants healthy on the shared cell", func(context.Context) (bool, string) {
+	eventually(t, "both participants healthy, each on its cell", func(context.Context) (bool, string) {
 		out := must(t, "kaphera", "status")
-		for _, p := range []string{"oem", "supplier"} {
+		for p, cell := range map[string]string{"oem": companyCell + ` \(on-premise\)`, "supplier": "shared"} {
 			// Participant, organization, cell, who operates it, connector, credentials, contracts.
-			if !regexp.MustCompile(`(?m)^` + p + ` {2,}\S+ {2,}shared {2,}\S.*? {2,}Healthy {2,}Healthy {2,}\S`).MatchString(out) {
+			if !regexp.MustCompile(`(?m)^` + p + ` {2,}\S+ {2,}` + cell + ` {2,}\S.*? {2,}Healthy {2,}Healthy {2,}\S`).MatchString(out) {
 				return false, out
 			}
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 func TestDestroyLeavesNothing(t *testing.T) {
-	must(t, tofu(t), workspace(t, "destroy", "-auto-approve", "-input=false", "-no-color")...)
+	must(t, "vpn", workspace(t, "destroy", "-auto-approve", "-input=false", "-no-color")...)
 	api := cloud(t)
 	participants, err := api.ListParticipantsWithResponse(t.Context(), &client.ListParticipantsParams{})
 	if err != nil {

@@ -47,7 +47,7 @@ func (f *fixture) company(t *testing.T) {
 		"the VPN to the company's API server":      {vpn, other.info.Node, api, "vpn-api", true},
 		"the VPN to another port of the company":   {vpn, other.info.Node, "10250", "vpn-refused", false},
 		"the VPN to the cloud's gateway":           {vpn, f.info.Node, gateway, "out-cloud", true},
-		"the VPN to the cloud's API server":        {vpn, f.info.Node, api, "out-refused", false},
+		"the VPN to the cloud's API server":        {vpn, f.info.Node, api, "vpn-refused", false},
 		"the company to the cloud's gateway":       {own, f.info.Node, gateway, "out-cloud", true},
 		"the company to the cloud's API server":    {own, f.info.Node, api, "out-refused", false},
 		"the company to this machine":              {own, strings.TrimSuffix(other.info.Node, "2") + "1", gateway, "out-refused", false},

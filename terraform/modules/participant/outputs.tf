@@ -14,3 +14,8 @@ output "protocol_url" {
   description = "Base of the Dataspace Protocol."
   value       = kaphera_participant.this.protocol_url
 }
+
+output "organization" {
+  description = "Name of the company; known before the participant is there."
+  value       = kaphera_organization.this.name
+}
