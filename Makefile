@@ -54,6 +54,12 @@ bench: ## how fast and how large Kaphera is beside Eclipse EDC, measured in one 
 e2e: ## sandbox clusters with the whole platform and a company of its own, and the stories on them
 	@test/run e2e
 
+# How long each part is away.
+OUTAGE ?= 30m
+
+soak: ## parts of the platform away for OUTAGE (30m) each while connectors negotiate, then nothing lost and nothing doubled
+	@OUTAGE='$(OUTAGE)' test/run soak
+
 generate: $(SANDBOX) ## deep copies, CRDs, install files, client, templates, third-party notices
 	@$(SANDBOX) check generate
 	@echo "generate: done"
@@ -67,4 +73,4 @@ $(SANDBOX): FORCE
 
 FORCE:
 
-.PHONY: help demo demo-down test lint test-unit fuzz tck interop bench e2e generate envtest FORCE
+.PHONY: help demo demo-down test lint test-unit fuzz tck interop bench e2e soak generate envtest FORCE

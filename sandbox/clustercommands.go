@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -205,6 +206,21 @@ func newFirewallCommand() *cobra.Command {
 			e := json.NewEncoder(c.OutOrStdout())
 			e.SetIndent("", "  ")
 			return e.Encode(seen)
+		},
+	}
+}
+
+func newSignalCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "signal NAME COMPONENT stop|cont", Short: "Stop a program of a cluster as if it hung, or let it go on; for trials of faults",
+		Example: "  sandbox signal demo kube-apiserver stop", Args: cobra.ExactArgs(3),
+		RunE: func(_ *cobra.Command, args []string) error {
+			signals := map[string]syscall.Signal{"stop": syscall.SIGSTOP, "cont": syscall.SIGCONT}
+			signal, ok := signals[args[2]]
+			if !ok {
+				return fmt.Errorf("signal %q: use stop or cont", args[2])
+			}
+			return cluster.Signal(args[0], args[1], signal)
 		},
 	}
 }

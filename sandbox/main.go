@@ -30,6 +30,7 @@ var commands = []func() *cobra.Command{
 	newLoadCommand,
 	newKubectlCommand,
 	newFirewallCommand,
+	newSignalCommand,
 	newBuildCommand,
 	newEnvtestCommand,
 	newAgentCommand,

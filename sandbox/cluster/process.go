@@ -111,6 +111,23 @@ func bootID() string {
 	return strings.TrimSpace(string(data))
 }
 
+// Signal sends a signal to a running program of a cluster; `sandbox status --components` lists them.
+func Signal(name, component string, signal syscall.Signal) error {
+	l, err := newLayout(name)
+	if err != nil {
+		return err
+	}
+	all, err := l.processes()
+	if err != nil {
+		return err
+	}
+	p, ok := all[component]
+	if !ok || !p.alive() {
+		return fmt.Errorf("no program %q of cluster %s runs; `sandbox status --components` lists them", component, name)
+	}
+	return syscall.Kill(p.PID, signal)
+}
+
 const maxLog = 64 << 20 // bytes of log kept of an earlier start
 
 // ensure starts a component unless it runs already as wanted, and says whether

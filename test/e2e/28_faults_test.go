@@ -5,12 +5,17 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	authv1 "k8s.io/api/authentication/v1"
@@ -34,7 +39,7 @@ func TestFaults(t *testing.T) {
 		doomed := f.participant(t, "fault-removed", "BPNL00000000FLT3")
 		back := f.takeAway(t, cellNamespace, "app.kubernetes.io/name=kaphera-cell-agent")
 		f.seen(t, "cell", "shared", "not heard from since")
-		f.negotiateInside(t) // connectors need no agent
+		made := f.outage(t) // connectors need no agent
 		_, all, code := command(t, "kaphera", "negotiate", f.consumer, "--with", f.provider, "--offer", f.offer)
 		if code == 0 || !strings.Contains(all, `cell "shared"`) || !strings.Contains(all, "it was last heard") || !strings.Contains(all, "next:") {
 			t.Errorf("a negotiation that is asked of a cell without an agent (exit code %d):\n%s", code, all)
@@ -51,18 +56,18 @@ func TestFaults(t *testing.T) {
 			_, err := cloud(t).GetParticipantWithResponse(ctx, doomed)
 			return client.IsNotFound(err), fmt.Sprint(err)
 		})
-		f.negotiate(t)
+		f.caughtUp(t, made)
 	})
 
 	t.Run("the message server", func(t *testing.T) {
 		back := f.takeAway(t, ownSystem, "app.kubernetes.io/name=nats")
 		f.platformSays(t, "NATSReady", metav1.ConditionFalse)
 		f.seen(t, "cell", "shared", "not heard from since")
-		f.negotiateInside(t)
+		made := f.outage(t)
 		back()
 		f.platformSays(t, "NATSReady", metav1.ConditionTrue)
 		f.well(t, "cell", "shared")
-		f.negotiate(t)
+		f.caughtUp(t, made)
 	})
 
 	t.Run("the database", func(t *testing.T) {
@@ -79,6 +84,35 @@ func TestFaults(t *testing.T) {
 		becomes(t, f.consumer, begun, "FINALIZED")
 		f.well(t, "cell", "shared")
 		f.negotiate(t)
+	})
+
+	t.Run("the Kubernetes API", func(t *testing.T) {
+		hang := func(signal string) { must(t, sandbox(t), "signal", filepath.Base(dir), "kube-apiserver", signal) }
+		t.Cleanup(func() { _ = exec.Command(sandbox(t), "signal", filepath.Base(dir), "kube-apiserver", "cont").Run() })
+		hang("stop")
+		// What changes anything waits for it; what shows something, and connectors, do not.
+		if out := must(t, "kaphera", "status"); !strings.Contains(out, f.provider) {
+			t.Errorf("the status without the Kubernetes API:\n%s", out)
+		}
+		h, err := client.HTTPClient(client.Config{CAFile: caFile()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the provider's DID document is served", func(ctx context.Context) (bool, string) {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://shared."+domain()+"/"+f.provider+"/did.json", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := h.Do(req)
+			if err != nil {
+				return false, err.Error()
+			}
+			_ = resp.Body.Close()
+			return resp.StatusCode == http.StatusOK, resp.Status
+		})
+		hang("cont")
+		f.negotiate(t)
+		f.participant(t, "fault-afterwards", "BPNL00000000FLT4") // and what is desired comes about again
 	})
 
 	t.Run("the Vault", func(t *testing.T) {
@@ -251,8 +285,72 @@ func (f *faults) negotiate(t *testing.T) {
 	becomes(t, f.consumer, f.begin(t), "FINALIZED")
 }
 
-// negotiateInside does so without the cloud.
-func (f *faults) negotiateInside(t *testing.T) {
+// outage is how long the message server and the agent stay away: make soak sets it, in make test it is as short as can be.
+func (f *faults) outage(t *testing.T) (made []string) {
+	t.Helper()
+	length, err := time.ParseDuration(cmp.Or(os.Getenv("KAPHERA_OUTAGE"), "0s"))
+	if err != nil {
+		t.Fatalf("KAPHERA_OUTAGE: %v", err)
+	}
+	for begin := time.Now(); len(made) < 3 || time.Since(begin) < length; {
+		made = append(made, f.negotiateInside(t))
+	}
+	return made
+}
+
+// caughtUp looks at what was made without the cloud: it knows each once, and the whole audit trails beneath, of which it has the newest heads.
+func (f *faults) caughtUp(t *testing.T, made []string) {
+	t.Helper()
+	f.negotiate(t)
+	for _, id := range made {
+		becomes(t, f.consumer, id, "FINALIZED")
+	}
+	for _, participant := range []string{f.consumer, f.provider} {
+		trail := filepath.Join(t.TempDir(), participant+".jsonl")
+		must(t, "kaphera", "audit", "export", participant, "--to", trail)
+		must(t, "kaphera", "audit", "verify", trail, "--participant", participant)
+		raw, err := os.ReadFile(trail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		agreements := map[string]int{}
+		for line := range strings.Lines(string(raw)) {
+			var r struct {
+				Type string `json:"type"`
+				Body struct {
+					Negotiation string `json:"negotiation"`
+				} `json:"body"`
+			}
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Type == "agreement" {
+				agreements[r.Body.Negotiation]++
+			}
+		}
+		for id, n := range agreements {
+			if n != 1 {
+				t.Errorf("%s has %d agreements of negotiation %s", participant, n, id)
+			}
+		}
+		if len(agreements) < len(made) {
+			t.Errorf("%s has agreements of %d negotiations on record, %d were made", participant, len(agreements), len(made))
+		}
+	}
+}
+
+// sandbox is the program that made the cluster.
+func sandbox(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join(dir, "..", "..", "bin", "sandbox"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// negotiateInside does so without the cloud, to the end.
+func (f *faults) negotiateInside(t *testing.T) string {
 	t.Helper()
 	base, token := f.inside(t)
 	var provider adminapi.Participant
@@ -264,12 +362,13 @@ func (f *faults) negotiateInside(t *testing.T) {
 		admin(t, http.MethodGet, at+"/"+n.ID, token, nil, &n)
 		return n.State == "FINALIZED", n.State
 	})
+	return n.ID
 }
 
 // seal does what only somebody who administers the Vault can: the Cloud operator may, by a policy that it gives to somebody else.
 func (f *faults) seal(t *testing.T) (tidy func()) {
 	t.Helper()
-	const name, operator = "e2e-seal", "cloud-operator"
+	const name, operator = "cell-e2e-seal", "cloud-operator" // it may make what is called like a cell's
 	v := connectorOfCell(t, f.cs).Spec.Vault
 	login := func(ask func(method, path, token string, body, into any), account, role string) string {
 		issued, err := f.cs.CoreV1().ServiceAccounts(ownSystem).CreateToken(t.Context(), account, &authv1.TokenRequest{Spec: authv1.TokenRequestSpec{Audiences: []string{v.Auth.Audience}}}, metav1.CreateOptions{})
