@@ -74,7 +74,7 @@ type traffic struct {
 
 func firewall(t *testing.T) (seen traffic) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(must(t, filepath.Join("..", "..", "bin", "sandbox"), "firewall", companyCluster(t))), &seen); err != nil {
+	if err := json.Unmarshal([]byte(must(t, sandbox(t), "firewall", companyCluster(t))), &seen); err != nil {
 		t.Fatal(err)
 	}
 	return seen
