@@ -90,16 +90,17 @@ func NewManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("assemble the operator: %w", err)
 	}
+	events := m.GetEventRecorder("cloud-operator")
 	access := parts.Access{Reader: m.GetAPIReader(), Client: m.GetClient(), Namespace: o.Namespace, Dial: o.Dial, TokenFile: o.TokenFile}
 	links := cell.NewLinks(access, o.Now)
 	reportOf := func(name string) *celllink.Report { r, _ := links.Report(name); return r }
 	err = errors.Join(
-		(&platform.Reconciler{Access: access, Defaults: o.Images, KeycloakOptimized: o.KeycloakOptimized, ServiceAccount: o.ServiceAccount, Now: o.Now}).SetupWithManager(m),
-		(&cell.Reconciler{Access: access, Links: links, Defaults: o.Images, ServiceAccount: o.ServiceAccount, Now: o.Now}).SetupWithManager(m),
-		(&dataspaceprofile.Reconciler{Client: m.GetClient(), Reports: reportOf, Reported: links.Events()}).SetupWithManager(m),
-		(&usecase.Reconciler{Client: m.GetClient(), Reader: m.GetAPIReader(), Now: o.Now}).SetupWithManager(m),
-		(&organization.Reconciler{Client: m.GetClient()}).SetupWithManager(m),
-		(&participant.Reconciler{Client: m.GetClient(), Reports: links.Report, Reported: links.Events(), DID: o.DID, Now: o.Now}).SetupWithManager(m),
+		(&platform.Reconciler{Access: access, Defaults: o.Images, KeycloakOptimized: o.KeycloakOptimized, ServiceAccount: o.ServiceAccount, Events: events, Now: o.Now}).SetupWithManager(m),
+		(&cell.Reconciler{Access: access, Links: links, Defaults: o.Images, ServiceAccount: o.ServiceAccount, Events: events, Now: o.Now}).SetupWithManager(m),
+		(&dataspaceprofile.Reconciler{Client: m.GetClient(), Events: events, Reports: reportOf, Reported: links.Events()}).SetupWithManager(m),
+		(&usecase.Reconciler{Client: m.GetClient(), Events: events, Reader: m.GetAPIReader(), Now: o.Now}).SetupWithManager(m),
+		(&organization.Reconciler{Client: m.GetClient(), Events: events}).SetupWithManager(m),
+		(&participant.Reconciler{Client: m.GetClient(), Events: events, Reports: links.Report, Reported: links.Events(), DID: o.DID, Now: o.Now}).SetupWithManager(m),
 		m.AddHealthzCheck("ping", healthz.Ping),
 		m.AddReadyzCheck("caches", func(req *http.Request) error {
 			ctx, cancel := context.WithTimeout(req.Context(), time.Second)

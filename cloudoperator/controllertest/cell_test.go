@@ -114,6 +114,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 			return condition(ctx, o, cloud.ConditionReady, metav1.ConditionTrue, "")
 		})
 	}
+	t.Run("events tell what has come about", told)
 	t.Run("every port is closed to those who have no business there", closed)
 	t.Run("a call reaches the connector", callsConnector)
 	t.Run("a participant that takes another's context is refused", taken)
@@ -147,7 +148,9 @@ func world(t *testing.T) {
 func agentUp(t *testing.T, cell string, health ...string) (stop func()) {
 	t.Helper()
 	key := types.NamespacedName{Namespace: snapshot.Namespace(cell), Name: "kaphera-cell-agent"}
-	eventually(t, func(ctx context.Context) error { return admin.Get(ctx, key, &appsv1.Deployment{}) })
+	var agent appsv1.Deployment
+	eventually(t, func(ctx context.Context) error { return admin.Get(ctx, key, &agent) })
+	podWithin(t, agent.Spec.Template)
 	var creds corev1.Secret
 	var ca corev1.ConfigMap
 	if err := errors.Join(admin.Get(t.Context(), types.NamespacedName{Namespace: key.Namespace, Name: "cell-agent-nats"}, &creds), admin.Get(t.Context(), key, &ca)); err != nil {

@@ -14,6 +14,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -73,6 +74,16 @@ func restricted(t *testing.T) {
 			t.Errorf("pod of %s: %v", template.Labels["app.kubernetes.io/name"], err)
 		}
 	}
+	var all appsv1.DeploymentList // the operator too
+	if err := admin.List(t.Context(), &all, client.InNamespace(system)); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range all.Items {
+		templates = append(templates, d.Spec.Template)
+	}
+	for _, template := range templates {
+		podWithin(t, template)
+	}
 	plain := superuser(t)
 	plain.TLS = nil
 	if a, err := postgres.Connect(t.Context(), plain); err == nil {
@@ -84,6 +95,29 @@ func restricted(t *testing.T) {
 	if a, err := postgres.Connect(t.Context(), wrong); err == nil {
 		a.Close(t.Context())
 		t.Error("PostgreSQL takes a wrong password")
+	}
+}
+
+// podWithin checks what lets a pod live beside others: what it asks for and may take at most, how its health is asked for, and what it can do if taken over.
+func podWithin(t *testing.T, template corev1.PodTemplateSpec) {
+	t.Helper()
+	pod := template.Spec
+	for _, c := range append(pod.InitContainers, pod.Containers...) {
+		name := template.Labels["app.kubernetes.io/name"] + "/" + c.Name
+		if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
+			t.Errorf("%s has resources %+v", name, c.Resources)
+		}
+		if s := c.SecurityContext; s == nil || !ptr.Deref(s.ReadOnlyRootFilesystem, false) {
+			t.Errorf("%s may write its own files", name)
+		}
+		if s := pod.SecurityContext; s == nil || !ptr.Deref(s.RunAsNonRoot, false) {
+			t.Errorf("%s may be root", name)
+		}
+	}
+	for _, c := range pod.Containers {
+		if c.ReadinessProbe == nil || c.LivenessProbe == nil {
+			t.Errorf("%s/%s has no probes", template.Labels["app.kubernetes.io/name"], c.Name)
+		}
 	}
 }
 

@@ -2,6 +2,8 @@
 
 package v1alpha1
 
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 // Condition types. Each controller sets all of its kind's on every reconcile.
 const (
 	ConditionReady           = "Ready"
@@ -19,3 +21,11 @@ const (
 	ConditionPolicyValid     = "PolicyValid"     // UseCase, DataspaceProfile
 	ConditionSignedOff       = "SignedOff"       // UseCase: the newest revision is in force
 )
+
+// GetConditions of each kind that has any.
+func (p *Platform) GetConditions() []metav1.Condition         { return p.Status.Conditions }
+func (c *Cell) GetConditions() []metav1.Condition             { return c.Status.Conditions }
+func (p *DataspaceProfile) GetConditions() []metav1.Condition { return p.Status.Conditions }
+func (u *UseCase) GetConditions() []metav1.Condition          { return u.Status.Conditions }
+func (o *Organization) GetConditions() []metav1.Condition     { return o.Status.Conditions }
+func (p *Participant) GetConditions() []metav1.Condition      { return p.Status.Conditions }

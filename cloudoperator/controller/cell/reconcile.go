@@ -17,6 +17,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -54,6 +55,7 @@ type Reconciler struct {
 	Links          *Links
 	Defaults       cloud.PlatformImages
 	ServiceAccount string
+	Events         events.EventRecorder
 	Now            func() time.Time
 
 	memo memo
@@ -115,7 +117,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			return ctrl.Result{}, err
 		}
 		w.describe(err)
-		return ctrl.Result{RequeueAfter: again}, kube.WriteStatus(ctx, r.Access.Client, &c, before)
+		return ctrl.Result{RequeueAfter: again}, kube.WriteStatus(ctx, r.Access.Client, r.Events, &c, before)
 	}
 	if err := kube.AddFinalizer(ctx, r.Access.Client, &c, Finalizer); err != nil {
 		return ctrl.Result{}, err
@@ -124,7 +126,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	err := w.provision(ctx)
 	w.describe(err)
 	c.Status.ObservedGeneration = c.Generation
-	if writeErr := kube.WriteStatus(ctx, r.Access.Client, &c, before); writeErr != nil {
+	if writeErr := kube.WriteStatus(ctx, r.Access.Client, r.Events, &c, before); writeErr != nil {
 		return ctrl.Result{}, writeErr
 	}
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -34,6 +35,7 @@ type Reports func(cell string) *celllink.Report
 // Reconciler checks DataspaceProfiles.
 type Reconciler struct {
 	Client  client.Client
+	Events  events.EventRecorder
 	Reports Reports
 	// Reported gets a Cell whenever its agent has reported.
 	Reported <-chan event.GenericEvent
@@ -72,7 +74,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{
 			Type: cloud.ConditionReady, Reason: cloud.ReasonInUse, Message: "deletion waits until these are deleted: " + kube.In(users),
 		})
-		return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, &p, before)
+		return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, r.Events, &p, before)
 	}
 	before := p.DeepCopy()
 	resolved := snapshot.Resolve(p)
@@ -91,7 +93,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	ready.Type = cloud.ConditionReady
 	kube.Set(&p.Status.Conditions, p.Generation, valid, ready)
 	p.Status.ObservedGeneration = p.Generation
-	return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, &p, before)
+	return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, r.Events, &p, before)
 }
 
 // issuers says whether every trust anchor is up.

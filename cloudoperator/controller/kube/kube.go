@@ -211,8 +211,13 @@ const maxMessage = 1024
 
 // Shorten cuts a message at a length that fits a condition.
 func Shorten(s string) string {
-	if len(s) <= maxMessage {
+	return shortenTo(s, maxMessage)
+}
+
+// shortenTo cuts s at a number of bytes.
+func shortenTo(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxMessage-3], "") + "…"
+	return strings.ToValidUTF8(s[:most-len("…")], "") + "…"
 }

@@ -10,18 +10,23 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// WriteStatus patches in the status of o what differs from before. Each status has one writer, so that no lock is needed.
-func WriteStatus(ctx context.Context, c client.Client, o, before client.Object) error {
+// WriteStatus patches in the status of o what differs from before, and tells people, in events, which conditions have changed; r may be nil. Each status
+// has one writer, so that no lock is needed.
+func WriteStatus(ctx context.Context, c client.Client, r events.EventRecorder, o, before Object) error {
 	if equality.Semantic.DeepEqual(before, o) {
 		return nil
 	}
 	if err := c.Status().Patch(ctx, o, client.MergeFrom(before)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("write the status of %s: %w", name(o), err))
+	}
+	if r != nil {
+		tell(r, before, o)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,7 +22,10 @@ import (
 const Finalizer = "cloud.kaphera.io/organization"
 
 // Reconciler keeps Organizations.
-type Reconciler struct{ Client client.Client }
+type Reconciler struct {
+	Client client.Client
+	Events events.EventRecorder
+}
 
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
@@ -57,7 +61,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	kube.Set(&o.Status.Conditions, o.Generation, ready)
 	o.Status.ObservedGeneration = o.Generation
-	return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, &o, before)
+	return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, r.Events, &o, before)
 }
 
 func (r *Reconciler) users(ctx context.Context, o *cloud.Organization) ([]string, error) {

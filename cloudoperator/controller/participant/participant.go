@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -43,6 +44,7 @@ type Reports func(cell string) (*celllink.Report, time.Time)
 // Reconciler onboards Participants.
 type Reconciler struct {
 	Client  client.Client
+	Events  events.EventRecorder
 	Reports Reports
 	// Reported gets a Cell whenever its agent has reported.
 	Reported <-chan event.GenericEvent
@@ -123,7 +125,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			message += "; if its agent will never report again, delete the cell and set its annotation " + cloud.AbandonAnnotation + " to true"
 		}
 		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonDeleting, Message: message})
-		return ctrl.Result{RequeueAfter: soon}, kube.WriteStatus(ctx, r.Client, &p, before)
+		return ctrl.Result{RequeueAfter: soon}, kube.WriteStatus(ctx, r.Client, r.Events, &p, before)
 	}
 	if w.begins() {
 		return ctrl.Result{RequeueAfter: soon}, nil
@@ -132,7 +134,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	next := w.check(ctx)
 	w.describe(problem)
 	p.Status.ObservedGeneration = p.Generation
-	return ctrl.Result{RequeueAfter: next}, kube.WriteStatus(ctx, r.Client, &p, before)
+	return ctrl.Result{RequeueAfter: next}, kube.WriteStatus(ctx, r.Client, r.Events, &p, before)
 }
 
 // begins reports that this operator has become the leader just now and has no report yet of a cell that was well: what stands of the participant is

@@ -189,7 +189,7 @@ func (r *Reconciler) delete(ctx context.Context, p *cloud.Platform) (ctrl.Result
 		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{
 			Type: cloud.ConditionReady, Reason: cloud.ReasonInUse, Message: "deletion waits until these cells are deleted: " + strings.Join(names, ", "),
 		})
-		return ctrl.Result{RequeueAfter: everyWhileStarting}, kube.WriteStatus(ctx, r.Access.Client, p, before)
+		return ctrl.Result{RequeueAfter: everyWhileStarting}, kube.WriteStatus(ctx, r.Access.Client, r.Events, p, before)
 	}
 	if p.Spec.DataPolicy == "Delete" {
 		if err := r.deleteData(ctx, p.Namespace); err != nil {

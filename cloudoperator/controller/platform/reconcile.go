@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -47,6 +48,7 @@ type Reconciler struct {
 	KeycloakOptimized bool
 	// ServiceAccount is the operator's own; the Vault knows it by it.
 	ServiceAccount string
+	Events         events.EventRecorder
 	Now            func() time.Time
 
 	realms memo
@@ -77,7 +79,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	p.Status.ObservedGeneration = p.Generation
 	p.Status.ConsoleURL, p.Status.APIURL, p.Status.IssuerURL = "https://"+consoleHost(&p), "https://"+apiHost(&p), IssuerURL(&p)
 	p.Status.Images = Images(&p, r.Defaults)
-	if err := kube.WriteStatus(ctx, r.Access.Client, &p, before); err != nil {
+	if err := kube.WriteStatus(ctx, r.Access.Client, r.Events, &p, before); err != nil {
 		return ctrl.Result{}, err
 	}
 	if ready {

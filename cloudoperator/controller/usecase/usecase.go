@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -30,6 +31,7 @@ import (
 // Reconciler checks UseCases.
 type Reconciler struct {
 	Client client.Client
+	Events events.EventRecorder
 	// Reader reads from the API server itself: a stale cache would make a revision twice.
 	Reader client.Reader
 	Now    func() time.Time
@@ -80,7 +82,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	ready.Type = cloud.ConditionReady
 	kube.Set(&u.Status.Conditions, u.Generation, valid, signed, ready)
 	u.Status.ObservedGeneration = u.Generation
-	return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, &u, before)
+	return ctrl.Result{}, kube.WriteStatus(ctx, r.Client, r.Events, &u, before)
 }
 
 // revise makes a revision of what the use case demands now, unless the newest says the same.
