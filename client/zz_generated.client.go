@@ -341,18 +341,19 @@ type CellQuota struct {
 
 // CellSpec defines model for CellSpec.
 type CellSpec struct {
-	Access         CellAccess  `json:"access,omitempty,omitzero"`
-	AgentKey       string      `json:"agentKey,omitempty,omitzero"`
-	Audit          Audit       `json:"audit,omitempty,omitzero"`
-	Database       Database    `json:"database,omitempty,omitzero"`
-	Hostname       string      `json:"hostname"`
-	Ingress        CellIngress `json:"ingress,omitempty,omitzero"`
-	OperatingParty string      `json:"operatingParty"`
-	Organization   string      `json:"organization,omitempty,omitzero"`
-	Quota          CellQuota   `json:"quota,omitempty,omitzero"`
-	Replicas       int32       `json:"replicas,omitempty,omitzero"`
-	Type           string      `json:"type"`
-	Vault          Vault       `json:"vault,omitempty,omitzero"`
+	Access         CellAccess     `json:"access,omitempty,omitzero"`
+	AgentKey       string         `json:"agentKey,omitempty,omitzero"`
+	Audit          Audit          `json:"audit,omitempty,omitzero"`
+	Database       Database       `json:"database,omitempty,omitzero"`
+	Hostname       string         `json:"hostname"`
+	Ingress        CellIngress    `json:"ingress,omitempty,omitzero"`
+	OperatingParty string         `json:"operatingParty"`
+	Organization   string         `json:"organization,omitempty,omitzero"`
+	PerParticipant PerParticipant `json:"perParticipant,omitempty,omitzero"`
+	Quota          CellQuota      `json:"quota,omitempty,omitzero"`
+	Replicas       int32          `json:"replicas,omitempty,omitzero"`
+	Type           string         `json:"type"`
+	Vault          Vault          `json:"vault,omitempty,omitzero"`
 }
 
 // CellStatus defines model for CellStatus.
@@ -979,6 +980,14 @@ type PartnerList struct {
 
 	// Next Pass as 'after' (objects) or 'before' (a connector's records) to get the next page
 	Next string `json:"next,omitempty,omitzero"`
+}
+
+// PerParticipant defines model for PerParticipant.
+type PerParticipant struct {
+	Accesses    int32 `json:"accesses,omitempty,omitzero"`
+	Connections int32 `json:"connections,omitempty,omitzero"`
+	Messages    int32 `json:"messages,omitempty,omitzero"`
+	Requests    int32 `json:"requests,omitempty,omitzero"`
 }
 
 // Person defines model for Person.

@@ -242,7 +242,7 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 		TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "Connector"}, ObjectMeta: c.meta(ConnectorName),
 		Spec: edc.ConnectorSpec{
 			Image: c.Facts.Image, Exposure: c.exposure(c.Cell.Spec.Hostname), Trust: c.Facts.Trust,
-			Database: c.database(r, ConnectorName), Vault: c.vault(r), Replicas: c.Cell.Spec.Replicas, Audit: c.Cell.Spec.Audit,
+			Database: c.database(r, ConnectorName), Vault: c.vault(r), Replicas: c.Cell.Spec.Replicas, Audit: c.Cell.Spec.Audit, PerParticipant: c.Cell.Spec.PerParticipant,
 		},
 	}
 	if own := c.Cell.Spec; own.Type == cloud.OnPremise {

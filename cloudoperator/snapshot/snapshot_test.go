@@ -146,6 +146,15 @@ func TestWhatACellSaysOfAuditRecordsReachesItsConnector(t *testing.T) {
 	}
 }
 
+func TestWhatACellLeavesEachParticipantReachesItsConnector(t *testing.T) {
+	t.Parallel()
+	in := world()
+	in.Cell.Spec.PerParticipant = edc.PerParticipant{Messages: 4}
+	if got := string(render(t, in)); !strings.Contains(got, "perParticipant:\n    messages: 4\n") {
+		t.Error(got)
+	}
+}
+
 func TestCompileDoesNotDependOnTheOrder(t *testing.T) {
 	t.Parallel()
 	in := world()

@@ -41,6 +41,8 @@ type Config struct {
 	Protocol   Protocol   `json:"protocol"`
 	DataPlane  DataPlane  `json:"dataPlane"`
 	Audit      Audit      `json:"audit"`
+	// PerParticipant is the share of each participant context (or issuer) of a process.
+	PerParticipant PerParticipant `json:"perParticipant"`
 }
 
 // Listen holds the addresses of a process; plain HTTP, TLS ends at the gateway. Roles of one process share them.
@@ -145,7 +147,7 @@ type Verifier struct {
 type Protocol struct {
 	RequestTimeout Duration `json:"requestTimeout"` // of one outgoing message; default 20s
 	RetryFor       Duration `json:"retryFor"`       // then a negotiation is terminated; default 30m
-	Workers        int      `json:"workers"`        // default 16; a quarter of them at most works for one counterparty
+	Workers        int      `json:"workers"`        // default 32; a quarter of them at most works for one counterparty, half of that for one participant
 }
 
 // DataPlane holds limits of accesses to data. Where backends are is checked by the control plane too, when an asset is written.
@@ -158,6 +160,15 @@ type DataPlane struct {
 	// AllowedNetworks, unless empty, are the only networks (CIDR) in which a backend may be; in DeniedNetworks none may, also within those.
 	AllowedNetworks []netip.Prefix `json:"allowedNetworks"`
 	DeniedNetworks  []netip.Prefix `json:"deniedNetworks"`
+}
+
+// PerParticipant is how much each participant context may have under way at once, so that one that has much to do, or that waits for somebody
+// who hangs, slows nobody but itself.
+type PerParticipant struct {
+	Connections int `json:"connections"` // to the database, of each role; default half of database.maxConnections
+	Requests    int `json:"requests"`    // to its protocol endpoints, its wallet and its management APIs, each; default 64, as many more wait
+	Messages    int `json:"messages"`    // being sent, by all processes together; default a quarter of protocol.workers
+	Accesses    int `json:"accesses"`    // to its data; default 128, as many more wait
 }
 
 // Audit says what becomes of audit records.
@@ -270,7 +281,13 @@ func (c *Config) defaults() {
 	setDuration(&c.DataPlane.MaxDuration, time.Hour)
 	setDuration(&c.DataPlane.BackendTimeout, 30*time.Second)
 	if c.Protocol.Workers == 0 {
-		c.Protocol.Workers = 16
+		c.Protocol.Workers = 32
+	}
+	for share, n := range map[*int]int{&c.PerParticipant.Connections: int(c.Database.MaxConns+1) / 2, &c.PerParticipant.Requests: 64,
+		&c.PerParticipant.Messages: max(1, c.Protocol.Workers/4), &c.PerParticipant.Accesses: 128} {
+		if *share == 0 {
+			*share = n
+		}
 	}
 }
 
@@ -307,10 +324,15 @@ func (c *Config) validate() error {
 			errs = append(errs, fmt.Errorf("%s %s: must not be negative", name, d.Std()))
 		}
 	}
-	for name, n := range map[string]int{"database.port": c.Database.Port, "database.maxConnections": int(c.Database.MaxConns), "protocol.workers": c.Protocol.Workers} {
+	for name, n := range map[string]int{"database.port": c.Database.Port, "database.maxConnections": int(c.Database.MaxConns), "protocol.workers": c.Protocol.Workers,
+		"perParticipant.connections": c.PerParticipant.Connections, "perParticipant.requests": c.PerParticipant.Requests,
+		"perParticipant.messages": c.PerParticipant.Messages, "perParticipant.accesses": c.PerParticipant.Accesses} {
 		if n < 0 || n > math.MaxUint16 {
 			errs = append(errs, fmt.Errorf("%s %d: must be between 1 and %d", name, n, math.MaxUint16))
 		}
+	}
+	if n := c.PerParticipant.Connections; n > int(c.Database.MaxConns) {
+		errs = append(errs, fmt.Errorf("perParticipant.connections %d: must not be more than database.maxConnections, which is %d", n, c.Database.MaxConns))
 	}
 	return errors.Join(errs...)
 }

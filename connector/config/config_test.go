@@ -24,6 +24,9 @@ func TestParseFillsDefaults(t *testing.T) {
 	if c.PublicURL != "https://shared.example" || c.Database.Port != 5432 || c.Database.SSLMode != "verify-full" || c.Vault.Mount != "kv" {
 		t.Errorf("defaults are missing: %+v", c)
 	}
+	if want := (config.PerParticipant{Connections: 5, Requests: 64, Messages: 8, Accesses: 128}); c.PerParticipant != want {
+		t.Errorf("each participant has %+v, want %+v", c.PerParticipant, want)
+	}
 }
 
 func TestParseRefuses(t *testing.T) {
@@ -33,6 +36,8 @@ func TestParseRefuses(t *testing.T) {
 		"a missing database host":   {strings.Replace(minimal, "host: db, ", "", 1), "database.host"},
 		"an unknown TLS mode":       {strings.Replace(minimal, "host: db", "host: db, sslMode: prefer", 1), `database.sslMode "prefer"`},
 		"an unknown Vault log-in":   {minimal + "vault: {auth: {method: ldap}}\n", `vault.auth.method "ldap"`},
+		"a share below nothing":     {minimal + "perParticipant: {requests: -1}\n", "perParticipant.requests -1"},
+		"a share of more than all":  {minimal + "perParticipant: {connections: 11}\n", "perParticipant.connections 11"},
 		"a duration without unit":   {minimal + "protocol: {requestTimeout: \"20\"}\n", "missing unit"},
 	} {
 		t.Run(name, func(t *testing.T) {

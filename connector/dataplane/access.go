@@ -55,13 +55,19 @@ func (s *server) access(w http.ResponseWriter, r *http.Request) {
 	}
 	s.running.authorized(f)
 	label = f.Context
-	leave, ok := s.shares.Enter(f.Counterparty)
-	if !ok {
+	leave, err := s.shares.Enter(ctx, f.Counterparty)
+	if err != nil {
 		w.Header().Set("Retry-After", "5")
 		s.writeError(rec, r, refuse(http.StatusTooManyRequests, "busy", fmt.Sprintf("%d accesses of yours are being served: try again once one of them has ended", s.PerCounterparty)))
 		return
 	}
 	defer leave()
+	end, err := s.served.Enter(ctx, f.Context)
+	if err != nil {
+		s.writeError(rec, r, err)
+		return
+	}
+	defer end()
 	out, err := s.begin(r, f, rest)
 	if err != nil {
 		s.writeError(rec, r, err)

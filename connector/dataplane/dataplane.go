@@ -59,6 +59,11 @@ type Deps struct {
 	RecordTimeout time.Duration
 	// PerCounterparty is how many accesses of one counterparty are served at once. Default 64.
 	PerCounterparty int
+	// PerParticipant is how many accesses to one participant's data are served at once; as many more wait. Default 128.
+	PerParticipant int
+	// Connections to the database that each participant has at once; nil: not bounded.
+	Connections *limits.Shares
+	Meter       *limits.Meter // of what is bounded here; nil: none
 	// BackendGrace and BackendRate: a backend may stand still for BackendGrace in all, and for as long as what it has sent takes at BackendRate bytes
 	// per second; then the access is ended. Time in which the consumer takes nothing does not count. Default 30 s and 1 KiB/s.
 	BackendGrace time.Duration
@@ -77,7 +82,8 @@ type server struct {
 	transport http.RoundTripper
 	metrics   metrics
 	running   running
-	shares    *limits.Shares
+	served    *limits.Shares // accesses, of participants
+	shares    *limits.Shares // accesses, of counterparties
 	journal   *journal
 	boot      string // of this process, see record.go
 	beats     sync.Mutex
@@ -122,6 +128,9 @@ func newServer(d Deps) (*server, error) {
 	if d.PerCounterparty == 0 {
 		d.PerCounterparty = 64
 	}
+	if d.PerParticipant == 0 {
+		d.PerParticipant = 128
+	}
 	if d.Now == nil {
 		d.Now = time.Now
 	}
@@ -132,7 +141,9 @@ func newServer(d Deps) (*server, error) {
 		d.Name = rand.Text()
 	}
 	d.PublicURL = strings.TrimSuffix(d.PublicURL, "/")
-	s := &server{Deps: d, flows: flows{tenant.DB{Pool: d.DB}}, metrics: newMetrics(), shares: limits.NewShares(d.PerCounterparty), boot: rand.Text()}
+	s := &server{Deps: d, flows: flows{tenant.DB{Pool: d.DB, Shares: d.Connections}}, metrics: newMetrics(), boot: rand.Text(),
+		served: d.Meter.Shares(limits.Share{Name: "data accesses of a participant", Most: d.PerParticipant, Queue: d.PerParticipant, Patience: queueTime}),
+		shares: d.Meter.Shares(limits.Share{Name: "data accesses of a counterparty", Most: d.PerCounterparty})}
 	s.journal = newJournal(s.commit)
 	s.transport = newTransport(d)
 	if d.Metrics != nil {
@@ -221,6 +232,9 @@ func (s *server) stopEnded(ctx context.Context) error {
 	return nil
 }
 
+// queueTime is how long an access waits until others to the same participant's data have ended.
+const queueTime = 5 * time.Second
+
 func setDefault(d *time.Duration, v time.Duration) {
 	if *d == 0 {
 		*d = v
@@ -241,7 +255,13 @@ func refuse(status int, code, message string) error { return &refusal{status, co
 // writeError answers with the refusal in err; what is not a refusal is logged and stays inside.
 func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) int {
 	var ref *refusal
-	if !errors.As(err, &ref) {
+	var busy *limits.BusyError
+	switch {
+	case errors.As(err, &ref):
+	case errors.As(err, &busy): // of the participant, whose name is in the address
+		ref = &refusal{http.StatusServiceUnavailable, "busy", busy.Error()}
+		w.Header().Set("Retry-After", "5")
+	default:
 		s.Log.ErrorContext(r.Context(), "data plane", "method", r.Method, "path", r.URL.Path, "error", err)
 		ref = &refusal{http.StatusServiceUnavailable, "unavailable", "the data plane can't answer right now: try again in a minute"}
 		w.Header().Set("Retry-After", "30")

@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dps"
+	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
 // at calls the data plane with a flow's token and leaves the answer open.
@@ -124,6 +127,43 @@ func TestPace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOneParticipantLeavesRoomForOthers: its readers are different counterparties, one more waits, and the next is told to come again.
+func TestOneParticipantLeavesRoomForOthers(t *testing.T) {
+	b := setup(t, func(d *Deps) { d.PerParticipant = 1 })
+	if err := audit.Open(t.Context(), tenant.DB{Pool: b.deps.DB}.In("other"), "other"); err != nil { // as its control plane does
+		t.Fatal(err)
+	}
+	reader := func(n int, more ...func(*dps.Flow)) dps.DataAddress {
+		return b.start(t, b.flow(append(more, func(f *dps.Flow) { f.FlowID, f.Counterparty = fmt.Sprint("tp-", n), fmt.Sprint("did:web:x:", n) })...))
+	}
+	release := make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "x")
+		_ = http.NewResponseController(w).Flush()
+		<-release
+	})
+	b.answer.Store(&h)
+	first := reader(1)
+	b.at(t, first.Endpoint, first.Properties["authorization"])
+	answers := make(chan answer, 2)
+	for n := range 2 {
+		a := reader(2 + n)
+		go func() { answers <- fetch(t, http.MethodGet, a.Endpoint, a.Properties["authorization"]) }()
+	}
+	if got := <-answers; got.status != http.StatusServiceUnavailable || got.code(t) != "busy" || got.header.Get("Retry-After") == "" {
+		t.Errorf("one more than may wait: %+v", got)
+	}
+	other := reader(4, func(f *dps.Flow) {
+		f.Context = "other"
+		f.Source = map[string]string{"type": "HttpData", "baseUrl": b.backend.URL} // it has no secret
+	})
+	if res := b.at(t, other.Endpoint, other.Properties["authorization"]); res.StatusCode != http.StatusOK {
+		t.Errorf("meanwhile another participant's data: %d", res.StatusCode)
+	}
+	close(release)
+	<-answers
 }
 
 func TestOneCounterpartyLeavesRoomForOthers(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/limits"
 )
 
 // MaxMessage bounds the bodies that the wallet and the issuer read, in bytes.
@@ -33,10 +34,17 @@ func Failuref(status int, code, format string, args ...any) error {
 }
 
 // Handler answers with what f returns as JSON; nil is 200 with an empty body. Errors: an AnswerError as it says, identity.ErrUnauthenticated as
-// 401, a counterparty that cannot be reached as 503, anything else is logged and answered 500 without its text.
-func Handler(log *slog.Logger, f func(*http.Request) (any, error)) http.Handler {
+// 401, a counterparty that cannot be reached as 503, anything else is logged and answered 500 without its text. Requests to the participant or issuer
+// {ctx} of the path take a place of its share.
+func Handler(log *slog.Logger, requests *limits.Shares, f func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, MaxMessage)
+		r, leave, err := requests.Request(r, r.PathValue("ctx"))
+		if err != nil {
+			writeFailure(w, r, log, err)
+			return
+		}
+		defer leave()
 		out, err := f(r)
 		if err != nil {
 			writeFailure(w, r, log, err)
@@ -71,8 +79,12 @@ type Raw struct {
 func writeFailure(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	var failure *AnswerError
 	var tooLong *http.MaxBytesError
+	var busy *limits.BusyError
 	switch {
 	case errors.As(err, &failure):
+	case errors.As(err, &busy):
+		w.Header().Set("Retry-After", "5")
+		failure = &AnswerError{Status: http.StatusServiceUnavailable, Code: "busy", Message: busy.Error()}
 	case errors.As(err, &tooLong):
 		failure = &AnswerError{Status: http.StatusRequestEntityTooLarge, Code: "too-long", Message: fmt.Sprintf("the body is longer than %d bytes", tooLong.Limit)}
 	case errors.Is(err, identity.ErrUnauthenticated):

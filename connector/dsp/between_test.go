@@ -19,6 +19,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -490,6 +491,57 @@ func TestOneSenderLeavesRoomForOthers(t *testing.T) {
 	}
 	if status, _ := s.send(http.MethodGet, "/negotiations/none", s.as(buyer), ""); status != http.StatusNotFound {
 		t.Errorf("afterwards it gets %d", status)
+	}
+}
+
+// TestOneParticipantLeavesRoomForOthers: requests to a participant from many senders, all of whose wallets answer slowly, wait for each other, and the next
+// one is told so in the protocol's words; another participant of the connector answers at once.
+func TestOneParticipantLeavesRoomForOthers(t *testing.T) {
+	const share = 3
+	who := newPeople()
+	s := newSide(t, who, "supplier", supplier, func(o *dsp.Options) { o.Requests = limits.NewShares(limits.Share{Name: "requests", Most: share}) })
+	if err := s.store.PutParticipant(t.Context(), "quiet", adminapi.Participant{DID: "did:web:quiet.example", Profile: "pilot", Active: true}); err != nil {
+		t.Fatal(err)
+	}
+	release, slow := make(chan struct{}), map[string]chan struct{}{}
+	type reply struct {
+		status int
+		body   string
+	}
+	replies := make(chan reply, share+1)
+	senders := make([]string, share+1)
+	for i := range senders {
+		senders[i] = fmt.Sprintf("did:web:sender-%d.example", i)
+		who.give(senders[i], "MembershipCredential", nil)
+		slow[senders[i]] = release
+	}
+	who.Lock()
+	who.slow = slow
+	who.Unlock()
+	for _, sender := range senders {
+		go func() {
+			var got reply
+			defer func() { replies <- got }() // also when send gives the test up
+			var body map[string]any
+			got.status, body = s.send(http.MethodGet, "/negotiations/none", s.as(sender), "")
+			got.body = fmt.Sprint(body)
+		}()
+	}
+	if got := <-replies; got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, wire.NegotiationError) || !strings.Contains(got.body, "supplier has 3 requests under way") {
+		t.Errorf("one more than its share: %+v", got)
+	}
+	res, err := http.Get(s.server.URL + "/quiet/dsp/2025-1/negotiations/none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = res.Body.Close(); res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("meanwhile another participant answers %d", res.StatusCode)
+	}
+	close(release)
+	for range share {
+		if got := <-replies; got.status != http.StatusNotFound {
+			t.Errorf("its own requests answer %+v", got)
+		}
 	}
 }
 

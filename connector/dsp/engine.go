@@ -47,12 +47,16 @@ type Options struct {
 	MinBackoff     time.Duration // default 100 ms
 	MaxBackoff     time.Duration // default 2 min
 	HeadPoll       time.Duration // how often audit heads to ask for are looked for; default 2 s
-	Workers        int           // default 16; a quarter of them at most works for one counterparty
+	Workers        int           // default 32; a quarter of them at most works for one counterparty, half of that for one participant
 	PerSender      int           // messages of one sender that are verified at once; default 32
 	Now            func() time.Time
 	NewID          func() string
 	Log            *slog.Logger
 	Metrics        prometheus.Registerer // nil: not registered
+
+	PerParticipant int            // messages of one participant that are sent at once, by all processes of the connector; default a quarter of Workers
+	Meter          *limits.Meter  // of what is bounded here; nil: none
+	Requests       *limits.Shares // protocol requests to each participant at once; nil: not bounded
 }
 
 // Engine is one connector's protocol side. It is safe for concurrent use.
@@ -62,6 +66,7 @@ type Engine struct {
 	metrics  *metrics
 	watchers watchers
 	senders  *limits.Shares
+	sending  *limits.Shares
 	verdicts catalogVerdicts
 
 	negotiations kind[store.Negotiation]
@@ -94,7 +99,10 @@ func New(opt Options) (*Engine, error) {
 	def(&opt.MaxBackoff, 2*time.Minute)
 	def(&opt.HeadPoll, 2*time.Second)
 	if opt.Workers == 0 {
-		opt.Workers = 16
+		opt.Workers = 32
+	}
+	if opt.PerParticipant == 0 {
+		opt.PerParticipant = max(1, opt.Workers/4)
 	}
 	if opt.PerSender == 0 {
 		opt.PerSender = 32
@@ -112,7 +120,9 @@ func New(opt Options) (*Engine, error) {
 		opt.Log = slog.Default()
 	}
 	opt.PublicURL = strings.TrimSuffix(opt.PublicURL, "/")
-	e := &Engine{opt: opt, wake: make(chan struct{}, 1), metrics: newMetrics(opt.Metrics), senders: limits.NewShares(opt.PerSender)}
+	e := &Engine{opt: opt, wake: make(chan struct{}, 1), metrics: newMetrics(opt.Metrics),
+		sending: opt.Meter.Shares(limits.Share{Name: "messages to send", Most: opt.PerParticipant, Queue: opt.Workers, Patience: opt.RequestTimeout}),
+		senders: opt.Meter.Shares(limits.Share{Name: "messages of a sender", Most: opt.PerSender})}
 	e.evaluators.byName = map[string]compiled{}
 	e.watchers.byKey = map[string]chan struct{}{}
 	e.kinds()

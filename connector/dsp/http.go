@@ -15,6 +15,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/store"
 )
 
@@ -98,16 +99,7 @@ func (e *Engine) serve(route, errorType string, handle protocolHandler) http.Han
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), handleTimeout)
 		defer cancel()
-		var (
-			out answer
-			p   *store.Participant
-			err error
-		)
-		if strings.ContainsRune(r.URL.Path, 0) { // nothing with it is in the database, which would fail on it
-			err = refuse(http.StatusNotFound, "not-found", "not found")
-		} else if p, err = e.lookupParticipant(ctx, r.PathValue("ctx"), r.PathValue("profile")); err == nil {
-			out, err = handle(ctx, p, r)
-		}
+		out, err := e.handle(ctx, r, handle)
 		if err != nil {
 			out = e.errorAnswer(ctx, r, errorType, err)
 		}
@@ -119,12 +111,31 @@ func (e *Engine) serve(route, errorType string, handle protocolHandler) http.Han
 	}
 }
 
+func (e *Engine) handle(ctx context.Context, r *http.Request, handle protocolHandler) (answer, error) {
+	if strings.ContainsRune(r.URL.Path, 0) { // nothing with it is in the database, which would fail on it
+		return answer{}, refuse(http.StatusNotFound, "not-found", "not found")
+	}
+	r, leave, err := e.opt.Requests.Request(r, r.PathValue("ctx"))
+	if err != nil {
+		return answer{}, err
+	}
+	defer leave()
+	p, err := e.lookupParticipant(ctx, r.PathValue("ctx"), r.PathValue("profile"))
+	if err != nil {
+		return answer{}, err
+	}
+	return handle(ctx, p, r)
+}
+
 // errorAnswer maps an error to the protocol's error body. What is not a refusal is ours to fix: it is logged and its text stays here.
 func (e *Engine) errorAnswer(ctx context.Context, r *http.Request, errorType string, err error) answer {
 	var refusal *RefusalError
 	var invalid *wire.Error
+	var busy *limits.BusyError
 	switch {
 	case errors.As(err, &refusal):
+	case errors.As(err, &busy):
+		refusal = refuse(http.StatusServiceUnavailable, "busy", "%s", busy)
 	case errors.As(err, &invalid):
 		refusal = refuse(http.StatusBadRequest, "invalid", "%s", invalid)
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):

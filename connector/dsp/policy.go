@@ -68,8 +68,8 @@ func (e *Engine) authenticate(ctx context.Context, p *store.Participant, r *http
 		return identity.Agent{}, refuse(http.StatusUnauthorized, "unauthenticated", "the Authorization header is missing")
 	}
 	// Verifying takes as long as the sender's own servers make it. A sender that is not who it claims to be is found out before those are asked.
-	leave, ok := e.senders.Enter(identity.Claimed(authorization))
-	if !ok {
+	leave, err := e.senders.Enter(ctx, identity.Claimed(authorization))
+	if err != nil {
 		return identity.Agent{}, refuse(http.StatusTooManyRequests, "busy", "%d messages of yours are being verified: send this one again once one of them is answered", e.opt.PerSender)
 	}
 	defer leave()

@@ -36,9 +36,14 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer busy.Wait()
 	// Work under way may finish after ctx has ended; each of its calls has a time-out of its own.
 	work := context.WithoutCancel(ctx)
-	start := func(do func()) {
+	start := func(participant string, do func()) {
 		busy.Go(func() {
 			defer func() { free <- struct{}{}; e.Wake() }()
+			leave, err := e.sending.Enter(work, participant) // a lease gives no more than there are places, but two at once may
+			if err != nil {
+				return // the lease runs out
+			}
+			defer leave()
 			do()
 		})
 	}
@@ -65,7 +70,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		if took > 0 && took < n && err == nil {
 			continue
 		}
-		if err := e.rest(ctx, err != nil); err != nil {
+		if err := e.rest(ctx, took, err != nil); err != nil {
 			return nil // ctx has ended, which is how Run ends
 		}
 	}
@@ -91,33 +96,41 @@ func (e *Engine) prune(ctx context.Context) {
 }
 
 // lease takes up to n due rows, starts work on each, and returns how many.
-func (e *Engine) lease(ctx, work context.Context, n int, start func(func())) (took int, err error) {
-	each := max(1, e.opt.Workers/4)
-	negotiations, err := e.opt.Store.LeaseNegotiations(ctx, n, each)
+func (e *Engine) lease(ctx, work context.Context, n int, start func(string, func())) (took int, err error) {
+	places := store.Places{PerParticipant: e.opt.PerParticipant, PerCounterparty: max(1, e.opt.Workers/4)}
+	negotiations, err := e.opt.Store.LeaseNegotiations(ctx, n, places)
 	if err != nil {
 		return 0, err
 	}
 	for _, row := range negotiations {
-		start(func() { e.negotiations.work(work, row) })
+		start(row.Ctx, func() { e.negotiations.work(work, row) })
 	}
 	if took = len(negotiations); took == n {
 		return took, nil
 	}
-	transfers, err := e.opt.Store.LeaseTransfers(ctx, n-took, each)
+	transfers, err := e.opt.Store.LeaseTransfers(ctx, n-took, places)
 	if err != nil {
 		return took, err
 	}
 	for _, row := range transfers {
-		start(func() { e.transfers.work(work, row) })
+		start(row.Ctx, func() { e.transfers.work(work, row) })
 	}
 	return took + len(transfers), nil
 }
 
+// blockedPoll is how often workers look for more while all that is due waits for places, which those of this process leave with a wake.
+const blockedPoll = 100 * time.Millisecond
+
 // rest waits until something may be due.
-func (e *Engine) rest(ctx context.Context, failed bool) error {
+func (e *Engine) rest(ctx context.Context, took int, failed bool) error {
 	wait := idlePoll
 	if !failed {
-		if d, err := e.opt.Store.NextDue(ctx, idlePoll); err == nil {
+		switch d, err := e.opt.Store.NextDue(ctx, idlePoll); {
+		case err != nil:
+		case d == 0 && took == 0:
+			e.sending.Blocked()
+			wait = blockedPoll
+		default:
 			wait = max(d, 5*time.Millisecond)
 		}
 	}

@@ -69,6 +69,11 @@ const (
 	openPolicy     = `{"@type":"Set","permission":[{"action":"use"}]}`
 )
 
+// oneConnection is what each participant has: whoever wanted a second one meanwhile would get an error.
+func oneConnection() *limits.Shares {
+	return limits.NewShares(limits.Share{Name: "statements", Most: 1, Queue: 10_000, Patience: patience})
+}
+
 // people is an identity service whose tokens say who they are, and whose credentials are given by the test.
 type people struct {
 	sync.Mutex
@@ -265,7 +270,7 @@ func newSide(t testing.TB, who *people, name, did string, opts ...option) *side 
 		t.Fatal(err)
 	}
 	s := &side{t: t, ctx: name, did: did, flows: &flows{state: map[string]string{}}}
-	if s.store, err = store.Open(t.Context(), cfg, store.Options{Owner: name}); err != nil {
+	if s.store, err = store.Open(t.Context(), cfg, store.Options{Owner: name, Connections: oneConnection()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.store.Close)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dcp/keyring"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/store/tenant"
 	"github.com/kaphera/kaphera/connector/vault"
 )
@@ -30,6 +31,8 @@ type Deps struct {
 	MinBackoff time.Duration    // after the first delivery that failed, doubled each time up to 30 min; default 2 s
 	Now        func() time.Time // default time.Now
 	Log        *slog.Logger     // default slog.Default
+	// Connections to the database, and Requests to the public API, that each issuer has at once; nil: not bounded.
+	Connections, Requests *limits.Shares
 }
 
 // Issuer is the issuer role. One process serves any number of issuers, each under its context name.
@@ -44,6 +47,7 @@ type Issuer struct {
 	now       func() time.Time
 	log       *slog.Logger
 	wake      chan struct{}
+	requests  *limits.Shares
 }
 
 // New makes an issuer. It connects to nothing yet.
@@ -63,9 +67,10 @@ func New(d Deps) (*Issuer, error) {
 	if d.MinBackoff == 0 {
 		d.MinBackoff = 2 * time.Second
 	}
+	db := tenant.DB{Pool: d.DB, Shares: d.Connections}
 	return &Issuer{
-		store: &store{tenant.DB{Pool: d.DB}}, ring: keyring.New(tenant.DB{Pool: d.DB}, d.Vault, "issuer", listLifetime+time.Hour, d.Now), v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "issuer"),
-		publicURL: strings.TrimSuffix(d.PublicURL, "/"), poll: d.Poll, backoff: d.MinBackoff, now: d.Now, log: d.Log.With("role", "issuer"), wake: make(chan struct{}, 1),
+		store: &store{db}, ring: keyring.New(db, d.Vault, "issuer", listLifetime+time.Hour, d.Now), v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "issuer"),
+		publicURL: strings.TrimSuffix(d.PublicURL, "/"), poll: d.Poll, backoff: d.MinBackoff, now: d.Now, log: d.Log.With("role", "issuer"), wake: make(chan struct{}, 1), requests: d.Requests,
 	}, nil
 }
 
@@ -79,12 +84,13 @@ func New(d Deps) (*Issuer, error) {
 //	GET  /{ctx}/status/{list}
 func (i *Issuer) Public() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /{ctx}/did.json", i.handle(i.serveDocument))
-	mux.Handle("GET /{ctx}/issuance/metadata", i.handle(i.serveMetadata))
-	mux.Handle("GET /{ctx}/issuance/schemas/{type}", i.handle(i.serveSchema))
-	mux.Handle("POST /{ctx}/issuance/credentials", i.handle(i.serveRequest))
-	mux.Handle("GET /{ctx}/issuance/requests/{id}", i.handle(i.serveRequestStatus))
-	mux.Handle("GET /{ctx}/status/{list}", i.handle(i.serveStatusList))
+	handle := func(f func(*http.Request) (any, error)) http.Handler { return dcp.Handler(i.log, i.requests, f) }
+	mux.Handle("GET /{ctx}/did.json", handle(i.serveDocument))
+	mux.Handle("GET /{ctx}/issuance/metadata", handle(i.serveMetadata))
+	mux.Handle("GET /{ctx}/issuance/schemas/{type}", handle(i.serveSchema))
+	mux.Handle("POST /{ctx}/issuance/credentials", handle(i.serveRequest))
+	mux.Handle("GET /{ctx}/issuance/requests/{id}", handle(i.serveRequestStatus))
+	mux.Handle("GET /{ctx}/status/{list}", handle(i.serveStatusList))
 	return mux
 }
 
@@ -114,7 +120,7 @@ func (i *Issuer) Internal() http.Handler {
 }
 
 func (i *Issuer) handle(f func(*http.Request) (any, error)) http.Handler {
-	return dcp.Handler(i.log, f)
+	return dcp.Handler(i.log, nil, f)
 }
 
 // Run delivers what is due until ctx ends. Any number of replicas may run.

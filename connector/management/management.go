@@ -21,6 +21,7 @@ import (
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/gate"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
@@ -53,7 +54,9 @@ type Deps struct {
 	Backends netguard.Guard
 	// AuditLeaving are the types of audit records whose bodies may leave the cell; records of other types leave without them. Default audit.Leaving.
 	AuditLeaving []string
-	Log          *slog.Logger
+	// Requests to the view of each participant at once; nil: not bounded. What the operator asks has no part in that.
+	Requests *limits.Shares
+	Log      *slog.Logger
 }
 
 type server struct{ Deps }
@@ -80,6 +83,7 @@ func New(d Deps) (http.Handler, error) {
 	guarded := Bearer(d.InternalToken, internal)
 	mux.Handle("/admin/v1/", guarded)
 	mux.Handle("/api/", guarded)
+	mux.Handle("/api/{ctx}/", Bearer(d.InternalToken, s.bounded(internal)))
 	mux.Handle("POST /internal/v1/{ctx}/transfers/{id}/access", Bearer(d.DataPlaneToken, s.handle(http.StatusOK, s.judgeAccess)))
 	return mux, nil
 }
@@ -97,6 +101,19 @@ func Bearer(token string, next http.Handler) http.Handler {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, acting(r))
+	})
+}
+
+// bounded lets so many requests to a participant through as are its share.
+func (s *server) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r, leave, err := s.Requests.Request(r, r.PathValue("ctx"))
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		defer leave()
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -161,6 +178,9 @@ func describe(err error, kind, id string) error {
 // fail writes an error. What is not meant for the caller is logged and stays here.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, body := s.errorBody(r, err)
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
 	writeJSON(w, status, body)
 }
 
@@ -168,7 +188,10 @@ func (s *server) errorBody(r *http.Request, err error) (int, adminapi.Error) {
 	var refusal *dsp.RefusalError
 	var policy *odrl.Error
 	var unaccepted *gate.RefusedError
+	var busy *limits.BusyError
 	switch {
+	case errors.As(err, &busy):
+		return http.StatusServiceUnavailable, adminapi.Error{Code: "busy", Message: busy.Error()}
 	case errors.As(err, &refusal):
 		return refusal.Status, adminapi.Error{Code: refusal.Code, Message: refusal.Message, Trace: refusal.Trace}
 	case errors.As(err, &unaccepted):

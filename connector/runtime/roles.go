@@ -17,6 +17,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/issuer"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/management"
 	"github.com/kaphera/kaphera/connector/management/edc"
 	"github.com/kaphera/kaphera/connector/netguard"
@@ -33,7 +34,7 @@ func (p *process) startWallet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.wallet, err = wallet.New(wallet.Deps{DB: db, Vault: p.vault, Verifier: p.verifier, PublicURL: p.Config.PublicURL, Log: p.Log}); err != nil {
+	if p.wallet, err = wallet.New(wallet.Deps{DB: db, Connections: p.connections(), Requests: p.requests("wallet"), Vault: p.vault, Verifier: p.verifier, PublicURL: p.Config.PublicURL, Log: p.Log}); err != nil {
 		return err
 	}
 	p.public.Handle("/{ctx}/dcp/", p.wallet.Public())
@@ -54,7 +55,7 @@ func (p *process) startIssuer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i, err := issuer.New(issuer.Deps{DB: db, Vault: p.vault, Verifier: p.verifier, PublicURL: p.Config.PublicURL, Log: p.Log})
+	i, err := issuer.New(issuer.Deps{DB: db, Connections: p.connections(), Requests: p.requests("issuer service"), Vault: p.vault, Verifier: p.verifier, PublicURL: p.Config.PublicURL, Log: p.Log})
 	if err != nil {
 		return err
 	}
@@ -93,6 +94,7 @@ func (p *process) startDataPlane(ctx context.Context) error {
 		return err
 	}
 	plane, err := dataplane.New(dataplane.Deps{DB: db, Judge: judge, Secrets: p.vault, PublicURL: p.Config.PublicURL, InternalToken: p.dataPlaneToken,
+		Connections: p.connections(), PerParticipant: p.Config.PerParticipant.Accesses, Meter: p.limits,
 		Metrics: p.metrics, Log: p.Log.With("role", DataPlane), BackendTLS: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
 		TokenLifetime: p.Config.DataPlane.TokenLifetime.Std(), MaxDuration: p.Config.DataPlane.MaxDuration.Std(), HeaderTimeout: p.Config.DataPlane.BackendTimeout.Std(),
 		Backends: p.Config.Backends(), Name: host + p.Config.Listen.Public})
@@ -115,7 +117,7 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	st, err := store.Use(ctx, db, store.Options{Owner: host + p.Config.Listen.Public, Lease: p.Config.Protocol.RequestTimeout.Std() * 2})
+	st, err := store.Use(ctx, db, store.Options{Owner: host + p.Config.Listen.Public, Lease: p.Config.Protocol.RequestTimeout.Std() * 2, Connections: p.connections()})
 	if err != nil {
 		return err
 	}
@@ -139,6 +141,7 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	dataPlane := dps.NewClient(dataPlaneURL, p.dataPlaneToken)
 	options := dsp.Options{Store: st, Identity: ids, DataPlane: dataPlane, HTTP: p.httpClient(protocol.RequestTimeout.Std()),
 		PublicURL: p.Config.PublicURL, AllowPlainHTTP: p.Config.PlainHTTP(), RequestTimeout: protocol.RequestTimeout.Std(), RetryFor: protocol.RetryFor.Std(), Workers: protocol.Workers,
+		PerParticipant: p.Config.PerParticipant.Messages, Meter: p.limits, Requests: p.requests("protocol endpoints"),
 		Log: p.Log.With("role", ControlPlane), Metrics: p.metrics}
 	if p.Protocol != nil {
 		p.Protocol(&options)
@@ -147,7 +150,8 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	api, err := management.New(management.Deps{Engine: engine, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token, DataPlaneToken: p.dataPlaneToken,
+	requests := p.requests("management APIs")
+	api, err := management.New(management.Deps{Engine: engine, Requests: requests, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token, DataPlaneToken: p.dataPlaneToken,
 		Fetch: p.httpClient(time.Hour), Backends: p.Config.Backends(), AuditLeaving: p.Config.Audit.Leaving, Log: p.Log.With("role", ControlPlane)})
 	if err != nil {
 		return err
@@ -161,16 +165,16 @@ func (p *process) startControlPlane(ctx context.Context) error {
 	p.internal.Handle("/api/", api)
 	p.internal.Handle("/internal/v1/{ctx}/transfers/", api)
 	p.run = append(p.run, engine.Run, replay.Run)
-	return p.startManagement(ctx, engine, st, dataPlaneURL)
+	return p.startManagement(ctx, engine, st, requests, dataPlaneURL)
 }
 
 // startManagement serves the EDC Management API, if anybody is to have access to it.
-func (p *process) startManagement(ctx context.Context, engine *dsp.Engine, st *store.Store, dataPlaneURL string) error {
+func (p *process) startManagement(ctx context.Context, engine *dsp.Engine, st *store.Store, requests *limits.Shares, dataPlaneURL string) error {
 	c := p.Config.Management
 	if c == (config.Management{}) {
 		return nil
 	}
-	d := edc.Deps{Engine: engine, Store: st, Secrets: p.vault, HTTP: p.httpClient(10 * time.Second), PlainHTTP: p.Config.PlainHTTP(), Backends: p.Config.Backends(), DataPlane: dataPlaneURL,
+	d := edc.Deps{Engine: engine, Requests: requests, Store: st, Secrets: p.vault, HTTP: p.httpClient(10 * time.Second), PlainHTTP: p.Config.PlainHTTP(), Backends: p.Config.Backends(), DataPlane: dataPlaneURL,
 		Log: p.Log.With("role", ControlPlane)}
 	if c.APIKeyFile != "" {
 		var err error

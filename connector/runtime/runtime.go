@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -95,6 +96,7 @@ type process struct {
 	roots   *x509.CertPool
 	vault   *vault.Store
 	metrics *prometheus.Registry
+	limits  *limits.Meter
 	health  *health
 
 	verifier *dcp.Verifier
@@ -114,6 +116,7 @@ func Run(ctx context.Context, opt Options) error {
 	}
 	p := &process{Options: opt, metrics: prometheus.NewRegistry(), public: http.NewServeMux(), internal: http.NewServeMux()}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.limits = limits.NewMeter(p.metrics, p.Log)
 	p.health = newHealth(p.metrics)
 	defer func() {
 		for _, f := range slices.Backward(p.close) {
@@ -244,6 +247,17 @@ func vaultClient(c config.Vault, access ...vault.Access) (*vault.Client, error) 
 	return vault.New(vault.Config{Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, Prefix: c.Prefix, CAFile: c.CAFile, Access: access,
 		Auth: vault.Auth{Method: c.Auth.Method, MountPath: c.Auth.MountPath, Role: c.Auth.Role, TokenFile: c.Auth.TokenFile,
 			ServiceAccountTokenFile: c.Auth.ServiceAccountTokenFile, RoleIDFile: c.Auth.RoleIDFile, SecretIDFile: c.Auth.SecretIDFile}})
+}
+
+// connections is each participant's share of a role's connections. Requests are bounded by another share, so that any number waits here.
+func (p *process) connections() *limits.Shares {
+	return p.limits.Shares(limits.Share{Name: "statements in the database", Most: p.Config.PerParticipant.Connections, Queue: math.MaxInt, Patience: 10 * time.Second})
+}
+
+// requests is each participant's share of the requests to one of its APIs.
+func (p *process) requests(api string) *limits.Shares {
+	most := p.Config.PerParticipant.Requests
+	return p.limits.Shares(limits.Share{Name: "requests to its " + api, Most: most, Queue: most, Patience: 5 * time.Second})
 }
 
 // pool opens connections for one schema.

@@ -106,7 +106,8 @@ func startWith(t *testing.T, kv vault.KV, dsn string, change func(*runtime.Optio
 		Database: config.Database{Host: cc.Host, Port: int(cc.Port), Name: cc.Database, User: cc.User, SSLMode: "disable", MaxConns: 5},
 		Trust:    config.Trust{AllowPlainHTTP: true, AllowPrivateNetworks: true},
 		Internal: config.Internal{TokenFile: secret(t, internalToken)}, Management: config.Management{APIKeyFile: secret(t, managementKey)},
-		Protocol: config.Protocol{RequestTimeout: config.Duration(10 * time.Second), RetryFor: config.Duration(time.Minute), Workers: 4}}
+		Protocol:       config.Protocol{RequestTimeout: config.Duration(10 * time.Second), RetryFor: config.Duration(time.Minute), Workers: 4},
+		PerParticipant: config.PerParticipant{Connections: 1}} // whoever wanted a second one would wait for ever
 	if err := runtime.Migrate(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}

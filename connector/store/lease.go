@@ -12,21 +12,26 @@ import (
 	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
-// LeaseNegotiations takes up to limit due negotiations for this process, at most perCounterparty processes of either kind at a time for one
-// counterparty over all connector processes, so that a slow one, or one with much under way, does not hold up the others. A row is leased by one
-// worker at a time, which keeps its messages in order.
-func (s *Store) LeaseNegotiations(ctx context.Context, limit, perCounterparty int) ([]*Negotiation, error) {
-	return lease[Negotiation](ctx, s, negotiationColumns, limit, perCounterparty)
+// Places are how many negotiations and transfers, together and over all connector processes, may be leased at a time for one participant and for
+// one counterparty, so that a slow one, or one with much under way, does not hold up the others. What one participant has with one counterparty
+// takes half of the counterparty's.
+type Places struct{ PerParticipant, PerCounterparty int }
+
+// LeaseNegotiations takes up to limit due negotiations for this process, as far as there are places, those of participants that have fewest first. A
+// row is leased by one worker at a time, which keeps its messages in order.
+func (s *Store) LeaseNegotiations(ctx context.Context, limit int, places Places) ([]*Negotiation, error) {
+	return lease[Negotiation](ctx, s, negotiationColumns, limit, places)
 }
 
 // LeaseTransfers is LeaseNegotiations for transfers.
-func (s *Store) LeaseTransfers(ctx context.Context, limit, perCounterparty int) ([]*Transfer, error) {
-	return lease[Transfer](ctx, s, transferColumns, limit, perCounterparty)
+func (s *Store) LeaseTransfers(ctx context.Context, limit int, places Places) ([]*Transfer, error) {
+	return lease[Transfer](ctx, s, transferColumns, limit, places)
 }
 
-func lease[T any](ctx context.Context, s *Store, o own, limit, perCounterparty int) (out []*T, err error) {
+func lease[T any](ctx context.Context, s *Store, o own, limit int, places Places) (out []*T, err error) {
 	err = s.tx(ctx, s.db, func(tx pgx.Tx) (err error) {
-		out, err = tenant.Across(ctx, tx, "SELECT * FROM control_plane.lease_"+o.table+"($1, $2, $3, $4)", []any{limit, perCounterparty, s.opt.Owner, s.opt.Lease},
+		out, err = tenant.Across(ctx, tx, "SELECT * FROM control_plane.lease_"+o.table+"($1, $2, $3, $4, $5)",
+			[]any{limit, places.PerParticipant, places.PerCounterparty, s.opt.Owner, s.opt.Lease},
 			o.sel()+"WHERE ctx = $1 AND id = $2", pgx.RowToAddrOfStructByNameLax[T])
 		if err == nil && len(out) == 0 {
 			return errNothing // nothing to commit

@@ -38,7 +38,7 @@ func open(t *testing.T, opt store.Options) (*store.Store, string) {
 	return s, dsn
 }
 
-func connect(t *testing.T, dsn string, opt store.Options) *store.Store {
+func connect(t testing.TB, dsn string, opt store.Options) *store.Store {
 	t.Helper()
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -159,7 +159,7 @@ func TestEachRowIsLeasedOnce(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for {
-				leased, err := s.LeaseNegotiations(t.Context(), 3, 100)
+				leased, err := s.LeaseNegotiations(t.Context(), 3, store.Places{PerParticipant: 100, PerCounterparty: 100})
 				if err != nil || len(leased) == 0 {
 					if err != nil {
 						t.Error(err)
@@ -191,7 +191,8 @@ func TestOneCounterpartyDoesNotTakeAllLeases(t *testing.T) {
 		insert(t, s, negotiation(fmt.Sprint("slow", i), "did:web:slow"), store.Side{})
 	}
 	insert(t, s, negotiation("quick", "did:web:quick"), store.Side{})
-	leased, err := s.LeaseNegotiations(t.Context(), 8, 4)
+	places := store.Places{PerParticipant: 100, PerCounterparty: 8}
+	leased, err := s.LeaseNegotiations(t.Context(), 8, places)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +203,7 @@ func TestOneCounterpartyDoesNotTakeAllLeases(t *testing.T) {
 	if count["did:web:slow"] != 4 || count["did:web:quick"] != 1 {
 		t.Errorf("leased %v", count)
 	}
-	if again, err := s.LeaseNegotiations(t.Context(), 8, 4); err != nil || len(again) != 0 {
+	if again, err := s.LeaseNegotiations(t.Context(), 8, places); err != nil || len(again) != 0 {
 		t.Errorf("more than its share: %d, %v", len(again), err)
 	}
 	// What is under way as a negotiation counts for transfers.
@@ -215,7 +216,7 @@ func TestOneCounterpartyDoesNotTakeAllLeases(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if transfers, err := s.LeaseTransfers(t.Context(), 8, 4); err != nil || len(transfers) != 1 || transfers[0].ID != "t-quick" {
+	if transfers, err := s.LeaseTransfers(t.Context(), 8, places); err != nil || len(transfers) != 1 || transfers[0].ID != "t-quick" {
 		t.Errorf("leased %d transfers, %v", len(transfers), err)
 	}
 }
@@ -250,7 +251,7 @@ func TestLeasesEndWithTheirTimeAndWithTheirOwner(t *testing.T) {
 	s, dsn := open(t, store.Options{Owner: "one", Lease: time.Millisecond})
 	insert(t, s, negotiation("n1", "did:web:b"), store.Side{})
 	lease := func(s *store.Store) int {
-		leased, err := s.LeaseNegotiations(t.Context(), 1, 1)
+		leased, err := s.LeaseNegotiations(t.Context(), 1, store.Places{PerParticipant: 1, PerCounterparty: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +281,7 @@ func TestLeasesEndWithTheirTimeAndWithTheirOwner(t *testing.T) {
 func TestUpdatesReleaseAndSchedule(t *testing.T) {
 	s, _ := open(t, store.Options{Owner: "one"})
 	insert(t, s, negotiation("n1", "did:web:b"), store.Side{})
-	if leased, err := s.LeaseNegotiations(t.Context(), 1, 1); err != nil || len(leased) != 1 {
+	if leased, err := s.LeaseNegotiations(t.Context(), 1, store.Places{PerParticipant: 1, PerCounterparty: 1}); err != nil || len(leased) != 1 {
 		t.Fatal(len(leased), err)
 	}
 	update := func(next *store.Next, release bool) *store.Negotiation {

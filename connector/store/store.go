@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/kaphera/kaphera/connector/audit"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
@@ -34,6 +35,8 @@ type Options struct {
 	// Lease is how long a worker may keep a row without a sign of life; longer than the longest outgoing call. Default 40 s.
 	Lease time.Duration
 	Hooks Hooks
+	// Connections bounds how many connections each participant context has; nil: all of them.
+	Connections *limits.Shares
 }
 
 // Store is the control plane's database.
@@ -60,7 +63,7 @@ func Use(ctx context.Context, pool *pgxpool.Pool, opt Options) (*Store, error) {
 	if opt.Lease == 0 {
 		opt.Lease = 40 * time.Second
 	}
-	s := &Store{db: tenant.DB{Pool: pool}, opt: opt}
+	s := &Store{db: tenant.DB{Pool: pool, Shares: opt.Connections}, opt: opt}
 	err := s.tx(ctx, s.db, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "SELECT control_plane.free_leases($1)", opt.Owner)
 		return err

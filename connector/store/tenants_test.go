@@ -520,11 +520,11 @@ func TestWorkAcrossParticipantsReadsEachRowInItsOwnContext(t *testing.T) {
 	if d, err := s.NextDue(t.Context(), time.Hour); err != nil || d != 0 {
 		t.Errorf("due in %s, %v", d, err)
 	}
-	negotiations, err := s.LeaseNegotiations(t.Context(), 10, 10)
+	negotiations, err := s.LeaseNegotiations(t.Context(), 10, store.Places{PerParticipant: 10, PerCounterparty: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
-	transfers, err := s.LeaseTransfers(t.Context(), 10, 10)
+	transfers, err := s.LeaseTransfers(t.Context(), 10, store.Places{PerParticipant: 10, PerCounterparty: 10})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dcp/keyring"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/store/tenant"
 	"github.com/kaphera/kaphera/connector/vault"
 )
@@ -29,6 +30,8 @@ type Deps struct {
 	Timing    Timing
 	Now       func() time.Time // default time.Now
 	Log       *slog.Logger     // default slog.Default
+	// Connections to the database, and Requests to the public API, that each participant has at once; nil: not bounded.
+	Connections, Requests *limits.Shares
 }
 
 // Timing holds the waits of the wallet's work; zero values take the defaults.
@@ -68,6 +71,7 @@ type Wallet struct {
 	now       func() time.Time
 	log       *slog.Logger
 	wake      chan struct{}
+	requests  *limits.Shares
 }
 
 var _ dcp.Tokens = (*Wallet)(nil)
@@ -83,10 +87,11 @@ func New(d Deps) (*Wallet, error) {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
+	db := tenant.DB{Pool: d.DB, Shares: d.Connections}
 	return &Wallet{
-		store: &store{tenant.DB{Pool: d.DB}}, ring: keyring.New(tenant.DB{Pool: d.DB}, d.Vault, "wallet", time.Hour, d.Now), // its tokens live for minutes
+		store: &store{db}, ring: keyring.New(db, d.Vault, "wallet", time.Hour, d.Now), // its tokens live for minutes
 		v: d.Verifier, replay: dcp.NewPostgresReplay(d.DB, "wallet"), publicURL: strings.TrimSuffix(d.PublicURL, "/"),
-		timing: d.Timing.withDefaults(), now: d.Now, log: d.Log.With("role", "wallet"), wake: make(chan struct{}, 1),
+		timing: d.Timing.withDefaults(), now: d.Now, log: d.Log.With("role", "wallet"), wake: make(chan struct{}, 1), requests: d.Requests,
 	}, nil
 }
 
@@ -98,10 +103,11 @@ func New(d Deps) (*Wallet, error) {
 //	POST /{ctx}/dcp/offers
 func (w *Wallet) Public() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /{ctx}/did.json", w.handle(w.serveDocument))
-	mux.Handle("POST /{ctx}/dcp/presentations/query", w.handle(w.serveQuery))
-	mux.Handle("POST /{ctx}/dcp/credentials", w.handle(w.serveCredentials))
-	mux.Handle("POST /{ctx}/dcp/offers", w.handle(w.serveOffer))
+	handle := func(f func(*http.Request) (any, error)) http.Handler { return dcp.Handler(w.log, w.requests, f) }
+	mux.Handle("GET /{ctx}/did.json", handle(w.serveDocument))
+	mux.Handle("POST /{ctx}/dcp/presentations/query", handle(w.serveQuery))
+	mux.Handle("POST /{ctx}/dcp/credentials", handle(w.serveCredentials))
+	mux.Handle("POST /{ctx}/dcp/offers", handle(w.serveOffer))
 	return mux
 }
 
@@ -125,7 +131,7 @@ func (w *Wallet) Internal() http.Handler {
 }
 
 func (w *Wallet) handle(f func(*http.Request) (any, error)) http.Handler {
-	return dcp.Handler(w.log, f)
+	return dcp.Handler(w.log, nil, f)
 }
 
 // Run does the work that is due (requests, renewals, statuses) until ctx ends. Any number of replicas may run.

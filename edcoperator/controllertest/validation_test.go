@@ -58,6 +58,7 @@ func TestBadObjectsAreRefused(t *testing.T) {
 		"a retention that is none":        {connector(func(o *v1alpha1.Connector) { o.Spec.Audit.KeepBodies = "1 year" }), "keepBodies must be a duration"},
 		"a retention of nothing":          {connector(func(o *v1alpha1.Connector) { o.Spec.Audit.KeepBodies = "0h" }), "keepBodies must be a duration"},
 		"a record type that is none":      {connector(func(o *v1alpha1.Connector) { o.Spec.Audit.Leaving = []string{"policies"} }), "spec.audit.leaving[0]"},
+		"a share of more than there is":   {connector(func(o *v1alpha1.Connector) { o.Spec.PerParticipant.Connections = 11 }), "spec.perParticipant.connections"},
 		"no type to issue":                {issuer(func(o *v1alpha1.CredentialIssuer) { o.Spec.CredentialTypes = []v1alpha1.CredentialType{} }), "spec.credentialTypes"},
 		"a validity that is no duration":  {issuer(func(o *v1alpha1.CredentialIssuer) { o.Spec.CredentialTypes[0].Validity = "1 year" }), "spec.credentialTypes[0].validity"},
 	} {

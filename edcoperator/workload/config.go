@@ -67,6 +67,8 @@ func (r Runtime) Config(role Role) config.Config {
 		c.Audit.KeepBodies = config.Duration(duration(r.Audit.KeepBodies))
 		return c
 	}
+	share := r.PerParticipant
+	c.PerParticipant = config.PerParticipant{Connections: int(share.Connections), Requests: int(share.Requests), Messages: int(share.Messages), Accesses: int(share.Accesses)}
 	c.Trust = config.Trust{CAFile: fileOf(keyTrustCA, r.Trust.CABundle), AllowPrivateNetworks: r.Trust.AllowPrivateNetworks}
 	c.Internal.TokenFile = secretDir + "/" + fileToken(role)
 	if role != Issuer {

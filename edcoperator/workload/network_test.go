@@ -206,6 +206,21 @@ func TestWhatBecomesOfAuditRecordsReachesWhoeverSeesToIt(t *testing.T) {
 	}
 }
 
+func TestWhatAParticipantMayHaveUnderWayReachesEveryRole(t *testing.T) {
+	t.Parallel()
+	r := runtime()
+	r.PerParticipant = v1alpha1.PerParticipant{Connections: 3, Requests: 20, Messages: 4, Accesses: 30}
+	for _, role := range r.Roles {
+		file, err := config.Parse([]byte(r.ConfigMap().Data[string(role)+".yaml"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := (config.PerParticipant{Connections: 3, Requests: 20, Messages: 4, Accesses: 30}); file.PerParticipant != want {
+			t.Errorf("%s reads %+v", role, file.PerParticipant)
+		}
+	}
+}
+
 // The schema names the types of records that there are.
 func TestTypesOfAuditRecordsInTheSchema(t *testing.T) {
 	t.Parallel()

@@ -85,8 +85,10 @@ type Runtime struct {
 	DataPlane  v1alpha1.DataPlane
 	Management v1alpha1.Management
 	Audit      v1alpha1.Audit
-	Replicas   *int32
-	Resources  corev1.ResourceRequirements
+	// PerParticipant is zero for an issuer service, which has the defaults.
+	PerParticipant v1alpha1.PerParticipant
+	Replicas       *int32
+	Resources      corev1.ResourceRequirements
 
 	// Accounts are the database accounts by role; Migrate's is the owner's. Filled from Secrets before objects are built.
 	Accounts map[Role]Credentials

@@ -70,6 +70,8 @@ type CellSpec struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 	// +optional
 	Audit edc.Audit `json:"audit,omitzero"`
+	// +optional
+	PerParticipant edc.PerParticipant `json:"perParticipant,omitzero"`
 }
 
 // Hosts says whether participants of the organization may be placed in the cell.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/limits"
 	internalapi "github.com/kaphera/kaphera/connector/management"
 	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/store"
@@ -48,7 +49,9 @@ type Deps struct {
 	Backends netguard.Guard
 	// DataPlane is the address of the data plane's signaling API, which the list of data planes shows.
 	DataPlane string
-	Log       *slog.Logger
+	// Requests to the API of each participant at once; nil: not bounded.
+	Requests *limits.Shares
+	Log      *slog.Logger
 }
 
 // API is the EDC Management API.
@@ -139,7 +142,7 @@ func concat(parts ...[]route) (out []route) {
 
 func (a *API) handler(v Version, rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out, err := a.serve(v, &rt, w, r)
+		out, err := a.serve(v, &rt, w, r) //nolint:contextcheck // it is the request's
 		switch {
 		case err != nil:
 			a.fail(w, r, err)
@@ -159,6 +162,11 @@ func (a *API) serve(v Version, rt *route, w http.ResponseWriter, r *http.Request
 	if err != nil {
 		return nil, err
 	}
+	r, leave, err := a.Requests.Request(r, r.PathValue("ctx"))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	c := &call{Request: r, version: v, id: r.PathValue("id")}
 	if c.participant, err = a.Store.Participant(r.Context(), r.PathValue("ctx")); err != nil {
 		return nil, describe(err, "participant context", r.PathValue("ctx"))
@@ -170,7 +178,7 @@ func (a *API) serve(v Version, rt *route, w http.ResponseWriter, r *http.Request
 			return nil, err
 		}
 		if r = c.Request; rt.area == "secrets" { // the Vault knows no transaction: what is not on record is not done
-			if err := a.Store.Record(c.Context(), c.participant.Ctx); err != nil { //nolint:contextcheck // it is the request's
+			if err := a.Store.Record(c.Context(), c.participant.Ctx); err != nil {
 				return nil, err
 			}
 		}
@@ -208,6 +216,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
 	}
 	writeJSON(w, status, body)
 }

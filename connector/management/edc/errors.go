@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/kaphera/kaphera/connector/dsp"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/odrl"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/vault"
@@ -93,7 +94,10 @@ func (a *api) explain(r *http.Request, err error) (int, []*apiError) {
 	var policy *odrl.Error
 	var query *store.QueryError
 	var large *http.MaxBytesError
+	var busy *limits.BusyError
 	switch {
+	case errors.As(err, &busy):
+		own = &apiError{Status: http.StatusServiceUnavailable, Type: typeUnavailable, Message: busy.Error()}
 	case errors.As(err, &own):
 	case errors.As(err, &refusal):
 		own = &apiError{Status: refusal.Status, Message: refusal.Message}

@@ -26,6 +26,7 @@ import (
 	"github.com/kaphera/kaphera/connector/dsp"
 	"github.com/kaphera/kaphera/connector/dsp/wire"
 	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/profile"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
@@ -84,7 +85,8 @@ func newRig(t *testing.T) *rig {
 	must(t, err)
 	must(t, store.Migrate(t.Context(), cfg.ConnConfig, nil))
 	r := &rig{t: t, vault: vault.NewStore(vaulttest.New(), 0)}
-	r.store, err = store.Open(t.Context(), cfg, store.Options{Owner: "test"})
+	r.store, err = store.Open(t.Context(), cfg, store.Options{Owner: "test",
+		Connections: limits.NewShares(limits.Share{Name: "statements", Most: 1, Queue: 1000, Patience: time.Minute})}) // a second one meanwhile would be waited for in vain
 	must(t, err)
 	t.Cleanup(r.store.Close)
 	must(t, r.store.PutProfile(t.Context(), profile.Profile{Name: "pilot", Protocol: wire.Protocol,

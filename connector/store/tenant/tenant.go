@@ -13,18 +13,25 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/kaphera/kaphera/connector/limits"
 )
 
 // DB are connections to the database. A statement that is run on the pool itself has no context: it reaches shared tables and functions, and no row of
 // any other.
-type DB struct{ *pgxpool.Pool }
+type DB struct {
+	*pgxpool.Pool
+	// Shares bound how many of the connections each participant context has at once; nil: all of them. Whoever has one must not want another in the
+	// same context: it may be the one that it waits for.
+	Shares *limits.Shares
+}
 
 // In is the database as one participant context has it.
 func (d DB) In(ctx string) Scope {
 	if !form.MatchString(ctx) {
 		ctx = "" // which is nobody's
 	}
-	return Scope{d.Pool, ctx}
+	return Scope{d, ctx}
 }
 
 // form is that of a context's name. Nothing else reaches a statement's text, above all not "*", which functions use.
@@ -32,26 +39,75 @@ var form = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // Scope runs every statement in one participant context. Its methods are those of a pool.
 type Scope struct {
-	pool *pgxpool.Pool
-	ctx  string
+	db  DB
+	ctx string
 }
 
 const set = "SELECT set_config('kaphera.ctx', $1, true)"
 
 // Begin starts a transaction.
 func (s Scope) Begin(ctx context.Context) (pgx.Tx, error) {
-	return s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL kaphera.ctx = '" + s.ctx + "'"})
+	leave, err := s.db.Shares.Enter(ctx, s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	begun, err := s.db.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL kaphera.ctx = '" + s.ctx + "'"})
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return tx{begun, leave}, nil
+}
+
+// tx gives back its place with its connection.
+type tx struct {
+	pgx.Tx
+	leave func()
+}
+
+func (t tx) Commit(ctx context.Context) error {
+	defer t.leave()
+	return t.Tx.Commit(ctx)
+}
+
+func (t tx) Rollback(ctx context.Context) error {
+	defer t.leave()
+	return t.Tx.Rollback(ctx)
 }
 
 // SendBatch sends statements with the setting before them, which makes all of them one transaction and takes one round trip.
 func (s Scope) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	leave, err := s.db.Shares.Enter(ctx, s.ctx)
+	if err != nil {
+		return unsent{err}
+	}
 	all := &pgx.Batch{}
 	all.Queue(set, s.ctx)
 	all.QueuedQueries = append(all.QueuedQueries, b.QueuedQueries...)
-	results := s.pool.SendBatch(ctx, all)
+	results := s.db.SendBatch(ctx, all)
 	_, _ = results.Exec() // of the setting; an error comes back with the next result
-	return results
+	return sent{results, leave}
 }
+
+// sent gives back its place with its connection.
+type sent struct {
+	pgx.BatchResults
+	leave func()
+}
+
+func (s sent) Close() error {
+	defer s.leave()
+	return s.BatchResults.Close()
+}
+
+// unsent are the results of statements that got no connection.
+type unsent struct{ err error }
+
+func (u unsent) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, u.err }
+func (u unsent) Query() (pgx.Rows, error)         { return nil, u.err }
+func (u unsent) QueryRow() pgx.Row                { return row{nil, u.err} }
+func (u unsent) Close() error                     { return u.err }
+func (u unsent) Tx() pgx.Tx                       { return nil }
 
 func (s Scope) send(ctx context.Context, sql string, args []any) pgx.BatchResults {
 	b := &pgx.Batch{}

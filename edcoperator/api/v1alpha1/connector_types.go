@@ -27,6 +27,8 @@ type ConnectorSpec struct {
 	Management Management `json:"management,omitzero"`
 	// +optional
 	Audit Audit `json:"audit,omitzero"`
+	// +optional
+	PerParticipant PerParticipant `json:"perParticipant,omitzero"`
 	// Profiles are the dataspace profiles this runtime speaks.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map

@@ -58,6 +58,31 @@ type DataPlane struct {
 	DeniedNetworks []string `json:"deniedNetworks,omitempty"`
 }
 
+// PerParticipant is how much each participant may have under way at once, so that one that has much to do, or that waits for somebody who hangs, slows
+// nobody but itself. What is more waits a few seconds and is then turned away with 503 and Retry-After. Raise it where a runtime has one participant.
+type PerParticipant struct {
+	// Connections to the database, of the 10 that each process has. Default 5.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10
+	// +optional
+	Connections int32 `json:"connections,omitempty"`
+	// Requests to its protocol endpoints, its wallet and its management APIs, each, in one process. Default 64.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	// +optional
+	Requests int32 `json:"requests,omitempty"`
+	// Messages to counterparties that are being sent, by all processes together; a process sends 32 at once. Default 8.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	Messages int32 `json:"messages,omitempty"`
+	// Accesses to its data that one process serves. Default 128.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	// +optional
+	Accesses int32 `json:"accesses,omitempty"`
+}
+
 // Audit says what becomes of the participants' audit records.
 type Audit struct {
 	// KeepBodies is how long the bodies of records are kept, such as 8760h; records themselves stay, and their chain verifies. Empty keeps all for ever.

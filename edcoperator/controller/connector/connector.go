@@ -100,7 +100,7 @@ func Runtime(c *v1alpha1.Connector, image string) workload.Runtime {
 		Name: c.Name, Namespace: c.Namespace, App: "connector", Image: image,
 		Owner:    *metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("Connector")),
 		Roles:    []workload.Role{workload.ControlPlane, workload.Wallet, workload.DataPlane},
-		Exposure: c.Spec.Exposure, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, DataPlane: c.Spec.DataPlane, Management: c.Spec.Management, Audit: c.Spec.Audit,
+		Exposure: c.Spec.Exposure, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, DataPlane: c.Spec.DataPlane, Management: c.Spec.Management, Audit: c.Spec.Audit, PerParticipant: c.Spec.PerParticipant,
 		Replicas: c.Spec.Replicas, Resources: c.Spec.Resources,
 	}
 }
