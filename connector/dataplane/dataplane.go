@@ -57,7 +57,7 @@ type Deps struct {
 	HeaderTimeout time.Duration
 	// RecordTimeout is how long records may take to be written. Default 10 s.
 	RecordTimeout time.Duration
-	// PerCounterparty is how many accesses of one counterparty are served at once. Default 64.
+	// PerCounterparty is how many accesses of one counterparty to one participant's data are served at once. Default 64.
 	PerCounterparty int
 	// PerParticipant is how many accesses to one participant's data are served at once; as many more wait. Default 128.
 	PerParticipant int

@@ -131,12 +131,12 @@ func TestPace(t *testing.T) {
 
 // TestOneParticipantLeavesRoomForOthers: its readers are different counterparties, one more waits, and the next is told to come again.
 func TestOneParticipantLeavesRoomForOthers(t *testing.T) {
-	b := setup(t, func(d *Deps) { d.PerParticipant = 1 })
+	b := setup(t, func(d *Deps) { d.PerParticipant, d.PerCounterparty = 1, 1 })
 	if err := audit.Open(t.Context(), tenant.DB{Pool: b.deps.DB}.In("other"), "other"); err != nil { // as its control plane does
 		t.Fatal(err)
 	}
 	reader := func(n int, more ...func(*dps.Flow)) dps.DataAddress {
-		return b.start(t, b.flow(append(more, func(f *dps.Flow) { f.FlowID, f.Counterparty = fmt.Sprint("tp-", n), fmt.Sprint("did:web:x:", n) })...))
+		return b.start(t, b.flow(append([]func(*dps.Flow){func(f *dps.Flow) { f.FlowID, f.Counterparty = fmt.Sprint("tp-", n), fmt.Sprint("did:web:x:", n) }}, more...)...))
 	}
 	release := make(chan struct{})
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -156,11 +156,11 @@ func TestOneParticipantLeavesRoomForOthers(t *testing.T) {
 		t.Errorf("one more than may wait: %+v", got)
 	}
 	other := reader(4, func(f *dps.Flow) {
-		f.Context = "other"
+		f.Context, f.Counterparty = "other", "did:web:x:1"
 		f.Source = map[string]string{"type": "HttpData", "baseUrl": b.backend.URL} // it has no secret
 	})
 	if res := b.at(t, other.Endpoint, other.Properties["authorization"]); res.StatusCode != http.StatusOK {
-		t.Errorf("meanwhile another participant's data: %d", res.StatusCode)
+		t.Errorf("meanwhile the first one reads another participant's data: %d", res.StatusCode)
 	}
 	close(release)
 	<-answers

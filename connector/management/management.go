@@ -56,7 +56,9 @@ type Deps struct {
 	AuditLeaving []string
 	// Requests to the view of each participant at once; nil: not bounded. What the operator asks has no part in that.
 	Requests *limits.Shares
-	Log      *slog.Logger
+	// Streams of it, which last, have a share of their own.
+	Streams *limits.Shares
+	Log     *slog.Logger
 }
 
 type server struct{ Deps }
@@ -83,7 +85,10 @@ func New(d Deps) (http.Handler, error) {
 	guarded := Bearer(d.InternalToken, internal)
 	mux.Handle("/admin/v1/", guarded)
 	mux.Handle("/api/", guarded)
-	mux.Handle("/api/{ctx}/", Bearer(d.InternalToken, s.bounded(internal)))
+	mux.Handle("/api/{ctx}/", Bearer(d.InternalToken, s.bounded(d.Requests, internal)))
+	for _, stream := range []string{"negotiations/{id}/events", "transfers/{id}/data", "transfers/{id}/data/{path...}"} {
+		mux.Handle("/api/{ctx}/v1/"+stream, Bearer(d.InternalToken, s.bounded(d.Streams, internal)))
+	}
 	mux.Handle("POST /internal/v1/{ctx}/transfers/{id}/access", Bearer(d.DataPlaneToken, s.handle(http.StatusOK, s.judgeAccess)))
 	return mux, nil
 }
@@ -105,9 +110,9 @@ func Bearer(token string, next http.Handler) http.Handler {
 }
 
 // bounded lets so many requests to a participant through as are its share.
-func (s *server) bounded(next http.Handler) http.Handler {
+func (s *server) bounded(share *limits.Shares, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r, leave, err := s.Requests.Request(r, r.PathValue("ctx"))
+		r, leave, err := share.Request(r, r.PathValue("ctx"))
 		if err != nil {
 			s.fail(w, r, err)
 			return

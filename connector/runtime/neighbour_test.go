@@ -150,6 +150,18 @@ func TestANoisyNeighbourSlowsOnlyItself(t *testing.T) {
 			'urn:uuid:' || gen_random_uuid(), clock_timestamp() - interval '1 day' FROM generate_series(1, 3000) i`, f.Name, partner.did("partner"), deaf.URL)
 	shared.until("its messages take its places", func() bool { return deaf.waiting.Load() == places })
 
+	// Its watchers, who leave room for its requests.
+	watchers := newFlood(t, 16*places, 0, func() *http.Request {
+		req, err := http.NewRequest(http.MethodGet, shared.api("noisy", "/negotiations/flood-1/events"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+internalToken)
+		return req
+	})
+	shared.until("as many watch as may, and the others are told", func() bool { return watchers.turnedAway.Load() == 12*places })
+	shared.call(http.MethodGet, shared.api("noisy", "/negotiations/flood-1"), nil, nil)
+
 	// Its requests, for each of which a record is made: as long as db holds the chain, they are stuck.
 	exec("BEGIN")
 	exec("SELECT FROM audit.chains WHERE ctx = 'noisy' FOR UPDATE")
@@ -183,7 +195,7 @@ func TestANoisyNeighbourSlowsOnlyItself(t *testing.T) {
 	}
 
 	shared.until("the noise goes on", func() bool { return stuck() == places && hanging.waiting.Load() > 0 && deaf.waiting.Load() == places })
-	if n := readers.wrong.Load() + requests.wrong.Load(); n > 0 {
+	if n := readers.wrong.Load() + watchers.wrong.Load() + requests.wrong.Load(); n > 0 {
 		t.Errorf("%d requests were turned away without saying why, or for how long", n)
 	}
 	metrics := string(shared.read(shared.parts[runtime.ControlPlane].health+"/metrics", ""))

@@ -151,7 +151,8 @@ func (p *process) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	requests := p.requests("management APIs")
-	api, err := management.New(management.Deps{Engine: engine, Requests: requests, Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token, DataPlaneToken: p.dataPlaneToken,
+	api, err := management.New(management.Deps{Engine: engine, Requests: requests,
+		Streams: p.limits.Shares(limits.Share{Name: "streams of its management API", Most: p.Config.PerParticipant.Requests}), Store: st, Secrets: p.vault, DataPlane: dataPlane, InternalToken: p.token, DataPlaneToken: p.dataPlaneToken,
 		Fetch: p.httpClient(time.Hour), Backends: p.Config.Backends(), AuditLeaving: p.Config.Audit.Leaving, Log: p.Log.With("role", ControlPlane)})
 	if err != nil {
 		return err

@@ -74,6 +74,8 @@ type Options struct {
 	KV vault.KV
 	// Protocol changes the protocol engine's options before it starts, for tests.
 	Protocol func(*dsp.Options)
+	// ConnectionPatience is how long a statement waits for its participant's share of the connections. Default 10 s.
+	ConnectionPatience time.Duration
 	// Listeners replace the configured addresses, for tests.
 	Public, Internal, Health, Management net.Listener
 }
@@ -251,7 +253,7 @@ func vaultClient(c config.Vault, access ...vault.Access) (*vault.Client, error) 
 
 // connections is each participant's share of a role's connections. Requests are bounded by another share, so that any number waits here.
 func (p *process) connections() *limits.Shares {
-	return p.limits.Shares(limits.Share{Name: "statements in the database", Most: p.Config.PerParticipant.Connections, Queue: math.MaxInt, Patience: 10 * time.Second})
+	return p.limits.Shares(limits.Share{Name: "statements in the database", Most: p.Config.PerParticipant.Connections, Queue: math.MaxInt, Patience: cmp.Or(p.ConnectionPatience, 10*time.Second)})
 }
 
 // requests is each participant's share of the requests to one of its APIs.

@@ -144,7 +144,7 @@ func startWith(t *testing.T, kv vault.KV, dsn string, change func(*runtime.Optio
 	t.Cleanup(c.end)
 	for i, roles := range processes {
 		processesEnd.Go(func() {
-			options := runtime.Options{Config: cfg, Roles: roles, Log: log, KV: kv, Public: all[i].public, Internal: all[i].internal, Health: all[i].health}
+			options := runtime.Options{ConnectionPatience: patience, Config: cfg, Roles: roles, Log: log, KV: kv, Public: all[i].public, Internal: all[i].internal, Health: all[i].health}
 			change(&options)
 			if err := runtime.Run(ctx, options); err != nil {
 				t.Errorf("%v ended with %v", roles, err)
