@@ -22,10 +22,20 @@ const (
 	ConditionSignedOff       = "SignedOff"       // UseCase: the newest revision is in force
 )
 
-// GetConditions of each kind that has any.
-func (p *Platform) GetConditions() []metav1.Condition         { return p.Status.Conditions }
-func (c *Cell) GetConditions() []metav1.Condition             { return c.Status.Conditions }
+// GetConditions of the Platform.
+func (p *Platform) GetConditions() []metav1.Condition { return p.Status.Conditions }
+
+// GetConditions of the Cell.
+func (c *Cell) GetConditions() []metav1.Condition { return c.Status.Conditions }
+
+// GetConditions of the DataspaceProfile.
 func (p *DataspaceProfile) GetConditions() []metav1.Condition { return p.Status.Conditions }
-func (u *UseCase) GetConditions() []metav1.Condition          { return u.Status.Conditions }
-func (o *Organization) GetConditions() []metav1.Condition     { return o.Status.Conditions }
-func (p *Participant) GetConditions() []metav1.Condition      { return p.Status.Conditions }
+
+// GetConditions of the UseCase.
+func (u *UseCase) GetConditions() []metav1.Condition { return u.Status.Conditions }
+
+// GetConditions of the Organization.
+func (o *Organization) GetConditions() []metav1.Condition { return o.Status.Conditions }
+
+// GetConditions of the Participant.
+func (p *Participant) GetConditions() []metav1.Condition { return p.Status.Conditions }
