@@ -65,11 +65,12 @@ func kubectl(t *testing.T) string {
 
 // traffic is what the company's firewall has counted.
 type traffic struct {
-	Connections map[string]int
+	Connections map[string]int `json:"connections"`
 	Callers     []struct {
-		Address, Pod string
-		Port         int
-	}
+		Address string `json:"address"`
+		Pod     string `json:"pod"`
+		Port    int    `json:"port"`
+	} `json:"callers"`
 }
 
 func firewall(t *testing.T) (seen traffic) {
