@@ -226,8 +226,11 @@ func (a *Admin) ensureRole(ctx context.Context, r Role, database string) error {
 		return nil
 	}
 	if !right {
-		if right, err = a.takes(ctx, r, database); err != nil || !right {
-			return fmt.Errorf("the server does not take the password that was just set: %w", err)
+		if right, err = a.takes(ctx, r, database); err != nil {
+			return err
+		}
+		if !right {
+			return errors.New("the server does not take the password that was just set")
 		}
 	}
 	// A database is given to, and taken from, only whose member one is; so are the connections that end with it.

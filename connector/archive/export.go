@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -142,6 +143,9 @@ func writeSecrets(ctx context.Context, tx pgx.Tx, kv vault.KV, out *json.Encoder
 			for _, name := range names {
 				path := c + "/" + kind + "/" + name
 				data, err := kv.Read(ctx, path)
+				if errors.Is(err, vault.ErrNotFound) {
+					continue // removed meanwhile, or listed though its newest version was deleted
+				}
 				if err != nil {
 					return fmt.Errorf("read %s from the vault: %w", path, err)
 				}

@@ -270,6 +270,9 @@ func headOf(row []*string) (audit.Head, error) {
 			return audit.Head{}, errors.New("a value is missing")
 		}
 	}
+	if open := *row[2]; open != "true" && open != "false" { // PostgreSQL takes more words than these
+		return audit.Head{}, fmt.Errorf("open is %q", open)
+	}
 	h := audit.Head{Chain: *row[0], Ctx: *row[1], Open: *row[2] == "true", Hash: strings.TrimPrefix(*row[5], `\x`)}
 	var err error
 	if h.Seq, err = strconv.ParseInt(*row[3], 10, 64); err != nil {
@@ -310,6 +313,9 @@ func writeChain(ctx context.Context, tx pgx.Tx, h audit.Head, w io.Writer) error
 		records, err := audit.Records(ctx, tx, h, after, atOnce)
 		if err != nil {
 			return err
+		}
+		if len(records) == 0 {
+			break // fewer than the head says, which verifying finds
 		}
 		for _, r := range records {
 			if err := audit.WriteRecord(w, r); err != nil {

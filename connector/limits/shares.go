@@ -117,6 +117,9 @@ func (s *Shares) leave(party string, p *places) {
 
 // Blocked counts that something waits elsewhere than in Enter because shares are used up.
 func (s *Shares) Blocked() {
+	if s == nil {
+		return
+	}
 	var full []string
 	s.mu.Lock()
 	for party, p := range s.byParty {

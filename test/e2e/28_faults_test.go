@@ -87,8 +87,12 @@ func TestFaults(t *testing.T) {
 	})
 
 	t.Run("the Kubernetes API", func(t *testing.T) {
-		hang := func(signal string) { must(t, sandbox(t), "signal", filepath.Base(dir), "kube-apiserver", signal) }
-		t.Cleanup(func() { _ = exec.Command(sandbox(t), "signal", filepath.Base(dir), "kube-apiserver", "cont").Run() })
+		hang := func(signal string) {
+			must(t, sandbox, "signal", os.Getenv("KAPHERA_CLUSTER"), "kube-apiserver", signal)
+		}
+		t.Cleanup(func() {
+			_ = exec.Command(sandbox, "signal", os.Getenv("KAPHERA_CLUSTER"), "kube-apiserver", "cont").Run()
+		})
 		hang("stop")
 		// What changes anything waits for it; what shows something, and connectors, do not.
 		if out := must(t, "kaphera", "status"); !strings.Contains(out, f.provider) {
@@ -362,16 +366,6 @@ func (f *faults) caughtUp(t *testing.T, made []string) {
 	if agreed[f.consumer] != agreed[f.provider] {
 		t.Errorf("agreements on record: %v", agreed)
 	}
-}
-
-// sandbox is the program that made the cluster.
-func sandbox(t *testing.T) string {
-	t.Helper()
-	path, err := filepath.Abs(filepath.Join(dir, "..", "..", "bin", "sandbox"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // seal does what only somebody who administers the Vault can: the Cloud operator may, by a policy that it gives to somebody else.

@@ -75,7 +75,7 @@ type traffic struct {
 
 func firewall(t *testing.T) (seen traffic) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(must(t, sandbox(t), "firewall", companyCluster(t))), &seen); err != nil {
+	if err := json.Unmarshal([]byte(must(t, sandbox, "firewall", companyCluster(t))), &seen); err != nil {
 		t.Fatal(err)
 	}
 	return seen

@@ -35,6 +35,9 @@ import (
 // patience bounds every wait for the cluster; nothing is asserted about how long things take.
 const patience = 5 * time.Minute
 
+// sandbox is the program that made the cluster.
+var sandbox = filepath.Join("..", "..", "bin", "sandbox")
+
 // dir is where the cluster's files are: kubeconfig, ca.crt, env.
 var dir string
 

@@ -35,7 +35,9 @@ BEGIN
         UNION ALL
         SELECT next.ctx, next.counterparty, CASE WHEN next.ctx IN (SELECT ctx FROM used_up) THEN last ELSE next.counterparty END
         FROM pair CROSS JOIN LATERAL (SELECT p.ctx, p.counterparty FROM control_plane.%1$s p
-            WHERE p.next_attempt_at IS NOT NULL AND (p.ctx, p.counterparty) > (pair.ctx, pair.after) ORDER BY p.ctx, p.counterparty LIMIT 1) next
+            WHERE p.next_attempt_at IS NOT NULL AND (p.ctx, p.counterparty) > (pair.ctx, pair.after)
+                AND (p.ctx, p.counterparty) > (pair.ctx, pair.counterparty) -- where a collation sorts "last" before a DID, the walk goes on all the same
+            ORDER BY p.ctx, p.counterparty LIMIT 1) next
     ), room AS (
         SELECT pair.ctx, pair.counterparty, b.of_participant, b.of_counterparty, b.of_pair FROM pair CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE l.ctx = pair.ctx) AS of_participant, count(*) FILTER (WHERE l.counterparty = pair.counterparty) AS of_counterparty,
