@@ -26,9 +26,9 @@ type cellInstall struct {
 // InstallReport is what an installation came to.
 type InstallReport struct {
 	Cell      string   `json:"cell"`
-	Namespace string   `json:"namespace"` // in the company's cluster
-	AgentKey  string   `json:"agentKey"`  // public
-	Written   []string `json:"written"`   // objects that were not as they should be
+	Namespace string   `json:"namespace"`         // in the company's cluster
+	AgentKey  string   `json:"agentKey"`          // public
+	Written   []string `json:"written,omitempty"` // objects that were not as they should be
 	Connected bool     `json:"connected"`
 }
 

@@ -4,6 +4,7 @@ package install
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -101,7 +102,7 @@ func (i *Installation) Wait(ctx context.Context, cloud *client.API, o Options) e
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("installed, but not connected in time: %s", last)
+			return fmt.Errorf("installed, but not connected in time: %s", cmp.Or(last, missing))
 		case <-tick.C:
 		}
 	}

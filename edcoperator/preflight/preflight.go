@@ -198,7 +198,11 @@ func Run(ctx context.Context, o Options) Report {
 			}
 			f := finding{}
 			for _, name := range k.needs {
-				if c := r.Checks[at[name]]; c.Result == Failed || c.Result == Skipped {
+				n, ok := at[name]
+				if !ok { // left out
+					continue
+				}
+				if c := r.Checks[n]; c.Result == Failed || c.Result == Skipped {
 					f = skipped("needs %s, which %s", name, map[Outcome]string{Failed: "failed", Skipped: "was skipped"}[c.Result])
 					break
 				}

@@ -93,7 +93,9 @@ func (r *cellInstallation) ModifyPlan(ctx context.Context, req resource.ModifyPl
 		return
 	}
 	var plan, state cellInstallationModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if diags := req.Plan.Get(ctx, &plan); diags.HasError() {
+		return // unknown values inside typed fields, such as the DID of a counterpart that is still to be made
+	}
 	if !req.State.Raw.IsNull() {
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	}
