@@ -1488,9 +1488,11 @@ type VaultPart struct {
 
 // VaultRoles defines model for VaultRoles.
 type VaultRoles struct {
+	Backup       string `json:"backup,omitempty,omitzero"`
 	ControlPlane string `json:"controlPlane,omitempty,omitzero"`
 	DataPlane    string `json:"dataPlane,omitempty,omitzero"`
 	Issuer       string `json:"issuer,omitempty,omitzero"`
+	Restore      string `json:"restore,omitempty,omitzero"`
 	Wallet       string `json:"wallet,omitempty,omitzero"`
 }
 

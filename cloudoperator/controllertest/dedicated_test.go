@@ -247,6 +247,9 @@ func neighboursVault(t *testing.T) {
 		}
 	}
 	for role, grant := range ours.Grants {
+		if role == snapshot.Restore {
+			continue // nobody's, while the cell runs
+		}
 		c, err := vaultLogin(t, cellNamespace, snapshot.ConnectorName+"-"+role, grant, openbao.Audience)
 		if err != nil {
 			t.Fatal(err)

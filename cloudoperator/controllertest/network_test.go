@@ -52,7 +52,7 @@ func closed(t *testing.T) {
 		"cloud operator": of(system, "cloud-operator", ""), "EDC operator": of(system, "edc-operator", ""), "Keycloak": of(system, "keycloak", ""),
 		"Cloud API": of(system, "kaphera-cloud", ""), "PostgreSQL": of(system, "postgresql", ""), "OpenBao": of(system, "openbao", ""), "NATS": of(system, "nats", ""),
 		"something else": of(system, "debug", ""), "agent": of(cell, "kaphera-cell-agent", ""), "control plane": of(cell, "connector", "control-plane"),
-		"wallet": of(cell, "connector", "wallet"), "data plane": of(cell, "connector", "data-plane"), "migration": of(cell, "connector", "migrate"),
+		"wallet": of(cell, "connector", "wallet"), "data plane": of(cell, "connector", "data-plane"), "migration": of(cell, "connector", "migrate"), "backup": of(cell, "connector", "backup"), "restore": of(cell, "connector", "restore"),
 		"issuer": of(cell, "credential-issuer", "issuer"), "stranger": of("elsewhere", "connector", "data-plane"), "pretender": of("pretender", "connector", "data-plane"),
 		"ingress controller": of("ingress", "controller", ""),
 	}
@@ -63,8 +63,8 @@ func closed(t *testing.T) {
 		port int32
 		from []string
 	}{
-		{"PostgreSQL", 5432, append([]string{"cloud operator", "Keycloak", "migration"}, roles...)},
-		{"OpenBao", 8200, append([]string{"cloud operator", "EDC operator"}, roles...)},
+		{"PostgreSQL", 5432, append([]string{"cloud operator", "Keycloak", "migration", "backup", "restore"}, roles...)},
+		{"OpenBao", 8200, append([]string{"cloud operator", "EDC operator", "backup", "restore"}, roles...)},
 		{"OpenBao", 8201, nil},
 		{"NATS", 4222, []string{"cloud operator", "Cloud API", "agent"}},
 		{"NATS", 8080, []string{"ingress controller"}},

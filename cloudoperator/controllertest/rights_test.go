@@ -4,6 +4,7 @@ package controllertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -296,7 +298,7 @@ func vaultLogin(t *testing.T, namespace, account, role string, audience ...strin
 // vaultRoles logs in as the pods of the cell do.
 func vaultRoles(t *testing.T) {
 	resources := snapshot.ConnectorResources("shared")
-	for _, role := range []string{snapshot.ControlPlane, snapshot.DataPlane, snapshot.Wallet} {
+	for _, role := range []string{snapshot.ControlPlane, snapshot.DataPlane, snapshot.Wallet, snapshot.Backup, snapshot.Restore} {
 		account := snapshot.ConnectorName + "-" + role
 		create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: cellNamespace, Name: account}})
 		for name, audience := range map[string][]string{"for the API server": nil, "for something else": {"elsewhere"}} {
@@ -305,7 +307,7 @@ func vaultRoles(t *testing.T) {
 			}
 		}
 		for other, name := range resources.Grants {
-			if _, err := vaultLogin(t, cellNamespace, account, name, openbao.Audience); (err == nil) != (other == role) {
+			if _, err := vaultLogin(t, cellNamespace, account, name, openbao.Audience); (err == nil) != (other == role && role != snapshot.Restore) {
 				t.Errorf("%s logs in as %s: %v", role, other, err)
 			}
 		}
@@ -325,17 +327,52 @@ func vaultRoles(t *testing.T) {
 	if _, err := as(snapshot.ControlPlane).WriteWithContext(t.Context(), secret, map[string]any{"data": map[string]any{"value": "hush"}}); err != nil {
 		t.Errorf("the control plane stores a secret: %v", err)
 	}
-	for role, may := range map[string]bool{snapshot.ControlPlane: false, snapshot.Wallet: false, snapshot.DataPlane: true} {
+	for role, may := range map[string]bool{snapshot.ControlPlane: false, snapshot.Wallet: false, snapshot.DataPlane: true, snapshot.Backup: true} {
 		if s, err := as(role).ReadWithContext(t.Context(), secret); (err == nil && s != nil) != may {
 			t.Errorf("%s reads the secret of a backend: %v", role, err)
 		}
 	}
+	if _, err := as(snapshot.Backup).WriteWithContext(t.Context(), secret, map[string]any{"data": map[string]any{"value": "forged"}}); err == nil {
+		t.Error("what writes archives writes a secret")
+	}
+	restores(t, resources, secret)
 	operator, err := vaultLogin(t, system, "cloud-operator", openbao.OperatorRole, openbao.Audience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s, err := operator.Logical().ReadWithContext(t.Context(), secret); err == nil {
 		t.Errorf("the operator reads the secret of a backend: %v", s != nil)
+	}
+}
+
+// restores: what brings in archives may do so while the cell runs nothing, and nothing of it with the same log-in afterwards.
+func restores(t *testing.T, resources snapshot.Resources, there string) {
+	cell := &cloud.Cell{ObjectMeta: named("shared")}
+	login := func() (*api.Client, error) {
+		return vaultLogin(t, cellNamespace, snapshot.ConnectorName+"-"+snapshot.Restore, resources.Grants[snapshot.Restore], openbao.Audience)
+	}
+	fresh := func(name string) string {
+		return openbao.Mount + "/data/" + resources.Prefix + "/restored/keys/" + name
+	}
+	content := map[string]any{"data": map[string]any{"value": "hush"}}
+	change(t, cell, func() { cell.Spec.Replicas = ptr.To[int32](0) })
+	var c *api.Client
+	eventually(t, func(context.Context) (err error) { c, err = login(); return err })
+	if _, err := c.Logical().WriteWithContext(t.Context(), fresh("one"), content); err != nil {
+		t.Errorf("it restores a key: %v", err)
+	}
+	if _, err := c.Logical().WriteWithContext(t.Context(), there, content); err == nil {
+		t.Error("it writes over a secret that is there")
+	}
+	change(t, cell, func() { cell.Spec.Replicas = ptr.To[int32](1) })
+	eventually(t, func(context.Context) error {
+		if _, err := login(); err == nil {
+			return errors.New("the cell runs again, and it logs in")
+		}
+		return nil
+	})
+	if _, err := c.Logical().WriteWithContext(t.Context(), fresh("two"), content); err == nil {
+		t.Error("the cell runs again, and it restores another key")
 	}
 }
 

@@ -273,12 +273,28 @@ func (c *Client) Remove(ctx context.Context, prefix string, grants ...string) er
 		return err
 	}
 	for _, name := range grants {
-		if _, err := c.api.Logical().DeleteWithContext(ctx, "auth/"+c.place.AuthMount+"/role/"+name); err != nil {
-			return fmt.Errorf("delete role %s: %w", name, plain(err))
+		if err := c.delete(ctx, name); err != nil {
+			return err
 		}
-		if err := c.api.Sys().DeletePolicyWithContext(ctx, name); err != nil {
-			return fmt.Errorf("delete policy %s: %w", name, plain(err))
-		}
+	}
+	return nil
+}
+
+// Revoke takes a grant back: who is logged in with it may do nothing any more. One that is not there is no error.
+func (c *Client) Revoke(ctx context.Context, name string) error {
+	if text, err := c.policy(ctx, name); text == "" || err != nil {
+		return err
+	}
+	return c.delete(ctx, name)
+}
+
+// delete deletes the role and the policy of a grant, in this order: the policy's being there says that there is something to delete.
+func (c *Client) delete(ctx context.Context, grant string) error {
+	if _, err := c.api.Logical().DeleteWithContext(ctx, "auth/"+c.place.AuthMount+"/role/"+grant); err != nil {
+		return fmt.Errorf("delete role %s: %w", grant, plain(err))
+	}
+	if err := c.api.Sys().DeletePolicyWithContext(ctx, grant); err != nil {
+		return fmt.Errorf("delete policy %s: %w", grant, plain(err))
 	}
 	return nil
 }

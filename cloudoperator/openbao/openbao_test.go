@@ -185,6 +185,25 @@ func TestGrantsByJWT(t *testing.T) {
 			t.Errorf("%+v: %v", l, err)
 		}
 	}
+	restore := openbao.Grant{Name: "cell-a-connector-restore", Policy: vault.Policy(c.place.Mount, "cells/a/connector", vault.Restore), Namespace: "cell-a", ServiceAccount: "connector-restore"}
+	for range 2 { // also where there is none
+		if err := c.in(t).Revoke(t.Context(), restore.Name); err != nil {
+			t.Error(err)
+		}
+		if err := c.in(t).Ensure(t.Context(), restore); err != nil {
+			t.Error(err)
+		}
+	}
+	login := openbao.Login{Method: vault.AuthJWT, MountPath: "frankfurt", Role: restore.Name, JWT: c.token(t, "system:serviceaccount:cell-a:connector-restore", "vault")}
+	if err := c.client(t).Login(t.Context(), login); err != nil {
+		t.Error(err)
+	}
+	if err := c.in(t).Revoke(t.Context(), restore.Name); err != nil {
+		t.Error(err)
+	}
+	if err := c.client(t).Login(t.Context(), login); err == nil {
+		t.Error("a grant that was taken back lets in")
+	}
 	c.Call(t, http.MethodPost, "industrial/kv/data/cells/a/connector/acme/keys/key-1", map[string]any{"data": map[string]any{"jwk": "x"}})
 	// Another platform whose cell has the same name leaves it alone.
 	own := c.place

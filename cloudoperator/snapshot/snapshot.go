@@ -95,6 +95,9 @@ const (
 	Wallet       = "wallet"
 	DataPlane    = "data-plane"
 	IssuerRole   = "issuer"
+	// Backup and Restore have no account in the database: they use the owner's.
+	Backup  = "backup"
+	Restore = "restore"
 )
 
 // ConnectorResources are those of the cell's connector.
@@ -115,6 +118,8 @@ func resources(database, prefix, grant string, roles ...string) Resources {
 	r := Resources{Database: database, Owner: database + "_owner", Roles: map[string]string{}, Prefix: prefix, Grants: map[string]string{}}
 	for _, role := range roles {
 		r.Roles[role] = database + "_" + shortRole[role]
+	}
+	for _, role := range append(roles, Backup, Restore) {
 		r.Grants[role] = grant + "-" + role
 	}
 	return r
@@ -232,6 +237,7 @@ func (c *compiler) vault(r Resources) edc.Vault {
 		Address: c.Facts.VaultAddress, Namespace: c.Facts.VaultNamespace, Mount: c.Facts.VaultMount, Prefix: r.Prefix, CABundle: c.Facts.VaultCA,
 		Auth: edc.VaultAuth{Method: c.Facts.VaultMethod, MountPath: c.Facts.VaultAuth, Audience: c.Facts.VaultAudience, Roles: edc.VaultRoles{
 			ControlPlane: r.Grants[ControlPlane], Wallet: r.Grants[Wallet], DataPlane: r.Grants[DataPlane], Issuer: r.Grants[IssuerRole],
+			Backup: r.Grants[Backup], Restore: r.Grants[Restore],
 		}},
 	}
 }

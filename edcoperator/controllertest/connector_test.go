@@ -123,7 +123,7 @@ func TestConfigurationIsOneTheRuntimeReads(t *testing.T) {
 	eventually(t, func(ctx context.Context) error {
 		return admin.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: "shared-config"}, &cm)
 	})
-	users := map[string]string{"control-plane": "owner", "wallet": "wallet_user", "data-plane": "owner", "migrate": "owner"}
+	users := map[string]string{"control-plane": "owner", "wallet": "wallet_user", "data-plane": "owner", "migrate": "owner", "backup": "owner", "restore": "owner"}
 	for role, user := range users {
 		cfg, err := config.Parse([]byte(cm.Data[role+".yaml"]))
 		if err != nil {
@@ -132,12 +132,19 @@ func TestConfigurationIsOneTheRuntimeReads(t *testing.T) {
 		if cfg.Database.User != user || cfg.PublicURL != "https://"+c.hostname {
 			t.Errorf("%s: connects as %q, public at %q", role, cfg.Database.User, cfg.PublicURL)
 		}
-		if role == "migrate" {
+		switch vault := cfg.Vault; role {
+		case "migrate":
 			if diff := cmp.Diff(config.Roles{Wallet: "wallet_user"}, cfg.Database.Roles); diff != "" {
 				t.Errorf("grants: %s", diff)
 			}
-		} else if cfg.Vault.Auth.Role != "shared-"+role || cfg.Vault.Auth.Method != "kubernetes" || cfg.Internal.WalletURL != "http://shared-wallet."+c.namespace+".svc:8081" {
-			t.Errorf("%s: vault %+v, internal %+v", role, cfg.Vault, cfg.Internal)
+		case "backup", "restore":
+			if vault.Auth.Role != "shared-"+role || vault.Auth.Method != "kubernetes" || vault.Prefix != conn.Spec.Vault.Prefix || cfg.Internal != (config.Internal{}) {
+				t.Errorf("%s: vault %+v, internal %+v", role, vault, cfg.Internal)
+			}
+		default:
+			if vault.Auth.Role != "shared-"+role || vault.Auth.Method != "kubernetes" || cfg.Internal.WalletURL != "http://shared-wallet."+c.namespace+".svc:8081" {
+				t.Errorf("%s: vault %+v, internal %+v", role, vault, cfg.Internal)
+			}
 		}
 	}
 	tokens := map[string]bool{c.internalToken("shared-internal"): true, c.internalToken("shared-wallet-internal"): true, c.internalToken("shared-data-plane-internal"): true}
@@ -165,7 +172,7 @@ func TestSecondReconcileChangesNothing(t *testing.T) {
 	// The operator itself may still be at it, and the cache behind; one that writes each time never comes to an end.
 	eventually(t, func(ctx context.Context) error {
 		before := c.versions()
-		if len(before) != 22 {
+		if len(before) != 24 {
 			return fmt.Errorf("%d objects: %v", len(before), before)
 		}
 		for range 2 {

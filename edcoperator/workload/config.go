@@ -39,7 +39,7 @@ func fileToken(role Role) string { return string(role) + "-token" }
 // ConfigMap holds one configuration file per role, <role>.yaml, and the certificate authorities. No secret is in it.
 func (r Runtime) ConfigMap() *corev1.ConfigMap {
 	data := map[string]string{}
-	for _, role := range append([]Role{Migrate}, r.Roles...) {
+	for _, role := range append([]Role{Migrate, Backup, Restore}, r.Roles...) {
 		data[string(role)+".yaml"] = r.configFile(role)
 	}
 	for key, pem := range map[string]string{keyTrustCA: r.Trust.CABundle, keyDatabaseCA: r.Database.CABundle, keyVaultCA: r.Vault.CABundle} {
@@ -58,7 +58,7 @@ func (r Runtime) Config(role Role) config.Config {
 		PublicURL: PublicURL(r.Exposure),
 		Database: config.Database{
 			Host: r.Database.Host, Port: int(r.Database.Port), Name: r.Database.Name,
-			User: r.Accounts[role].User, PasswordFile: secretDir + "/" + fileDatabasePassword,
+			User: r.account(role).User, PasswordFile: secretDir + "/" + fileDatabasePassword,
 			SSLMode: r.Database.SSLMode, CAFile: fileOf(keyDatabaseCA, r.Database.CABundle),
 		},
 	}
@@ -67,6 +67,27 @@ func (r Runtime) Config(role Role) config.Config {
 		c.Audit.KeepBodies = config.Duration(duration(r.Audit.KeepBodies))
 		return c
 	}
+	if role != Backup && role != Restore {
+		r.serving(role, &c)
+	}
+	c.Vault = config.Vault{
+		Address: r.Vault.Address, Namespace: r.Vault.Namespace, Mount: r.Vault.Mount, Prefix: r.Vault.Prefix,
+		CAFile: fileOf(keyVaultCA, r.Vault.CABundle),
+		Auth:   config.VaultAuth{Method: strings.ToLower(r.Vault.Auth.Method), MountPath: r.Vault.Auth.MountPath},
+	}
+	switch r.Vault.Auth.Method {
+	case v1alpha1.VaultMethodToken:
+		c.Vault.Auth.TokenFile = secretDir + "/" + fileVaultToken
+	case v1alpha1.VaultMethodAppRole:
+		c.Vault.Auth.RoleIDFile, c.Vault.Auth.SecretIDFile = secretDir+"/"+fileVaultRoleID, secretDir+"/"+fileVaultSecretID
+	default:
+		c.Vault.Auth.Role, c.Vault.Auth.ServiceAccountTokenFile = r.vaultRole(role), secretDir+"/"+fileVaultToken
+	}
+	return c
+}
+
+// serving adds what a role that serves needs.
+func (r Runtime) serving(role Role, c *config.Config) {
 	share := r.PerParticipant
 	c.PerParticipant = config.PerParticipant{Connections: int(share.Connections), Requests: int(share.Requests), Messages: int(share.Messages), Accesses: int(share.Accesses)}
 	c.Trust = config.Trust{CAFile: fileOf(keyTrustCA, r.Trust.CABundle), AllowPrivateNetworks: r.Trust.AllowPrivateNetworks}
@@ -88,20 +109,6 @@ func (r Runtime) Config(role Role) config.Config {
 		}
 		c.Audit.Leaving = r.Audit.Leaving
 	}
-	c.Vault = config.Vault{
-		Address: r.Vault.Address, Namespace: r.Vault.Namespace, Mount: r.Vault.Mount, Prefix: r.Vault.Prefix,
-		CAFile: fileOf(keyVaultCA, r.Vault.CABundle),
-		Auth:   config.VaultAuth{Method: strings.ToLower(r.Vault.Auth.Method), MountPath: r.Vault.Auth.MountPath},
-	}
-	switch r.Vault.Auth.Method {
-	case v1alpha1.VaultMethodToken:
-		c.Vault.Auth.TokenFile = secretDir + "/" + fileVaultToken
-	case v1alpha1.VaultMethodAppRole:
-		c.Vault.Auth.RoleIDFile, c.Vault.Auth.SecretIDFile = secretDir+"/"+fileVaultRoleID, secretDir+"/"+fileVaultSecretID
-	default:
-		c.Vault.Auth.Role, c.Vault.Auth.ServiceAccountTokenFile = r.vaultRole(role), secretDir+"/"+fileVaultToken
-	}
-	return c
 }
 
 // duration parses what the schema has let through; empty is zero.
@@ -125,7 +132,7 @@ func networks(cidrs []string) []netip.Prefix {
 func (r Runtime) vaultRole(role Role) string {
 	named := map[Role]string{
 		ControlPlane: r.Vault.Auth.Roles.ControlPlane, Wallet: r.Vault.Auth.Roles.Wallet,
-		DataPlane: r.Vault.Auth.Roles.DataPlane, Issuer: r.Vault.Auth.Roles.Issuer,
+		DataPlane: r.Vault.Auth.Roles.DataPlane, Issuer: r.Vault.Auth.Roles.Issuer, Backup: r.Vault.Auth.Roles.Backup, Restore: r.Vault.Auth.Roles.Restore,
 	}[role]
 	if named == "" {
 		return r.ObjectName(role)

@@ -23,13 +23,16 @@ import (
 // Role is a role of the connector image, as its --roles flag spells it.
 type Role string
 
-// Roles that run apart, and the migration, which runs before them as the database's owner.
+// Roles that run apart; the migration, which runs before them as the database's owner; and what writes and reads archives, as the owner too: the operator
+// prepares its account and configuration, and runs none.
 const (
 	ControlPlane Role = "control-plane"
 	Wallet       Role = "wallet"
 	DataPlane    Role = "data-plane"
 	Issuer       Role = "issuer"
 	Migrate      Role = "migrate"
+	Backup       Role = "backup"
+	Restore      Role = "restore"
 )
 
 // Labels of everything that the operator makes.
@@ -101,6 +104,14 @@ type Runtime struct {
 	OperatorNamespace string
 	// APIServers are the addresses behind the Kubernetes API's Service, which no Pod of a runtime has business with.
 	APIServers []netip.AddrPort
+}
+
+// account is the database account of a role.
+func (r Runtime) account(role Role) Credentials {
+	if role == Backup || role == Restore {
+		role = Migrate
+	}
+	return r.Accounts[role]
 }
 
 // ObjectName is the name of a role's Deployment, Service and ServiceAccount.

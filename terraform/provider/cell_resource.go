@@ -155,7 +155,7 @@ func cellSchema() schema.Schema {
 			"replicas": schema.Int64Attribute{
 				Optional: true, Computed: true, Default: int64default.StaticInt64(1),
 				MarkdownDescription: "Replicas of each runtime role.",
-				Validators:          []validator.Int64{int64validator.AtLeast(1)},
+				Validators:          []validator.Int64{int64validator.AtLeast(0)},
 			},
 			"audit": schema.SingleNestedAttribute{
 				Optional:            true,

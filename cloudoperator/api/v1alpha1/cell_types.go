@@ -63,9 +63,10 @@ type CellSpec struct {
 	// OperatingParty runs the cell.
 	// +kubebuilder:validation:MinLength=1
 	OperatingParty string `json:"operatingParty"`
-	// Replicas of each runtime role, of each issuer and of the agent, which runs at least once. One agent works, the others stand by.
+	// Replicas of each runtime role, of each issuer and of the agent, which runs at least once. One agent works, the others stand by. 0
+	// leaves nothing but the agent running, while an archive is imported.
 	// +kubebuilder:default=1
-	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 	// +optional

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -230,9 +231,11 @@ func (r *run) databaseRole(ctx context.Context, rt runtimeSpec, role, username s
 
 var vaultAccess = map[string]vault.Access{
 	snapshot.ControlPlane: vault.StoreSecrets, snapshot.Wallet: vault.UseKeys, snapshot.DataPlane: vault.ReadSecrets, snapshot.IssuerRole: vault.UseKeys,
+	snapshot.Backup: vault.Backup, snapshot.Restore: vault.Restore,
 }
 
-// grants gives each role of each runtime its policy in the Vault, bound to the role's own service account.
+// grants gives each role of each runtime its policy in the Vault, bound to the role's own service account. What brings in an archive, and so may make
+// keys of anybody, has it only while nothing else runs.
 func (r *run) grants(ctx context.Context, runtimes []runtimeSpec) error {
 	v, err := r.Access.OpenVault(ctx)
 	if err != nil {
@@ -241,6 +244,12 @@ func (r *run) grants(ctx context.Context, runtimes []runtimeSpec) error {
 	defer v.Close(ctx)
 	for _, rt := range runtimes {
 		for role, name := range rt.resources.Grants {
+			if role == snapshot.Restore && ptr.Deref(r.cell.Spec.Replicas, 1) > 0 {
+				if err := v.Revoke(ctx, name); err != nil {
+					return err
+				}
+				continue
+			}
 			account := rt.name + "-" + role
 			if role == snapshot.IssuerRole {
 				account = rt.name

@@ -30,7 +30,7 @@ func (r *run) isolate(ctx context.Context) error {
 // PostgreSQL and NATS, which call nobody, cannot.
 func networkPolicies(p *cloud.Platform) []*networkingv1.NetworkPolicy {
 	operator, edcOperator := kube.Pods(kube.NameLabel, parts.Operator), kube.Pods(kube.NameLabel, edc.ManagedBy)
-	runtimes := inCells(edc.LabelComponent, string(edc.ControlPlane), string(edc.Wallet), string(edc.DataPlane), string(edc.Issuer))
+	runtimes := inCells(edc.LabelComponent, string(edc.ControlPlane), string(edc.Wallet), string(edc.DataPlane), string(edc.Issuer), string(edc.Backup), string(edc.Restore))
 	migration, agents := inCells(edc.LabelComponent, string(edc.Migrate)), inCells(kube.NameLabel, parts.Agent)
 	policy := func(part string, rules ...networkingv1.NetworkPolicyIngressRule) *networkingv1.NetworkPolicy {
 		w := workload{name: part, namespace: p.Namespace}

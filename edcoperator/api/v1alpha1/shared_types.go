@@ -169,7 +169,8 @@ type VaultAuth struct {
 	// +optional
 	Audience string `json:"audience,omitempty"`
 	// Roles of the Kubernetes or JWT auth method, one for each runtime role. An empty one is the name of the role's service account:
-	// <name>-control-plane, <name>-wallet, <name>-data-plane; <name> for an issuer.
+	// <name>-control-plane, <name>-wallet, <name>-data-plane; <name> for an issuer; <name>-backup and
+	// <name>-restore for what writes and reads archives.
 	// +optional
 	Roles VaultRoles `json:"roles,omitzero"`
 	// TokenSecret has the key token.
@@ -190,6 +191,11 @@ type VaultRoles struct {
 	DataPlane string `json:"dataPlane,omitempty"`
 	// +optional
 	Issuer string `json:"issuer,omitempty"`
+	// +optional
+	Backup string `json:"backup,omitempty"`
+	// Restore, with which keys of anybody can be made, needs to be there only while an archive is brought in.
+	// +optional
+	Restore string `json:"restore,omitempty"`
 }
 
 // Methods of logging in to the Vault.

@@ -81,7 +81,7 @@ func (r *Runner) Run(ctx context.Context, rt *workload.Runtime, o outcome.Object
 	if err := r.Secrets(ctx, rt); err != nil {
 		return err
 	}
-	for _, obj := range []client.Object{rt.ConfigMap(), rt.ServiceAccount(workload.Migrate)} {
+	for _, obj := range []client.Object{rt.ConfigMap(), rt.ServiceAccount(workload.Migrate), rt.ServiceAccount(workload.Backup), rt.ServiceAccount(workload.Restore)} {
 		if err := r.Apply(ctx, obj); err != nil {
 			return err
 		}
