@@ -10,16 +10,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/kaphera/kaphera/sandbox/cluster"
+	"github.com/kaphera/kaphera/sandbox/internal/proc"
 	"github.com/kaphera/kaphera/sandbox/pki"
 	"github.com/kaphera/kaphera/sandbox/stage"
 )
@@ -66,7 +71,8 @@ func (d *demo) companyStages() (stages []stage.Stage, platform, workspace []stri
 		{Name: "company images", Group: stage.Provision, Needs: append([]string{"company cluster"}, prefixed(companyImages)...), Run: d.load(d.company, companyImages), Remedy: "run it again"},
 		{Name: "company systems", Group: stage.Provision, Needs: []string{"company images"}, Run: d.applyCompany, Remedy: kubectl},
 		{Name: "company plant", Group: stage.Provision, Needs: []string{"company images"}, Run: d.applyPlant, Remedy: kubectl},
-	}, []string{"company cluster"}, []string{"company systems", "company plant"}
+		{Name: "company account", Group: stage.Provision, Needs: []string{"platform", "commands", "opentofu", "company systems"}, Run: d.letInstall, Remedy: "run it again"},
+	}, []string{"company cluster"}, []string{"company account", "company plant"}
 }
 
 func (d *demo) upCompany(ctx context.Context, log *stage.Log) error {
@@ -164,6 +170,70 @@ func (d *demo) companySecrets(ctx context.Context, k *kube) error {
 		return err
 	}
 	return k.create(ctx, cellNamespace, "dataspace-account", account)
+}
+
+// installerTokenLife is how long the workspace can be applied before the demo is run again.
+const installerTokenLife = 30 * 24 * time.Hour
+
+// letInstall has the company's administrator give what an installation of its cell takes: the workspace describes the cell, the CLI writes what it needs,
+// the administrator applies that. From then on the workspace has the account that is among it, and nothing of the administrator's.
+func (d *demo) letInstall(ctx context.Context, log *stage.Log) error {
+	if err := d.tofuInit(ctx, log); err != nil {
+		return err
+	}
+	if err := d.tofuApply(ctx, log, "-target=kaphera_cell.frankfurt"); err != nil {
+		return err
+	}
+	env, err := d.savedEnvironment()
+	if err != nil {
+		return err
+	}
+	log.Printf("kaphera cell permissions %s", companyCell)
+	given, err := proc.Output(ctx, proc.Cmd{Name: d.path("bin", "kaphera"), Args: []string{"cell", "permissions", companyCell}, Env: env.process(), Log: log})
+	if err != nil {
+		return err
+	}
+	objects, err := parse([]byte(given), nil)
+	if err != nil {
+		return err
+	}
+	k, err := d.companyKube()
+	if err != nil {
+		return err
+	}
+	if err := k.apply(ctx, log, objects); err != nil {
+		return err
+	}
+	at := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool {
+		return o.GetKind() == "ServiceAccount" && strings.HasSuffix(o.GetName(), "-installer")
+	})
+	if at < 0 {
+		return fmt.Errorf("kaphera cell permissions %s writes no account of an installer", companyCell)
+	}
+	life := int64(installerTokenLife.Seconds())
+	token, err := k.typed.CoreV1().ServiceAccounts(objects[at].GetNamespace()).CreateToken(ctx, objects[at].GetName(),
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &life}}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("token of %s: %w", objects[at].GetName(), err)
+	}
+	return d.installerKubeconfig(objects[at].GetName(), token.Status.Token)
+}
+
+// installerKubeconfig writes the administrator's kubeconfig with an account's token in the administrator's place.
+func (d *demo) installerKubeconfig(account, token string) error {
+	config, err := clientcmd.LoadFromFile(d.path("company-kubeconfig"))
+	if err != nil {
+		return err
+	}
+	config.AuthInfos = map[string]*api.AuthInfo{account: {Token: token}}
+	for _, c := range config.Contexts {
+		c.AuthInfo = account
+	}
+	raw, err := clientcmd.Write(*config)
+	if err != nil {
+		return err
+	}
+	return replaceFile(d.path("installer-kubeconfig"), raw, 0o600)
 }
 
 // create makes a Secret unless it is there.

@@ -374,7 +374,7 @@ func (d *demo) uninstall(ctx context.Context, log *stage.Log) error {
 
 // clean removes the demo's folder, other demos' folders inside it excepted.
 func (d *demo) clean() error {
-	for _, name := range []string{"bin", "providers", "logs", "terraform", "terraformrc", "kubeconfig", "kind-kubeconfig", "company-kubeconfig", "company", "ca.crt", "env", "people.txt", "config",
+	for _, name := range []string{"bin", "providers", "logs", "terraform", "terraformrc", "kubeconfig", "kind-kubeconfig", "company-kubeconfig", "installer-kubeconfig", "company", "ca.crt", "env", "people.txt", "config",
 		"pilot.tfstate", "pilot.tfstate.backup", "report.json"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			return err

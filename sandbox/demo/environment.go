@@ -44,7 +44,8 @@ func (d *demo) environment(clientSecret string) (environment, error) {
 		env = append(env, "KAPHERA_CA_FILE="+d.path("ca.crt"))
 	}
 	if d.company != nil {
-		env = append(env, "KAPHERA_CLUSTER="+d.Name, "KAPHERA_COMPANY="+d.company.name, "TF_VAR_company_kubeconfig="+d.path("company-kubeconfig"),
+		env = append(env, "KAPHERA_CLUSTER="+d.Name, "KAPHERA_COMPANY="+d.company.name, "KAPHERA_COMPANY_KUBECONFIG="+d.path("company-kubeconfig"),
+			"TF_VAR_company_kubeconfig="+d.path("installer-kubeconfig"),
 			"TF_VAR_company_domain="+d.company.domain, "TF_VAR_company_ca_file="+d.path("company", "ca.crt"))
 	}
 	return append(env, "PATH="+d.path("bin")+":$PATH"), nil

@@ -99,16 +99,24 @@ func (d *demo) getTofu(ctx context.Context, log *stage.Log) error {
 
 // applyWorkspace applies the pilot.
 func (d *demo) applyWorkspace(ctx context.Context, log *stage.Log) error {
+	if err := d.tofuInit(ctx, log); err != nil {
+		return err
+	}
+	return d.tofuApply(ctx, log)
+}
+
+func (d *demo) tofuInit(ctx context.Context, log *stage.Log) error {
 	// The lock file pins the hash of the last build of the provider.
 	if err := os.Remove(filepath.Join(d.workspace(), ".terraform.lock.hcl")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	log.Printf("init")
-	if err := d.runTofu(ctx, log, "init", "-input=false", "-no-color"); err != nil {
-		return err
-	}
-	log.Printf("apply")
-	return d.runTofu(ctx, log, "apply", "-input=false", "-no-color", "-auto-approve")
+	return d.runTofu(ctx, log, "init", "-input=false", "-no-color")
+}
+
+func (d *demo) tofuApply(ctx context.Context, log *stage.Log, args ...string) error {
+	log.Printf("apply %s", strings.Join(args, " "))
+	return d.runTofu(ctx, log, append([]string{"apply", "-input=false", "-no-color", "-auto-approve"}, args...)...)
 }
 
 // authority is the person who signs off for the governance authority.

@@ -2,6 +2,9 @@
 
 # The OEM's own premises: a cell in its cluster in Frankfurt, on its PostgreSQL and its Vault, which nobody here reads. Apply it from where that
 # cluster's API server is reached. Without a kubeconfig of it the OEM takes part from the shared cell.
+#
+# The first time: apply with -target=kaphera_cell.frankfurt, which asks nothing of the cluster; its administrator applies what
+# `kaphera cell permissions oem-frankfurt` writes, and hands out a kubeconfig of the account that is in it; then apply everything.
 
 locals {
   on_premise = var.company_kubeconfig != ""
@@ -35,7 +38,7 @@ resource "kaphera_cell" "frankfurt" {
   audit = { leaving = local.leaving }
 }
 
-# As the company's cluster lets whoever has its kubeconfig.
+# As kaphera-cell-installer, whose rights docs/on-premise.md lists verb by verb.
 provider "kaphera" {
   alias      = "frankfurt"
   kubernetes = local.on_premise ? { config_path = var.company_kubeconfig } : null

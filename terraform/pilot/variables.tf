@@ -16,7 +16,7 @@ variable "attestation_completed_at" {
 }
 
 variable "company_kubeconfig" {
-  description = "Kubeconfig of the OEM's own cluster; empty when it has none, and takes part from the shared cell."
+  description = "Kubeconfig of the account kaphera-cell-installer in the OEM's own cluster; empty when the OEM has none, and takes part from the shared cell."
   type        = string
   default     = ""
 }

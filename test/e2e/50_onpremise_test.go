@@ -17,7 +17,10 @@ import (
 	"sync"
 	"testing"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
+
 	"github.com/kaphera/kaphera/client"
+	"github.com/kaphera/kaphera/client/install"
 	"github.com/kaphera/kaphera/test/apiserver"
 )
 
@@ -43,10 +46,10 @@ func inNetworkOf(cluster string) []string {
 	return []string{"nsenter", "--net=/run/netns/kaphera-" + cluster, "--"}
 }
 
-// companyKubectl runs kubectl in the company's VPN, from where alone its API server is reached.
+// companyKubectl runs kubectl as the company's administrator in its VPN, from where alone its API server is reached.
 func companyKubectl(t *testing.T, args ...string) string {
 	t.Helper()
-	return must(t, "vpn", append([]string{kubectl(t), "--kubeconfig", os.Getenv("TF_VAR_company_kubeconfig")}, args...)...)
+	return must(t, "vpn", append([]string{kubectl(t), "--kubeconfig", os.Getenv("KAPHERA_COMPANY_KUBECONFIG")}, args...)...)
 }
 
 func cloudKubectl(t *testing.T, args ...string) string {
@@ -122,6 +125,7 @@ func TestOnPremise(t *testing.T) {
 		}
 	})
 	t.Run("its API server is reached from its VPN alone", apiServerOfTheCompany)
+	t.Run("Terraform's account has the documented rights alone", whatTerraformMayDo)
 	t.Run("its Vault and its database hold what is its own", whatTheCompanyHolds)
 	t.Run("cut off and back", cutOff)
 }
@@ -182,6 +186,81 @@ func apiServerOfTheCompany(t *testing.T) {
 	probe := prober(t, cellNamespace, map[string]string{"app.kubernetes.io/component": "data-plane"})
 	probe(t, node+":443", true)
 	probe(t, node+":6443", false)
+}
+
+// whatTerraformMayDo compares, in every namespace, the rights of the account that installed the cell with those in docs/on-premise.md, which
+// TestPermissionsAreDocumented holds to Permissions. What any account may is what one without rights of its own may.
+func whatTerraformMayDo(t *testing.T) {
+	installer := []string{kubectl(t), "--kubeconfig", os.Getenv("TF_VAR_company_kubeconfig")}
+	who := strings.TrimSpace(must(t, "vpn", append(installer, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")...))
+	if want := "system:serviceaccount:" + companyNamespace + ":" + install.Account; who != want {
+		t.Fatalf("Terraform is %s in the company's cluster, not %s", who, want)
+	}
+	cell, err := install.Open(t.Context(), cloud(t), companyCell, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string][]string{}
+	for _, p := range cell.Permissions() {
+		for _, verb := range p.Verbs {
+			documented[p.Namespace] = append(documented[p.Namespace], fmt.Sprintf("%s %s.%s %v", verb, p.Resource, p.Group, p.Names))
+		}
+	}
+	namespaces := strings.Fields(companyKubectl(t, "get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}"))
+	if !slices.Contains(namespaces, industrial) {
+		t.Fatalf("the company's namespaces are %v", namespaces)
+	}
+	for _, namespace := range namespaces {
+		anybody := mayDo(t, namespace, func(args ...string) string {
+			return companyKubectl(t, append(args, "--as=system:serviceaccount:"+industrial+":nobody")...)
+		})
+		may := mayDo(t, namespace, func(args ...string) string { return must(t, "vpn", append(installer, args...)...) })
+		may = slices.DeleteFunc(may, func(right string) bool { return slices.Contains(anybody, right) })
+		want := append(slices.Clone(documented[namespace]), documented[""]...)
+		slices.Sort(may)
+		slices.Sort(want)
+		if !slices.Equal(may, want) {
+			t.Errorf("in namespace %s it may %v, and documented is %v", namespace, may, want)
+		}
+		if _, said, code := command(t, "vpn", append(installer, "get", "secrets", "-n", namespace)...); code == 0 || !strings.Contains(said, "Forbidden") {
+			t.Errorf("it lists the Secrets of %s: %s", namespace, said)
+		}
+	}
+	for _, secret := range strings.Fields(companyKubectl(t, "get", "secrets", "-A", "-o", `jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}`)) {
+		namespace, name, _ := strings.Cut(secret, "/")
+		_, said, code := command(t, "vpn", append(installer, "get", "secret", "-n", namespace, name, "-o", "name")...)
+		own := secret == companyNamespace+"/"+install.CredentialsSecret
+		if own != (code == 0) || !own && !strings.Contains(said, "Forbidden") {
+			t.Errorf("Secret %s: exit code %d, %s", secret, code, said)
+		}
+	}
+}
+
+// mayDo are the rights that whoever asks has in a namespace, the cluster's included: verb, group, resource and names.
+func mayDo(t *testing.T, namespace string, kubectl func(...string) string) []string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "review.json")
+	if err := os.WriteFile(file, []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectRulesReview","spec":{"namespace":"`+namespace+`"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var review authorizationv1.SelfSubjectRulesReview
+	if err := json.Unmarshal([]byte(kubectl("create", "-f", file, "-o", "json")), &review); err != nil {
+		t.Fatal(err)
+	}
+	if review.Status.Incomplete {
+		t.Fatalf("the API server does not say all: %+v", review.Status)
+	}
+	var out []string
+	for _, r := range review.Status.ResourceRules {
+		for _, verb := range r.Verbs {
+			for _, group := range r.APIGroups {
+				for _, resource := range r.Resources {
+					out = append(out, fmt.Sprintf("%s %s.%s %v", verb, resource, group, r.ResourceNames))
+				}
+			}
+		}
+	}
+	return out
 }
 
 func whatTheCompanyHolds(t *testing.T) {
