@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/kaphera/kaphera/client/install"
+	"github.com/kaphera/kaphera/edcoperator/config"
 	"github.com/kaphera/kaphera/edcoperator/preflight"
 )
 
@@ -90,9 +92,12 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 			return fmt.Errorf("authorities of the cloud: %w", err)
 		}
 		o.CloudCA = string(pem)
-		if o.OneNamespace { // a cell, whose platform says what it trusts
+		if o.Cell != "" { // its platform says what it trusts
 			o.Runtime.Trust.CABundle = o.CloudCA
 		}
+	}
+	if o.Cell != "" && cluster != nil {
+		o.Installer = a.installerRights(ctx, o.Cell)
 	}
 	o.Progress = func(c preflight.Check) {
 		if a.output == "table" || a.output == "wide" {
@@ -117,6 +122,19 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 		names[i] = c.Name
 	}
 	return fail(ExitFailed, "do what is said beside each, and check again before anything is deployed", "%s failed: %s", count(len(bad), "required check"), strings.Join(names, ", "))
+}
+
+// installerRights are those that installing a cell takes, as far as the cloud can be asked: a cell is checked before it is described, too.
+func (a *app) installerRights(ctx context.Context, cell string) []config.Rights {
+	c, err := a.client()
+	if err != nil {
+		return nil
+	}
+	i, err := install.Open(ctx, c, cell, nil)
+	if err != nil {
+		return nil
+	}
+	return i.Rights()
 }
 
 func (a *app) printReport(r preflight.Report) {

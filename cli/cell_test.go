@@ -7,11 +7,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaphera/kaphera/client"
+	"github.com/kaphera/kaphera/client/install"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 	"github.com/kaphera/kaphera/edcoperator/preflight"
+	"github.com/kaphera/kaphera/test/apiserver"
 	"github.com/kaphera/kaphera/test/openbao"
 )
 
@@ -70,6 +82,70 @@ func TestCellCheck(t *testing.T) {
 	if !strings.Contains(r.err, "1 required check failed: vault-mount") || strings.Contains(r.err, "vault-mount failed") || strings.Contains(r.out+r.err, bao.RootToken) {
 		t.Errorf("a wrong mount: %s", r.err)
 	}
+}
+
+// Who may not give the operators their rights is asked for those of an installer, which the cloud knows.
+func TestCellCheckOfAnInstaller(t *testing.T) {
+	env, err := apiserver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	admin, err := ctrl.New(env.Config, ctrl.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t)
+	is := client.CellInstallation{Cell: "foundry", Namespace: "cell-foundry", Objects: []json.RawMessage{}}
+	b.answer("GET /api/v1/cells/foundry/install", is)
+	i := &install.Installation{CellInstallation: is}
+	if err := admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: i.Namespace}}); err != nil {
+		t.Fatal(err)
+	}
+	meta := metav1.ObjectMeta{Name: "installer", Namespace: i.Namespace}
+	role := &rbacv1.Role{ObjectMeta: meta, Rules: i.Rights()[0].Rules}
+	for _, o := range []ctrl.Object{role, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name}, Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: "ina"}}}} {
+		if err := admin.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(api.Config{CurrentContext: "c", Contexts: map[string]*api.Context{"c": {Cluster: "c", AuthInfo: "ina"}},
+		Clusters:  map[string]*api.Cluster{"c": {Server: env.Config.Host, CertificateAuthorityData: env.Config.CAData}},
+		AuthInfos: map[string]*api.AuthInfo{"ina": {Impersonate: "ina", ClientCertificateData: env.Config.CertData, ClientKeyData: env.Config.KeyData}},
+	}, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	manifest := b.file(`{kind: cell, name: foundry, spec: {hostname: localhost, database: {host: 127.0.0.1, port: 1, name: d, ownerSecret: {name: owner}},
+		vault: {address: "https://127.0.0.1:1", prefix: p, auth: {method: Kubernetes}}}}`)
+	check := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(2 * time.Minute); ; { // the authorizer hears of a change of rights a little later
+			r := b.run("cell", "check", "-f", manifest, "--kubeconfig", kubeconfig, "-o", "json")
+			var got preflight.Report
+			if err := json.Unmarshal([]byte(r.out), &got); err != nil {
+				t.Fatalf("%v: %s%s", err, r.out, r.err)
+			}
+			at := slices.IndexFunc(got.Checks, func(c preflight.Check) bool { return c.Name == "kubernetes-permissions" })
+			if said := string(got.Checks[at].Result) + ": " + got.Checks[at].Detail; strings.Contains(said, want) {
+				return
+			} else if time.Now().After(deadline) {
+				t.Fatalf("%s, and not %q", said, want)
+			}
+		}
+	}
+	check("passed: all rights to install cell foundry")
+	role.Rules = role.Rules[1:]
+	if err := admin.Update(t.Context(), role); err != nil {
+		t.Fatal(err)
+	}
+	check("it may not: list pods in namespace cell-foundry")
+	b.on("GET /api/v1/cells/foundry/install", nil) // the cell is not described yet
+	check("failed: this account may not: ")
 }
 
 func TestCellCheckUsage(t *testing.T) {

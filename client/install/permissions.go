@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/config"
 )
 
 // Account is the service account in the cell's namespace under which an administrator lets the cell be installed.
@@ -64,6 +65,16 @@ func (i *Installation) Permissions() []Permission {
 	return out
 }
 
+// Rights are the same by where they are: the cell's namespace, the one of the Kubernetes API, the cluster.
+func (i *Installation) Rights() []config.Rights {
+	out := []config.Rights{{Namespace: i.Namespace}, {Namespace: metav1.NamespaceDefault}, {}}
+	for _, p := range i.Permissions() {
+		at := slices.IndexFunc(out, func(r config.Rights) bool { return r.Namespace == p.Namespace })
+		out[at].Rules = append(out[at].Rules, rbacv1.PolicyRule{APIGroups: []string{p.Group}, Resources: []string{p.Resource}, ResourceNames: p.Names, Verbs: p.Verbs})
+	}
+	return out
+}
+
 func resourceOf(gvk schema.GroupVersionKind) string {
 	plural := strings.ToLower(gvk.Kind)
 	if stem, ok := strings.CutSuffix(plural, "y"); ok {
@@ -96,16 +107,12 @@ func (i *Installation) AdministratorsPart() ([]*unstructured.Unstructured, error
 	account := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": map[string]any{"name": Account, "namespace": i.Namespace}}}
 	out = append(out, account)
 	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: Account, Namespace: i.Namespace}}
-	rules := map[string][]rbacv1.PolicyRule{}
-	for _, p := range i.Permissions() {
-		rules[p.Namespace] = append(rules[p.Namespace], rbacv1.PolicyRule{APIGroups: []string{p.Group}, Resources: []string{p.Resource}, ResourceNames: p.Names, Verbs: p.Verbs})
-	}
-	for _, namespace := range []string{i.Namespace, metav1.NamespaceDefault, ""} {
-		meta, kind := metav1.ObjectMeta{Name: Account, Namespace: namespace}, "Role"
-		if namespace != i.Namespace {
+	for _, r := range i.Rights() {
+		meta, kind := metav1.ObjectMeta{Name: Account, Namespace: r.Namespace}, "Role"
+		if r.Namespace != i.Namespace {
 			meta.Name += "-" + i.Namespace
 		}
-		if namespace == "" {
+		if r.Namespace == "" {
 			kind = "ClusterRole"
 		}
 		types := func(kind string) metav1.TypeMeta {
@@ -113,11 +120,11 @@ func (i *Installation) AdministratorsPart() ([]*unstructured.Unstructured, error
 		}
 		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: kind, Name: meta.Name}
 		var err error
-		if namespace == "" {
-			err = add(&rbacv1.ClusterRole{TypeMeta: types(kind), ObjectMeta: meta, Rules: rules[namespace]},
+		if r.Namespace == "" {
+			err = add(&rbacv1.ClusterRole{TypeMeta: types(kind), ObjectMeta: meta, Rules: r.Rules},
 				&rbacv1.ClusterRoleBinding{TypeMeta: types(kind + "Binding"), ObjectMeta: meta, RoleRef: ref, Subjects: subjects})
 		} else {
-			err = add(&rbacv1.Role{TypeMeta: types(kind), ObjectMeta: meta, Rules: rules[namespace]},
+			err = add(&rbacv1.Role{TypeMeta: types(kind), ObjectMeta: meta, Rules: r.Rules},
 				&rbacv1.RoleBinding{TypeMeta: types(kind + "Binding"), ObjectMeta: meta, RoleRef: ref, Subjects: subjects})
 		}
 		if err != nil {

@@ -28,7 +28,7 @@ type CheckOptions struct {
 	Counterparts []string
 }
 
-// Check runs the preflight of the cell, as the cloud describes it. Whether this account has the rights that it needs, Apply asks the API server.
+// Check runs the preflight of the cell, as the cloud describes it.
 func (i *Installation) Check(ctx context.Context, cloud *client.API, is CheckOptions) (preflight.Report, error) {
 	r, err := cloud.GetCellWithResponse(ctx, i.Cell)
 	if err != nil {
@@ -42,10 +42,10 @@ func (i *Installation) Check(ctx context.Context, cloud *client.API, is CheckOpt
 	if err != nil {
 		return preflight.Report{}, fmt.Errorf("cell %s: %w", i.Cell, err)
 	}
-	o.Cluster, o.Counterparts, o.Cloud, o.CloudCA = i.config, is.Counterparts, i.cloudAddress(), i.cloudCA()
+	o.Cluster, o.Counterparts, o.Cloud, o.CloudCA, o.Installer = i.config, is.Counterparts, i.cloudAddress(), i.cloudCA(), i.Rights()
 	o.Runtime.Trust.CABundle = o.CloudCA
 	o.Skip = func(check string) bool {
-		return check == "kubernetes-permissions" || !is.All && check != "kubernetes-version" && check != "ingress-class"
+		return !is.All && check != "kubernetes-version" && check != "kubernetes-permissions" && check != "ingress-class"
 	}
 	return preflight.Run(ctx, o), nil
 }

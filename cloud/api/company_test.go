@@ -31,6 +31,7 @@ import (
 	"github.com/kaphera/kaphera/client/install"
 	cloudv1 "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/preflight"
 	"github.com/kaphera/kaphera/test/apiserver"
 )
 
@@ -422,6 +423,9 @@ func TestAnInstallationNeedsEachOfItsRights(t *testing.T) {
 	if left := c.different(); len(left) > 0 {
 		t.Fatalf("installed with the rights given: %v", left)
 	}
+	if is := c.checkRights(account); is.Result != preflight.Passed || !strings.Contains(is.Detail, "all rights to install cell foundry") {
+		t.Errorf("with the rights given: %+v", is)
+	}
 	for _, p := range c.open(nil).Permissions() {
 		for _, verb := range p.Verbs {
 			t.Run(verb+" "+p.Resource+" in "+p.Namespace, func(t *testing.T) {
@@ -429,6 +433,9 @@ func TestAnInstallationNeedsEachOfItsRights(t *testing.T) {
 				err := c.tryWithout(p, verb)
 				if err == nil || !strings.Contains(err.Error(), verb+" resource \""+p.Resource+"\"") || p.Namespace != "" && p.Resource != "namespaces" && !strings.Contains(err.Error(), "namespace \""+p.Namespace+"\"") {
 					t.Errorf("without the right: %v", err)
+				}
+				if is := c.checkRights(account); is.Result != preflight.Failed || !strings.Contains(is.Detail, "it may not: "+verb+" "+p.Resource) {
+					t.Errorf("checked without the right: %+v", is)
 				}
 			})
 		}
@@ -460,6 +467,20 @@ func TestAnInstallationNeedsEachOfItsRights(t *testing.T) {
 			}
 		}
 	})
+}
+
+// checkRights is what the preflight says of an account's rights.
+func (c *company) checkRights(account *rest.Config) preflight.Check {
+	c.Helper()
+	report, err := c.open(account).Check(c.Context(), c.client(brandt), install.CheckOptions{})
+	if err != nil {
+		c.Fatal(err)
+	}
+	at := slices.IndexFunc(report.Checks, func(is preflight.Check) bool { return is.Name == "kubernetes-permissions" })
+	if at < 0 {
+		c.Fatalf("the rights are not checked: %+v", report)
+	}
+	return report.Checks[at]
 }
 
 // tryWithout does what needs the verb, with the installer's account.

@@ -113,7 +113,7 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 		must(t, c.Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: rules}))
 		must(t, c.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name}}))
 	}
-	p = newPreflight(Options{Cluster: as("system:serviceaccount:" + plant + ":" + name), Runtime: workload.Runtime{Namespace: plant}, OneNamespace: true})
+	p = newPreflight(Options{Cluster: as("system:serviceaccount:" + plant + ":" + name), Runtime: workload.Runtime{Namespace: plant}, Cell: "plant"})
 	var outside []rbacv1.PolicyRule
 	for i, r := range rights {
 		if r.Namespace == metav1.NamespaceDefault {
@@ -125,7 +125,17 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 	look(Failed, "this account may not: get endpointslices.discovery.k8s.io kubernetes in namespace default")
 	grant("outside", metav1.NamespaceDefault, outside)
 	look(Passed, "all ")
-	p.OneNamespace = false
+
+	// Where an administrator gives them, whoever installs needs others, which only the cloud knows.
+	p.Cluster = as("system:serviceaccount:" + plant + ":installer")
+	look(Failed, "this account may not: ")
+	p.Installer = []config.Rights{{Namespace: plant, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list"}}}}}
+	look(Failed, "it may not: list pods in namespace "+plant)
+	subject[0].Name = "installer"
+	grant("installer", plant, p.Installer[0].Rules)
+	look(Passed, "all rights to install cell plant")
+
+	p.Cluster, p.Cell = as("system:serviceaccount:"+plant+":"+name), ""
 	look(Warning, "in namespace "+plant+", and not in the whole cluster: this account may not: get, list, patch, watch connectors.edc.kaphera.io in the whole cluster")
 }
 
@@ -335,7 +345,7 @@ spec:
   database: {host: db.example, name: edc, ownerSecret: {name: owner}}
   vault: {address: "https://vault.example:8200", mount: industrial/kv, prefix: edc, auth: {method: Kubernetes, mountPath: frankfurt}}
 `
-	want := Options{OneNamespace: true, Secrets: map[string]map[string]string{}, Runtime: workload.Runtime{
+	want := Options{Cell: "oem-frankfurt", Secrets: map[string]map[string]string{}, Runtime: workload.Runtime{
 		Name: "connector", Namespace: "cell-oem-frankfurt", Roles: connectorRoles, Replicas: ptr.To[int32](2),
 		Exposure: v1alpha1.Exposure{Hostname: "oem.example", IngressClassName: "nginx"}, Trust: v1alpha1.Trust{AllowPrivateNetworks: true},
 		Database: v1alpha1.Database{Host: "db.example", Port: 5432, Name: "edc", SSLMode: "verify-full", OwnerSecret: corev1.LocalObjectReference{Name: "owner"}},

@@ -83,43 +83,67 @@ func (p *preflight) kubernetesVersion(ctx context.Context) finding {
 }
 
 // kubernetesPermissions asks the API server for each right that the operator needs: in the cluster and the runtime's namespace, or else in that
-// namespace alone, in which it may be installed too. Whoever installs it needs them himself: Kubernetes lets nobody give what he has not.
+// namespace alone, in which it may be installed too. Whoever installs it needs them himself: Kubernetes lets nobody give what he has not. Where an
+// administrator has given them for a cell, whoever installs it needs Installer and none of them.
 func (p *preflight) kubernetesPermissions(ctx context.Context) finding {
 	const remedy = "give this account these rights (edcoperator/config/rbac.yaml lists all), or install the operator with one that has them: nobody can give what he has not"
 	ns := p.Runtime.Namespace
-	lacks, err := p.lacks(ctx, p.OneNamespace)
+	everywhere, err := config.OperatorRights(ns)
 	if err != nil {
-		return failed("check the kubeconfig's account", "asking for the rights: %v", err).retry()
+		return failed("use another release", "%v", err)
 	}
+	within := slices.Clone(everywhere)
+	for i, r := range within {
+		if r.Namespace == "" || r.Namespace == config.Namespace {
+			within[i].Namespace = ns
+		}
+	}
+	inside, err := p.lacks(ctx, within)
+	if err != nil {
+		return rightsUnknown(err)
+	}
+	if p.Cell != "" {
+		return p.installerPermissions(ctx, inside)
+	}
+	lacks, err := p.lacks(ctx, everywhere)
 	switch {
-	case len(lacks) == 0 && p.OneNamespace:
-		return passed("all rights that the operator needs in namespace %s", ns)
+	case err != nil:
+		return rightsUnknown(err)
 	case len(lacks) == 0:
 		return passed("all rights that the operator needs in the cluster and in namespace %s", ns)
-	case p.OneNamespace:
-		return failed(remedy, "this account may not: %s", sentences(lacks))
-	}
-	inside, err := p.lacks(ctx, true)
-	if err != nil {
-		return failed("check the kubeconfig's account", "asking for the rights: %v", err).retry()
-	}
-	if len(inside) > 0 {
+	case len(inside) > 0:
 		return failed(remedy, "this account may not: %s", sentences(lacks))
 	}
 	return warning("run the operator in this namespace, with --namespaces="+ns, "all rights that the operator needs in namespace %s, and not in the whole cluster: this account may not: %s", ns, sentences(lacks))
 }
 
-// lacks are the rights that this account does not have, verbs by kind and place; within says that the operator works in the runtime's namespace alone.
-func (p *preflight) lacks(ctx context.Context, within bool) ([]string, error) {
-	rights, err := config.OperatorRights(p.Runtime.Namespace)
-	if err != nil {
-		return nil, err
+func rightsUnknown(err error) finding {
+	return failed("check the kubeconfig's account", "asking for the rights: %v", err).retry()
+}
+
+// installerPermissions judges an account by what it lacks of the operator's rights in the cell's namespace, and by Installer.
+func (p *preflight) installerPermissions(ctx context.Context, inside []string) finding {
+	give := "have the cluster's administrator apply what `kaphera cell permissions " + p.Cell + "` writes, and use the account that is in it"
+	switch {
+	case len(inside) == 0:
+		return passed("all rights that the operator needs in namespace %s", p.Runtime.Namespace)
+	case p.Installer == nil:
+		return failed(give+"; it is checked where the cloud can be asked for the cell: kaphera login", "this account may not: %s", sentences(inside))
 	}
+	lacks, err := p.lacks(ctx, p.Installer)
+	switch {
+	case err != nil:
+		return rightsUnknown(err)
+	case len(lacks) > 0:
+		return failed(give, "this account can neither give the operators their rights nor install the cell when an administrator has: it may not: %s", sentences(lacks))
+	}
+	return passed("all rights to install cell %s, where an administrator gives the operators theirs", p.Cell)
+}
+
+// lacks are those of rights that this account does not have, verbs by kind and place.
+func (p *preflight) lacks(ctx context.Context, rights []config.Rights) ([]string, error) {
 	var asked []authorizationv1.ResourceAttributes
 	for _, r := range rights {
-		if within && (r.Namespace == "" || r.Namespace == config.Namespace) {
-			r.Namespace = p.Runtime.Namespace
-		}
 		for _, rule := range r.Rules {
 			names := rule.ResourceNames
 			if len(names) == 0 {

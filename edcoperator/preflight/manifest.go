@@ -111,8 +111,9 @@ type cell struct {
 
 // options are those of its connector. What it trusts and where others may be is said by the platform, not here: it is taken to be the widest.
 func (c cell) options() Options {
-	return Options{OneNamespace: true, Runtime: workload.Runtime{
-		Name: "connector", Namespace: "cell-" + cmp.Or(c.Name, c.Metadata.Name), Roles: connectorRoles,
+	name := cmp.Or(c.Name, c.Metadata.Name)
+	return Options{Cell: name, Runtime: workload.Runtime{
+		Name: "connector", Namespace: "cell-" + name, Roles: connectorRoles,
 		Exposure: v1alpha1.Exposure{Hostname: c.Spec.Hostname, IngressClassName: c.Spec.Ingress.ClassName}, Trust: v1alpha1.Trust{AllowPrivateNetworks: true},
 		Database: c.Spec.Database, Vault: c.Spec.Vault, Replicas: c.Spec.Replicas,
 	}}

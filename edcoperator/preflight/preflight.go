@@ -21,6 +21,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/vault"
+	"github.com/kaphera/kaphera/edcoperator/config"
 	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
@@ -66,8 +67,10 @@ type Options struct {
 	Runtime workload.Runtime
 	// Secrets are the contents of Secrets of its namespace, by name and key; those that are not here are read from the cluster.
 	Secrets map[string]map[string]string
-	// OneNamespace says that the operator is to work with rights in the runtime's namespace alone, as in an on-premise cell.
-	OneNamespace bool
+	// Cell is the on-premise cell that the connector is of, with whose namespace alone the operator works; empty where it is of none.
+	Cell string
+	// Installer are the rights of whoever installs Cell after an administrator has given the operators theirs; nil where they are not known.
+	Installer []config.Rights
 	// Cluster is nil where none can be reached: what needs it is skipped.
 	Cluster *rest.Config
 	// Counterparts are the DIDs (did:web) of participants to which there must be a way.
