@@ -97,7 +97,9 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 		}
 	}
 	if o.Cell != "" && cluster != nil {
-		o.Installer = a.installerRights(ctx, o.Cell)
+		if o.Installer, err = a.installerRights(ctx, o.Cell); err != nil {
+			o.InstallerUnknown = err.Error() // a cell is checked before it is described, too
+		}
 	}
 	o.Progress = func(c preflight.Check) {
 		if a.output == "table" || a.output == "wide" {
@@ -124,17 +126,17 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 	return fail(ExitFailed, "do what is said beside each, and check again before anything is deployed", "%s failed: %s", count(len(bad), "required check"), strings.Join(names, ", "))
 }
 
-// installerRights are those that installing a cell takes, as far as the cloud can be asked: a cell is checked before it is described, too.
-func (a *app) installerRights(ctx context.Context, cell string) []config.Rights {
+// installerRights are those that installing a cell takes.
+func (a *app) installerRights(ctx context.Context, cell string) ([]config.Rights, error) {
 	c, err := a.client()
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	i, err := install.Open(ctx, c, cell, nil)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return i.Rights()
+	return i.Rights(), nil
 }
 
 func (a *app) printReport(r preflight.Report) {

@@ -127,7 +127,7 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 	look(Passed, "all ")
 
 	// Where an administrator gives them, whoever installs needs others, which only the cloud knows.
-	p.Cluster = as("system:serviceaccount:" + plant + ":installer")
+	p.Cluster, p.InstallerUnknown = as("system:serviceaccount:"+plant+":installer"), "nobody is logged in"
 	look(Failed, "this account may not: ")
 	p.Installer = []config.Rights{{Namespace: plant, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list"}}}}}
 	look(Failed, "it may not: list pods in namespace "+plant)

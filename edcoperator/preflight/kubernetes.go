@@ -128,7 +128,7 @@ func (p *preflight) installerPermissions(ctx context.Context, inside []string) f
 	case len(inside) == 0:
 		return passed("all rights that the operator needs in namespace %s", p.Runtime.Namespace)
 	case p.Installer == nil:
-		return failed(give+"; it is checked where the cloud can be asked for the cell: kaphera login", "this account may not: %s", sentences(inside))
+		return failed(give+"; whether this one is it could not be found out: "+p.InstallerUnknown, "this account may not: %s", sentences(inside))
 	}
 	lacks, err := p.lacks(ctx, p.Installer)
 	switch {

@@ -69,8 +69,10 @@ type Options struct {
 	Secrets map[string]map[string]string
 	// Cell is the on-premise cell that the connector is of, with whose namespace alone the operator works; empty where it is of none.
 	Cell string
-	// Installer are the rights of whoever installs Cell after an administrator has given the operators theirs; nil where they are not known.
-	Installer []config.Rights
+	// Installer are the rights of whoever installs Cell after an administrator has given the operators theirs; nil where they are not known, for the
+	// reason InstallerUnknown.
+	Installer        []config.Rights
+	InstallerUnknown string
 	// Cluster is nil where none can be reached: what needs it is skipped.
 	Cluster *rest.Config
 	// Counterparts are the DIDs (did:web) of participants to which there must be a way.

@@ -204,11 +204,9 @@ func (d *demo) letInstall(ctx context.Context, log *stage.Log) error {
 	if err := k.apply(ctx, log, objects); err != nil {
 		return err
 	}
-	at := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool {
-		return o.GetKind() == "ServiceAccount" && strings.HasSuffix(o.GetName(), "-installer")
-	})
+	at := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == "ServiceAccount" }) // there is one
 	if at < 0 {
-		return fmt.Errorf("kaphera cell permissions %s writes no account of an installer", companyCell)
+		return fmt.Errorf("kaphera cell permissions %s writes no ServiceAccount", companyCell)
 	}
 	life := int64(installerTokenLife.Seconds())
 	token, err := k.typed.CoreV1().ServiceAccounts(objects[at].GetNamespace()).CreateToken(ctx, objects[at].GetName(),
