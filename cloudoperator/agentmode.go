@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -44,7 +47,8 @@ type AgentOptions struct {
 	// Proxy is the HTTP proxy, http(s)://host:port, through whose CONNECT the message server is reached; empty is none. It is not HTTPS_PROXY, which
 	// would take the Kubernetes API through it too. ProxyCAFile of its authority, empty for the system's; ProxyCredentialsFile with user:password.
 	Proxy, ProxyCAFile, ProxyCredentialsFile string
-	HealthAddress                            string
+	// HealthAddress of /healthz, /readyz and /metrics.
+	HealthAddress string
 	// Replica is the name of this one of several, the pod's; empty is the host's name, which in a pod is the pod's. A container that is started again
 	// takes up the Lease that it had.
 	Replica string
@@ -72,8 +76,9 @@ func RunAgent(ctx context.Context, cfg *rest.Config, o AgentOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	a := agent.New(agent.Options{Cell: o.Cell, Namespace: o.Namespace, Client: c, Cache: objects, Changed: changed, Log: o.Log, Now: time.Now})
-	var h health
+	registry := prometheus.NewRegistry()
+	a := agent.New(agent.Options{Metrics: registry, Cell: o.Cell, Namespace: o.Namespace, Client: c, Cache: objects, Changed: changed, Log: o.Log, Now: time.Now})
+	h := newHealth(registry)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return objects.Start(ctx) })
 	g.Go(func() error { return h.serve(ctx, o.HealthAddress) })
@@ -255,10 +260,24 @@ func connect(ctx context.Context, o AgentOptions) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// health is what the probes see of an agent.
+// health is what the probes see of an agent, and its metrics.
 type health struct {
+	metrics  http.Handler
 	standsBy atomic.Bool               // it could work at once
 	link     atomic.Pointer[nats.Conn] // once it works
+}
+
+func newHealth(r *prometheus.Registry) *health {
+	h := &health{metrics: promhttp.HandlerFor(r, promhttp.HandlerOpts{})}
+	connected := func() float64 {
+		if nc := h.link.Load(); nc != nil && nc.IsConnected() {
+			return 1
+		}
+		return 0
+	}
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kaphera_agent_connected", Help: "1 while this agent works and is connected to the cloud."}, connected))
+	return h
 }
 
 // ready is why the agent is not ready. One that stands by is; one that is cut off is not, and must not be restarted for it.
@@ -272,7 +291,7 @@ func (h *health) ready() error {
 	return nil
 }
 
-// serve serves /healthz and /readyz.
+// serve serves /healthz, /readyz and /metrics.
 func (h *health) serve(ctx context.Context, address string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
@@ -281,6 +300,7 @@ func (h *health) serve(ctx context.Context, address string) error {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}
 	})
+	mux.Handle("GET /metrics", h.metrics)
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; is another program using the port?", address, err)

@@ -25,6 +25,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/client/config"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/kaphera/kaphera/cloud/api"
@@ -53,7 +55,9 @@ func Run(ctx context.Context, c config.Config, version string, log *slog.Logger)
 	if !strings.HasPrefix(c.NATS.URL, "tls://") {
 		natsTLS = nil
 	}
-	cells := cellrpc.NewCaller(c.NATS.URL, natsTLS, cellrpc.SecretCredentials(k.client, c.Namespace))
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	cells := cellrpc.NewCaller(c.NATS.URL, natsTLS, cellrpc.SecretCredentials(k.client, c.Namespace), metrics)
 	defer cells.Close()
 	trust, err := api.TrustClient(c.OIDC.CAFile, identityTimeout)
 	if err != nil {
@@ -84,7 +88,7 @@ func Run(ctx context.Context, c config.Config, version string, log *slog.Logger)
 		return nil
 	})
 	group.Go(func() error { return listen(ctx, c.Listen.Public, Public(service, identity, pages, c.APIURL), log) }) //nolint:contextcheck // calls carry their own
-	group.Go(func() error { return listen(ctx, c.Listen.Health, health(service, identity), log) })
+	group.Go(func() error { return listen(ctx, c.Listen.Health, health(service, identity, metrics), log) })
 	return group.Wait()
 }
 
@@ -121,7 +125,7 @@ func Public(service *api.Service, auth api.Authenticator, pages http.Handler, ap
 }
 
 // health serves /livez, /readyz and /metrics. Not ready is said with the reason.
-func health(service *api.Service, identity *api.OIDC) http.Handler {
+func health(service *api.Service, identity *api.OIDC, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -131,7 +135,7 @@ func health(service *api.Service, identity *api.OIDC) http.Handler {
 			_ = json.NewEncoder(w).Encode(map[string]string{"reason": err.Error()}) // the caller has gone, then
 		}
 	})
-	mux.Handle("GET /metrics", promhttp.Handler())
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	return mux
 }
 

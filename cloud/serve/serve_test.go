@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	kubefake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -67,7 +68,7 @@ func TestReadinessSaysWhatIsMissing(t *testing.T) {
 	issuer := cloudtest.NewIssuer(t)
 	issuer.SetDown(true)
 	identity := api.NewOIDC(issuer.URL, cloudtest.Audience, issuer.TLS.Client(), time.Now)
-	h := health(service(t, known(t)), identity)
+	h := health(service(t, known(t)), identity, prometheus.NewRegistry())
 	if w := get(h, "/livez"); w.Code != http.StatusOK {
 		t.Errorf("not alive: %d", w.Code)
 	}
@@ -93,7 +94,7 @@ func TestReadinessSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("not ready although all is there: %d %s", w.Code, w.Body)
 	}
 	// A Kubernetes API that does not know our kinds.
-	if got := reason(health(service(t, runtime.NewScheme()), identity)); got == "" {
+	if got := reason(health(service(t, runtime.NewScheme()), identity, prometheus.NewRegistry())); got == "" {
 		t.Error("ready without its objects")
 	}
 }

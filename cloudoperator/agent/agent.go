@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -43,6 +44,8 @@ type Options struct {
 	Changed <-chan struct{}
 	Log     *slog.Logger
 	Now     func() time.Time
+	// Metrics, when not nil, takes the agent's metrics.
+	Metrics prometheus.Registerer
 }
 
 // Agent works for one cell.
@@ -50,6 +53,7 @@ type Agent struct {
 	Options
 	applier applier
 	http    *http.Client
+	metrics *metrics
 
 	mu    sync.Mutex
 	state state
@@ -67,7 +71,7 @@ func New(o Options) *Agent {
 	if o.Cache == nil {
 		o.Cache = o.Client
 	}
-	return &Agent{Options: o, http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell, applied: map[string]applied{}}}
+	return &Agent{Options: o, metrics: newMetrics(o.Metrics), http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell, applied: map[string]applied{}}}
 }
 
 // Run works on nc until ctx ends. The connection must reconnect by itself.
@@ -82,7 +86,7 @@ func (a *Agent) Run(ctx context.Context, nc *nats.Conn) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { a.follow(ctx, nc, arrived, applied); return nil })
 	g.Go(func() error { a.reports(ctx, nc, applied); return nil })
-	g.Go(func() error { return cellrpc.NewForwarder(a.resolve, a.Now, a.Log).Serve(ctx, nc) })
+	g.Go(func() error { return cellrpc.NewForwarder(a.resolve, a.Now, a.Log, a.Metrics).Serve(ctx, nc) })
 	return g.Wait()
 }
 
@@ -139,6 +143,7 @@ func newest(msg *nats.Msg, more <-chan *nats.Msg) *nats.Msg {
 
 // take applies a snapshot and says whether to do so again soon.
 func (a *Agent) take(ctx context.Context, data []byte) bool {
+	start := time.Now()
 	s, objects, err := celllink.DecodeSnapshot(data, a.Cell)
 	again := false
 	var runs map[string]bool
@@ -148,6 +153,8 @@ func (a *Agent) take(ctx context.Context, data []byte) bool {
 		runs = served(objects)
 		again, err = a.Apply(ctx, objects)
 	}
+	a.metrics.tried(start, err)
+	a.metrics.seen.Set(float64(s.Revision))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	st := &a.state
@@ -162,6 +169,7 @@ func (a *Agent) take(ctx context.Context, data []byte) bool {
 	if st.appliedRevision != s.Revision || st.err != "" {
 		a.Log.Info("applied the snapshot", "revision", s.Revision, "objects", len(objects))
 	}
+	a.metrics.applied.Set(float64(s.Revision))
 	st.appliedRevision, st.appliedHash, st.err, st.served = s.Revision, s.Hash, "", runs
 	return again
 }
@@ -209,5 +217,7 @@ func (a *Agent) report(ctx context.Context, nc *nats.Conn) error {
 		SeenRevision: a.state.seenRevision, Error: a.state.err, Objects: objects, AuditHeads: heads,
 	}
 	a.mu.Unlock()
-	return celllink.SendReport(ctx, nc, r)
+	err = celllink.SendReport(ctx, nc, r)
+	a.metrics.told(heads, err == nil)
+	return err
 }

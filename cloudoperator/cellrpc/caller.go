@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -53,15 +54,17 @@ type NATSCaller struct {
 	url   string
 	tls   *tls.Config
 	creds Credentials
+	calls *prometheus.CounterVec
 
 	mu    sync.Mutex
 	conns map[string]*nats.Conn
 	once  map[string]bool // cells whose agent executes a call once
 }
 
-// NewCaller makes a caller for the server at url (tls://host:4222). A nil tls trusts the system's authorities.
-func NewCaller(url string, tlsConfig *tls.Config, creds Credentials) *NATSCaller {
-	return &NATSCaller{url: url, tls: tlsConfig, creds: creds, conns: map[string]*nats.Conn{}, once: map[string]bool{}}
+// NewCaller makes a caller for the server at url (tls://host:4222). A nil tls trusts the system's authorities. metrics may be nil.
+func NewCaller(url string, tlsConfig *tls.Config, creds Credentials, metrics prometheus.Registerer) *NATSCaller {
+	calls := newCounter(metrics, "kaphera_cell_calls_total", "Calls to cells, by what became of them (answered, expired, not-connected, failed).", "cell", "call", "outcome")
+	return &NATSCaller{url: url, tls: tlsConfig, creds: creds, calls: calls, conns: map[string]*nats.Conn{}, once: map[string]bool{}}
 }
 
 var _ Caller = (*NATSCaller)(nil)
@@ -69,6 +72,18 @@ var _ Caller = (*NATSCaller)(nil)
 // Call implements Caller. It waits at most Timeout, and repeats what is not answered, since a connection that breaks loses what is on its way; only
 // to an agent that has said that it executes it once.
 func (n *NATSCaller) Call(ctx context.Context, cell string, r Request) (Response, error) {
+	resp, err := n.call(ctx, cell, r)
+	n.mu.Lock()
+	known := n.conns[cell] != nil
+	n.mu.Unlock()
+	if !known {
+		cell = "" // a name that is no cell's makes no series
+	}
+	n.calls.WithLabelValues(cell, r.kind(), outcome(err)).Inc()
+	return resp, err
+}
+
+func (n *NATSCaller) call(ctx context.Context, cell string, r Request) (Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	nc, err := n.conn(ctx, cell)

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
@@ -49,7 +51,7 @@ func forwarder(url string) *cellrpc.Forwarder {
 			return cellrpc.Target{}, true, errors.New("it is not up yet")
 		}
 		return cellrpc.Target{}, false, nil
-	}, time.Now, slog.New(slog.DiscardHandler))
+	}, time.Now, slog.New(slog.DiscardHandler), nil)
 }
 
 func TestForward(t *testing.T) {
@@ -119,12 +121,13 @@ func TestCallGoesThroughTheAgentAndSurvivesARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	metrics := prometheus.NewRegistry()
 	caller := cellrpc.NewCaller(nats.URL(), nil, func(_ context.Context, cell string) ([]byte, error) {
 		if cell != "shared" {
 			return nil, errors.New("no such cell")
 		}
 		return creds, nil
-	})
+	}, metrics)
 	t.Cleanup(caller.Close)
 	call := cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets"}
 	if _, err := caller.Call(t.Context(), "other", call); !errors.Is(err, cellrpc.ErrNotConnected) {
@@ -132,6 +135,11 @@ func TestCallGoesThroughTheAgentAndSurvivesARestart(t *testing.T) {
 	}
 	if _, err := caller.Call(t.Context(), "shared", call); !errors.Is(err, cellrpc.ErrNotConnected) {
 		t.Errorf("without an agent: %v", err)
+	}
+	for _, cell := range []string{"", "shared"} {
+		if n := counted(t, metrics, "kaphera_cell_calls_total", "query", cell, "not-connected"); n != 1 {
+			t.Errorf("cell %q: %v calls are counted as not-connected", cell, n)
+		}
 	}
 	agent, err := nats.Connect(seed, celllink.AgentPermissions)
 	if err != nil {
@@ -163,6 +171,9 @@ func TestCallGoesThroughTheAgentAndSurvivesARestart(t *testing.T) {
 		}
 	}
 	answered()
+	if n := counted(t, metrics, "kaphera_cell_calls_total", "query", "shared", "answered"); n < 1 {
+		t.Errorf("%v calls are counted as answered", n)
+	}
 	if err := nats.Restart(); err != nil {
 		t.Fatal(err)
 	}

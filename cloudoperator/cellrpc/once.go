@@ -137,23 +137,26 @@ func (f *Forwarder) answer(ctx context.Context, msg *nats.Msg) {
 		f.respond(encoded(f.Forward(ctx, msg.Data)), msg)
 		return
 	}
-	now, command := f.clock.now(), r.Method != http.MethodGet
+	now, command := f.clock.now(), r.command()
 	switch {
 	case now.After(r.Expires):
+		f.count(r, "expired")
 		f.log.Warn("a call came too late and was not executed", "method", r.Method, "path", r.Path, "expired", r.Expires, "now", now)
 		f.respond(encoded(refuse(http.StatusGatewayTimeout, "connector-unavailable",
 			"the call was not executed: it was to be by %s, and reached the cell at %s by the cloud's clock", r.Expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))), msg)
 		return
 	case r.Repeated && command && r.Expires.Add(-Timeout).Before(f.since) && !f.once.knows(r.ID):
+		f.count(r, "unknown")
 		f.respond(encoded(refuse(http.StatusConflict, "conflict",
 			"the cell's agent was started anew and can't know whether the one before it executed this; look whether it was done before you do it again")), msg)
 		return
 	}
 	execute, answer := f.once.begin(r.ID, msg)
-	if answer != nil {
-		f.respond(answer, msg)
-	}
 	if !execute {
+		f.count(r, "repeated")
+		if answer != nil {
+			f.respond(answer, msg)
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Expires.Sub(now))

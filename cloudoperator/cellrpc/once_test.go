@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
@@ -33,6 +34,7 @@ type cell struct {
 	seed   []byte
 	url    string
 	cloud  *nats.Conn
+	calls  *prometheus.Registry // metrics of the agent that was started last
 
 	mu    sync.Mutex
 	asked map[string]int
@@ -93,9 +95,10 @@ func (c *cell) agent(t *testing.T, skew time.Duration) (stop func()) {
 func (c *cell) agentWith(t *testing.T, skew time.Duration, p natsauth.Permissions) (stop func()) {
 	t.Helper()
 	nc := c.connect(t, p)
+	c.calls = prometheus.NewRegistry()
 	f := cellrpc.NewForwarder(func(context.Context, cellrpc.Request) (cellrpc.Target, bool, error) {
 		return cellrpc.Target{URL: c.url}, true, nil
-	}, func() time.Time { return time.Now().Add(skew) }, slog.New(slog.DiscardHandler))
+	}, func() time.Time { return time.Now().Add(skew) }, slog.New(slog.DiscardHandler), c.calls)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(ctx, nc) }()
@@ -148,6 +151,27 @@ func (c *cell) count(path string) int {
 	return c.asked[path]
 }
 
+// counted is a counter with these values of its labels, in the order of their names; 0 when there is none.
+func counted(t *testing.T, g prometheus.Gatherer, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var values []string
+			for _, l := range m.GetLabel() {
+				values = append(values, l.GetValue())
+			}
+			if f.GetName() == name && slices.Equal(values, labels) {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
 func in(d time.Duration) time.Time { return time.Now().Add(d) }
 
 // Whatever the cell's own clock says, a call is judged by the cloud's.
@@ -167,6 +191,11 @@ func TestACallThatHasExpiredIsNotExecuted(t *testing.T) {
 			}
 			if got := c.ask(t, cellrpc.Request{Method: "POST", Path: "/old"}); got.Status != http.StatusOK || !got.Once {
 				t.Errorf("of a Cloud API without expiry: %d %s", got.Status, got.Body)
+			}
+			for outcome, want := range map[string]float64{"expired": 1, "executed": 2, "repeated": 0} {
+				if n := counted(t, c.calls, "kaphera_agent_calls_total", "command", outcome); n != want {
+					t.Errorf("%v commands are counted as %s", n, outcome)
+				}
 			}
 		})
 	}
@@ -203,6 +232,11 @@ func TestARepeatIsAnsweredAndNotExecuted(t *testing.T) {
 	other.ID = "2"
 	if got := c.ask(t, other); string(got.Body) != "answer 2" {
 		t.Errorf("another call: %d %s", got.Status, got.Body)
+	}
+	for outcome, want := range map[string]float64{"executed": 2, "repeated": 5} {
+		if n := counted(t, c.calls, "kaphera_agent_calls_total", "command", outcome); n != want {
+			t.Errorf("%v commands are counted as %s", n, outcome)
+		}
 	}
 
 	// A repeat while it is being executed.
@@ -253,6 +287,9 @@ func TestARepeatIsAnsweredAndNotExecuted(t *testing.T) {
 	if got.Status != http.StatusConflict || !strings.Contains(string(got.Body), "started anew") || c.count("/once") != 2 {
 		t.Errorf("after a restart: %d %s, executed %d times", got.Status, got.Body, c.count("/once"))
 	}
+	if n := counted(t, c.calls, "kaphera_agent_calls_total", "command", "unknown"); n != 1 {
+		t.Errorf("%v commands are counted as unknown", n)
+	}
 	read.Repeated = true
 	if got := c.ask(t, read); got.Status != http.StatusOK {
 		t.Errorf("read after a restart: %d %s", got.Status, got.Body)
@@ -275,7 +312,7 @@ func TestWhatIsLostIsRepeated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	caller := cellrpc.NewCaller(c.server.URL(), nil, func(context.Context, string) ([]byte, error) { return creds, nil })
+	caller := cellrpc.NewCaller(c.server.URL(), nil, func(context.Context, string) ([]byte, error) { return creds, nil }, nil)
 	t.Cleanup(caller.Close)
 	eventuallyAnswered(t, caller)
 	const calls = 32

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/adminapi"
@@ -41,11 +42,14 @@ type Forwarder struct {
 	once    once
 	since   time.Time // by the cloud's clock
 	log     *slog.Logger
+	calls   *prometheus.CounterVec
 }
 
-// NewForwarder makes one. now is the cell's clock.
-func NewForwarder(resolve Resolver, now func() time.Time, log *slog.Logger) *Forwarder {
-	return &Forwarder{resolve: resolve, log: log, clock: clock{here: now}, once: once{calls: map[string]*underWay{}}, client: &http.Client{
+// NewForwarder makes one. now is the cell's clock; metrics may be nil.
+func NewForwarder(resolve Resolver, now func() time.Time, log *slog.Logger, metrics prometheus.Registerer) *Forwarder {
+	calls := newCounter(metrics, "kaphera_agent_calls_total",
+		"Calls from the cloud, by what became of them (executed, repeated, expired, unknown, refused, failed).", "call", "outcome")
+	return &Forwarder{resolve: resolve, log: log, calls: calls, clock: clock{here: now}, once: once{calls: map[string]*underWay{}}, client: &http.Client{
 		Timeout:       AgentTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -112,9 +116,21 @@ func (f *Forwarder) Forward(ctx context.Context, data []byte) Response {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return refuse(http.StatusBadRequest, "invalid", "the call is not a request: %v", err)
 	}
+	resp, outcome := f.execute(ctx, r)
+	f.count(r, outcome)
+	return resp
+}
+
+func (f *Forwarder) count(r Request, outcome string) {
+	f.calls.WithLabelValues(r.kind(), outcome).Inc()
+}
+
+// execute also returns what became of the call.
+func (f *Forwarder) execute(ctx context.Context, r Request) (Response, string) {
+	const refused, failed, executed = "refused", "failed", "executed"
 	u, err := checked(r)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "invalid", "%v", err)
+		return refuse(http.StatusBadRequest, "invalid", "%v", err), refused
 	}
 	ctx, cancel := context.WithTimeout(ctx, AgentTimeout)
 	defer cancel()
@@ -125,16 +141,16 @@ func (f *Forwarder) Forward(ctx context.Context, data []byte) Response {
 	target, ok, err := f.resolve(ctx, r)
 	switch {
 	case err != nil:
-		return refuse(http.StatusServiceUnavailable, "connector-unavailable", "%s: %v", who, err)
+		return refuse(http.StatusServiceUnavailable, "connector-unavailable", "%s: %v", who, err), failed
 	case !ok:
-		return refuse(http.StatusNotFound, "not-found", "this cell runs no %s %q", kind, name)
+		return refuse(http.StatusNotFound, "not-found", "this cell runs no %s %q", kind, name), refused
 	}
 	resp, err := f.forward(ctx, target, r, u)
 	if err != nil {
 		f.log.Warn("forward a call", kind, name, "method", r.Method, "path", u.Path, "error", err)
-		return refuse(http.StatusBadGateway, "connector-unavailable", "%s does not answer: %v", who, err)
+		return refuse(http.StatusBadGateway, "connector-unavailable", "%s does not answer: %v", who, err), failed
 	}
-	return resp
+	return resp, executed
 }
 
 func (f *Forwarder) forward(ctx context.Context, t Target, r Request, u *url.URL) (Response, error) {

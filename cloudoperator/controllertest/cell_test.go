@@ -73,7 +73,8 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("a lost password is made anew", lostPassword)
 
 	world(t)
-	stop := agentUp(t, "shared")
+	health := freeAddress(t)
+	stop := agentUp(t, "shared", health)
 	eventually(t, func(ctx context.Context) error {
 		return condition(ctx, cell, cloud.ConditionApplied, metav1.ConditionTrue, "")
 	})
@@ -117,6 +118,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("events tell what has come about", told)
 	t.Run("every port is closed to those who have no business there", closed)
 	t.Run("a call reaches the connector", callsConnector)
+	t.Run("metrics tell of cells, certificates and the agent", func(t *testing.T) { measured(t, health) })
 	t.Run("a participant that takes another's context is refused", taken)
 	takesOver(t, stop)
 	t.Run("a call reaches the connector through the other agent", callsConnector)
@@ -183,16 +185,21 @@ func takesOver(t *testing.T, stop func()) {
 	}
 	var first string
 	eventually(t, func(ctx context.Context) (err error) { first, err = works(ctx, ""); return err })
-	port, err := freeport.Pick()
-	if err != nil {
-		t.Fatal(err)
-	}
-	health := fmt.Sprintf("127.0.0.1:%d", port)
+	health := freeAddress(t)
 	agentUp(t, "shared", health)
 	eventually(t, func(ctx context.Context) error { return readyAt(ctx, health) })
 	eventually(t, func(ctx context.Context) error { _, err := works(ctx, ""); return err })
 	stop()
 	eventually(t, func(ctx context.Context) error { _, err := works(ctx, first); return err })
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	port, err := freeport.Pick()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 func readyAt(ctx context.Context, health string) error {
@@ -289,7 +296,7 @@ func callsConnector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	caller := cellrpc.NewCaller("tls://"+node.addresses()[parts.NATS], tlsConfig, cellrpc.SecretCredentials(cloudAPI, system))
+	caller := cellrpc.NewCaller("tls://"+node.addresses()[parts.NATS], tlsConfig, cellrpc.SecretCredentials(cloudAPI, system), nil)
 	defer caller.Close()
 	eventually(t, func(ctx context.Context) error {
 		resp, err := caller.Call(ctx, "shared", cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets"})

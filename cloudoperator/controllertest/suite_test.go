@@ -38,6 +38,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/test/apiserver"
+	"github.com/kaphera/kaphera/test/freeport"
 )
 
 const (
@@ -51,6 +52,7 @@ var (
 	node    *kubelet
 	didDocs didDocuments
 	clock   operatorClock
+	metrics string // address of the operator's
 )
 
 // didDocuments says which DID documents answer.
@@ -121,6 +123,11 @@ func suite(m *testing.M) (code int, err error) {
 	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
 		return 1, err
 	}
+	port, err := freeport.Pick()
+	if err != nil {
+		return 1, err
+	}
+	metrics = fmt.Sprintf("127.0.0.1:%d", port)
 	done := make(chan error, 1)
 	go func() { done <- operate(ctx, tokenFile) }()
 	code = m.Run()
@@ -133,7 +140,7 @@ func operate(ctx context.Context, tokenFile string) error {
 	for {
 		manager, err := cloudoperator.NewManager(as(operatorAccount), cloudoperator.Options{
 			Namespace: system, ServiceAccount: "cloud-operator", Images: platform.ImagesFromEnv(), TokenFile: tokenFile, KeycloakOptimized: true, LeaderElection: true,
-			MetricsAddress: "0", HealthAddress: "0", Dial: node.addresses(), DID: didDocs.check, Now: clock.now, SkipNameValidation: ptr.To(true),
+			MetricsAddress: metrics, HealthAddress: "0", Dial: node.addresses(), DID: didDocs.check, Now: clock.now, SkipNameValidation: ptr.To(true),
 		})
 		if err == nil {
 			err = manager.Start(ctx)

@@ -101,6 +101,15 @@ func CADue(p Pair, now time.Time) bool {
 	return err != nil || now.After(RenewAt(cert))
 }
 
+// Expires is when a certificate ends.
+func Expires(p Pair) (time.Time, error) {
+	cert, _, err := p.parse()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return cert.NotAfter, nil
+}
+
 // RenewAt is the start of the last third of a certificate's life.
 func RenewAt(c *x509.Certificate) time.Time {
 	return c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)

@@ -88,7 +88,7 @@ func runAgent(args []string) error {
 	fs.StringVar(&o.Proxy, "nats-proxy", "", "HTTP proxy to the message server, http://host:port or https://host:port; the Kubernetes API is not reached through it")
 	fs.StringVar(&o.ProxyCAFile, "nats-proxy-ca", "", "file of the authority that signed an https proxy's certificate; empty trusts the system's")
 	fs.StringVar(&o.ProxyCredentialsFile, "nats-proxy-credentials", "", "file with user:password for the proxy")
-	fs.StringVar(&o.HealthAddress, "health-address", ":8082", "address of /healthz and /readyz")
+	fs.StringVar(&o.HealthAddress, "health-address", ":8082", "address of /healthz, /readyz and /metrics")
 	if err := parse(fs, args); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func TestEveryReportedHeadIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	caller := cellrpc.NewCaller(s.URL(), nil, func(context.Context, string) ([]byte, error) { return creds, nil })
+	caller := cellrpc.NewCaller(s.URL(), nil, func(context.Context, string) ([]byte, error) { return creds, nil }, nil)
 	t.Cleanup(caller.Close)
 	for participant, want := range map[string][]audit.Head{"acme": {head("c1", "acme", 1), head("c1", "acme", 3), head("c1", "acme", 2)}, "other": {head("c2", "other", 5), head("c2", "other", 6)}, "nobody": nil} {
 		got, err := caller.Heads(ctx, "a", participant)

@@ -63,6 +63,9 @@ type Reconciler struct {
 
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
+	if err := kube.Expose(m, cellMetrics{r}); err != nil {
+		return err
+	}
 	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return r.allCells(ctx) })
 	changed := builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, onboardedChanged{}))
 	return ctrl.NewControllerManagedBy(m).For(&cloud.Cell{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).

@@ -40,6 +40,7 @@ func (r *run) authority(ctx context.Context) error {
 			return err
 		}
 	}
+	r.expires(parts.SecretCA, pki.Pair{Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]})
 	return r.apply(ctx, r.configMap(parts.ConfigCA, map[string]string{"ca.crt": string(s.Data[corev1.TLSCertKey])}))
 }
 
@@ -59,6 +60,7 @@ func (r *run) certificate(ctx context.Context, part string) (pki.Pair, error) {
 	hosts := []string{host, part, part + "." + r.platform.Namespace, host + ".cluster.local", "localhost", "127.0.0.1"}
 	pair := pki.Pair{Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]}
 	if !authority.Due(pair, hosts, r.Now()) {
+		r.expires(s.Name, pair)
 		return pair, nil
 	}
 	if pair, err = authority.Issue(hosts, r.Now()); err != nil {
@@ -67,7 +69,14 @@ func (r *run) certificate(ctx context.Context, part string) (pki.Pair, error) {
 	s = r.access.Secret(parts.TLSSecret(part))
 	s.Type = corev1.SecretTypeTLS
 	s.Data = map[string][]byte{corev1.TLSCertKey: pair.Cert, corev1.TLSPrivateKeyKey: pair.Key}
+	r.expires(s.Name, pair)
 	return pair, kube.Apply(ctx, r.client, nil, s)
+}
+
+func (r *run) expires(secret string, p pki.Pair) {
+	if at, err := pki.Expires(p); err == nil {
+		r.expiry.WithLabelValues(secret).Set(float64(at.Unix()))
+	}
 }
 
 func (r *run) configMap(name string, data map[string]string) *corev1.ConfigMap {
@@ -196,6 +205,7 @@ func (r *Reconciler) delete(ctx context.Context, p *cloud.Platform) (ctrl.Result
 			return ctrl.Result{}, err
 		}
 	}
+	r.expiry.Reset()
 	return ctrl.Result{}, kube.RemoveFinalizer(ctx, r.Access.Client, p, Finalizer)
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -52,10 +53,17 @@ type Reconciler struct {
 	Now            func() time.Time
 
 	realms memo
+	expiry *prometheus.GaugeVec // of certificates, by Secret
 }
 
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
+	r.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kaphera_certificate_expiration_timestamp_seconds", Help: "When a certificate that the operator makes ends, in Unix time, by its Secret.",
+	}, []string{"secret"})
+	if err := kube.Expose(m, r.expiry); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(m).For(&cloud.Platform{}).
 		Owns(&appsv1.StatefulSet{}).Owns(&appsv1.Deployment{}).Owns(&corev1.Service{}).Owns(&corev1.ConfigMap{}).Owns(&networkingv1.Ingress{}).
 		Owns(&networkingv1.NetworkPolicy{}).
