@@ -568,6 +568,13 @@ type Explanation struct {
 	En []string `json:"en"`
 }
 
+// ExternalNATS defines model for ExternalNATS.
+type ExternalNATS struct {
+	CaBundle          string     `json:"caBundle,omitempty,omitzero"`
+	CredentialsSecret SecretName `json:"credentialsSecret"`
+	URL               string     `json:"url"`
+}
+
 // ExternalPostgreSQL defines model for ExternalPostgreSQL.
 type ExternalPostgreSQL struct {
 	CaBundle          string     `json:"caBundle,omitempty,omitzero"`
@@ -738,6 +745,13 @@ type LocalObjectReference struct {
 type ManagedPart struct {
 	StorageClassName string `json:"storageClassName,omitempty,omitzero"`
 	StorageSize      string `json:"storageSize,omitempty,omitzero"`
+}
+
+// NATSPart defines model for NATSPart.
+type NATSPart struct {
+	External         ExternalNATS `json:"external,omitempty,omitzero"`
+	StorageClassName string       `json:"storageClassName,omitempty,omitzero"`
+	StorageSize      string       `json:"storageSize,omitempty,omitzero"`
 }
 
 // Negotiation defines model for Negotiation.
@@ -1061,7 +1075,7 @@ type PlatformSpec struct {
 	Images               PlatformImages  `json:"images,omitempty,omitzero"`
 	Ingress              PlatformIngress `json:"ingress,omitempty,omitzero"`
 	Keycloak             ManagedPart     `json:"keycloak,omitempty,omitzero"`
-	Nats                 ManagedPart     `json:"nats,omitempty,omitzero"`
+	Nats                 NATSPart        `json:"nats,omitempty,omitzero"`
 	People               []Person        `json:"people,omitempty,omitzero"`
 	Postgresql           PostgreSQLPart  `json:"postgresql,omitempty,omitzero"`
 	Vault                VaultPart       `json:"vault,omitempty,omitzero"`

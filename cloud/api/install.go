@@ -187,7 +187,8 @@ func (s *Service) installation(ctx context.Context, c *cloudv1.Cell) (CellInstal
 	if signed(c) {
 		out.AgentJWT = c.Status.AgentJWT
 	}
-	agent := manifest.Agent{Image: p.Status.Images.Agent, NATSURL: "wss://" + parts.NATSHost(p), CA: []byte(p.Spec.CABundle), Credentials: []byte(out.AgentKey), Replicas: c.Spec.Replicas}
+	url, ca := parts.AgentNATS(p)
+	agent := manifest.Agent{Image: p.Status.Images.Agent, NATSURL: url, CA: ca, Credentials: []byte(out.AgentKey), Replicas: c.Spec.Replicas}
 	objects, err := m.Bundle(agent, p.Status.Images.EDCOperator, p.Status.Images.Connector)
 	if err != nil {
 		return CellInstallation{}, internalError(err)

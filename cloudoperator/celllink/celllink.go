@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -143,8 +144,24 @@ func (r *Report) Find(kind, name string) *Object {
 	return nil
 }
 
+// ErrNoRoom is wrapped when the server has no JetStream for the account. A single server gives none to one whose storage it does not have, and so nobody
+// answers; a cluster finds no peer for the streams.
+var ErrNoRoom = errors.New("no JetStream for the account")
+
+// noRoom are the codes of such an answer: insufficient resources of three kinds.
+var noRoom = []jetstream.ErrorCode{jetstream.JSErrCodeJetStreamNotEnabledForAccount, jetstream.JSErrCodeJetStreamNotEnabled, 10005, 10023, 10047}
+
 // EnsureStreams makes the account's streams; the cloud's side calls it.
 func EnsureStreams(ctx context.Context, nc *nats.Conn) error {
+	err := ensureStreams(ctx, nc)
+	var answer jetstream.JetStreamError
+	if errors.Is(err, nats.ErrNoResponders) || errors.As(err, &answer) && answer.APIError() != nil && slices.Contains(noRoom, answer.APIError().ErrorCode) {
+		return fmt.Errorf("%w: %w", ErrNoRoom, err)
+	}
+	return err
+}
+
+func ensureStreams(ctx context.Context, nc *nats.Conn) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("jetstream: %w", err)

@@ -158,7 +158,13 @@ func agentUp(t *testing.T, cell string, health ...string) (stop func()) {
 	if err := errors.Join(admin.Get(t.Context(), types.NamespacedName{Namespace: key.Namespace, Name: "cell-agent-nats"}, &creds), admin.Get(t.Context(), key, &ca)); err != nil {
 		t.Fatal(err)
 	}
-	return runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, creds.Data["agent.creds"], ca.Data["ca.crt"], health...)
+	url := "tls://" + node.addresses()[parts.NATS]
+	for _, arg := range agent.Spec.Template.Spec.Containers[0].Args {
+		if at, ok := strings.CutPrefix(arg, "--nats-url="); ok && !strings.Contains(at, parts.Host(parts.NATS, system)) {
+			url = at
+		}
+	}
+	return runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, url, creds.Data["agent.creds"], ca.Data["ca.crt"], health...)
 }
 
 // takesOver starts an agent beside the one that works, and ends that one. One at a time is connected.
@@ -219,7 +225,7 @@ func readyAt(ctx context.Context, health string) error {
 }
 
 // runAgent runs an agent until stop is called, at the latest at the end of the test; again, as a kubelet does, when it has lost its Lease on a busy machine.
-func runAgent(t *testing.T, cfg *rest.Config, cell string, creds []byte, ca string, health ...string) (stop func()) {
+func runAgent(t *testing.T, cfg *rest.Config, cell, url string, creds []byte, ca string, health ...string) (stop func()) {
 	t.Helper()
 	dir := t.TempDir()
 	credsFile, caFile := filepath.Join(dir, "agent.creds"), filepath.Join(dir, "ca.crt")
@@ -232,7 +238,7 @@ func runAgent(t *testing.T, cfg *rest.Config, cell string, creds []byte, ca stri
 		err := cloudoperator.ErrLeaseLost
 		for errors.Is(err, cloudoperator.ErrLeaseLost) && ctx.Err() == nil {
 			err = cloudoperator.RunAgent(ctx, cfg, cloudoperator.AgentOptions{
-				Cell: cell, Namespace: snapshot.Namespace(cell), NATSURL: "tls://" + node.addresses()[parts.NATS], CAFile: caFile, CredentialsFile: credsFile,
+				Cell: cell, Namespace: snapshot.Namespace(cell), NATSURL: url, CAFile: caFile, CredentialsFile: credsFile,
 				HealthAddress: append(health, "127.0.0.1:0")[0], Replica: dir, Log: slog.New(slog.DiscardHandler),
 			})
 		}
@@ -470,8 +476,24 @@ func gone(t *testing.T, p *cloud.Platform) {
 	}
 }
 
-// cellGone waits until a cell that is being deleted has gone, with its databases. There is no namespace controller here: the test finishes the
-// deletion that the operator asked for.
+// finishCell ends the deletion of a cell's namespace, for which the operator has asked: there is no namespace controller here.
+func finishCell(t *testing.T, cell string) {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: snapshot.Namespace(cell)}}
+	eventually(t, func(ctx context.Context) error { // the operator writes it too
+		if err := admin.Get(ctx, client.ObjectKeyFromObject(ns), ns); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		if ns.DeletionTimestamp.IsZero() {
+			return errors.New("the cell's namespace is not deleted")
+		}
+		ns.Spec.Finalizers = nil
+		return admin.SubResource("finalize").Update(ctx, ns)
+	})
+	eventually(t, func(ctx context.Context) error { return absent(ctx, &cloud.Cell{ObjectMeta: named(cell)}) })
+}
+
+// cellGone waits until a cell that is being deleted has gone, with its databases.
 func cellGone(t *testing.T, cell string) {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: snapshot.Namespace(cell)}}
@@ -485,14 +507,7 @@ func cellGone(t *testing.T, cell string) {
 		return nil
 	})
 	names := databases(t)
-	eventually(t, func(ctx context.Context) error { // the operator writes it too
-		if err := admin.Get(ctx, client.ObjectKeyFromObject(ns), ns); err != nil {
-			return client.IgnoreNotFound(err)
-		}
-		ns.Spec.Finalizers = nil
-		return admin.SubResource("finalize").Update(ctx, ns)
-	})
-	eventually(t, func(ctx context.Context) error { return absent(ctx, &cloud.Cell{ObjectMeta: named(cell)}) })
+	finishCell(t, cell)
 	for _, n := range names {
 		if strings.HasPrefix(n, "cell_"+cell) {
 			t.Errorf("%s is left in PostgreSQL", n)

@@ -5,29 +5,39 @@ package controllertest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/lestrrat-go/jwx/v3/jwk"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
+	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/test/freeport"
 	"github.com/kaphera/kaphera/test/openbao"
 )
@@ -38,11 +48,19 @@ type outside struct {
 	postgres *pgtest.Server
 	vault    *openbao.Server
 	vaultURL string
+	natsPort int
+	dir      string
+	stops    []func()
 }
 
 func newOutside(t *testing.T) *outside {
 	t.Helper()
-	o := &outside{}
+	o := &outside{dir: t.TempDir()}
+	t.Cleanup(func() {
+		for _, stop := range o.stops {
+			stop()
+		}
+	})
 	var err error
 	if o.ca, err = pki.NewCA("the company's", time.Now()); err != nil {
 		t.Fatal(err)
@@ -99,6 +117,99 @@ func (o *outside) secure(t *testing.T, target string) (address string) {
 	}()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return "localhost:" + port
+}
+
+// nats runs a message server, until stop is called or the test ends, whose operator has given a signing key to the platform.
+func (o *outside) nats(t *testing.T, op natsauth.Operator, signer nkeys.KeyPair, more string) (stop func()) {
+	t.Helper()
+	auth, err := op.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := jwt.DecodeOperatorClaims(auth.OperatorJWT)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err1 := signer.PublicKey()
+	root, err2 := nkeys.FromSeed(op.Seed)
+	claims.SigningKeys.Add(public)
+	token, err3 := claims.Encode(root)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	if o.natsPort == 0 {
+		if o.natsPort, err = freeport.Pick(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(name string) string { return filepath.Join(o.dir, name) }
+	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\ntls { cert_file: %q, key_file: %q }\noperator: %q\nsystem_account: %q\nresolver { type: full, dir: %q, allow_delete: true }\nresolver_preload: { %s: %q }\n%s\n",
+		o.natsPort, file("tls.crt"), file("tls.key"), token, auth.SystemAccount, file("accounts"), auth.SystemAccount, auth.SystemJWT, more)
+	err = errors.Join(os.WriteFile(file("tls.crt"), o.cert.Cert, 0o600), os.WriteFile(file("tls.key"), o.cert.Key, 0o600), os.WriteFile(file("nats.conf"), []byte(text), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := natstest.Run(file("nats.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = func() { s.Shutdown(); s.WaitForShutdown() }
+	o.stops = append(o.stops, stop)
+	return stop
+}
+
+// cell is a cell on the company's servers: its agent and its connector are told where they are, and nothing is left there when it goes.
+func (o *outside) cell(t *testing.T) {
+	cell := &cloud.Cell{ObjectMeta: named("outside"), Spec: cloud.CellSpec{Type: "shared", Hostname: "outside.external.example", OperatingParty: "Kaphera"}}
+	create(t, cell)
+	agentUp(t, "outside")
+	eventually(t, func(ctx context.Context) error {
+		return condition(ctx, cell, cloud.ConditionApplied, metav1.ConditionTrue, "")
+	})
+	c := &edc.Connector{ObjectMeta: metav1.ObjectMeta{Namespace: "cell-outside", Name: snapshot.ConnectorName}}
+	eventually(t, func(ctx context.Context) error { return admin.Get(ctx, client.ObjectKeyFromObject(c), c) })
+	db, v := c.Spec.Database, c.Spec.Vault
+	if db.Host != "localhost" || int(db.Port) != o.postgres.Port || db.SSLMode != "verify-full" || db.CABundle != string(o.ca.Cert) {
+		t.Errorf("the connector's database: %+v", db)
+	}
+	if v.Address != o.vaultURL || v.Mount != "industrial/kv" || v.CABundle != string(o.ca.Cert) || v.Auth.Method != edc.VaultMethodJWT || v.Auth.MountPath != "frankfurt" {
+		t.Errorf("the connector's Vault: %+v", v)
+	}
+	const left = "SELECT datname::text FROM pg_database WHERE datname LIKE 'cell_outside%' UNION SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'cell_outside%'"
+	if got := o.sql(t, left); len(got) != 5 {
+		t.Errorf("database and roles: %v", got)
+	}
+	policies := func() string {
+		return fmt.Sprint(o.vault.Call(t, http.MethodGet, "sys/policies/acl?list=true", nil)["data"])
+	}
+	if got := policies(); !strings.Contains(got, "cell-outside-connector-wallet") {
+		t.Errorf("policies: %s", got)
+	}
+	crowded := &cloud.Cell{ObjectMeta: named("crowded"), Spec: cloud.CellSpec{Type: "shared", Hostname: "crowded.external.example", OperatingParty: "Kaphera"}}
+	create(t, crowded)
+	eventually(t, func(ctx context.Context) error {
+		if err := condition(ctx, crowded, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonRights); err != nil {
+			return err
+		}
+		if m := message(crowded, cloud.ConditionReady); !strings.Contains(m, "no JetStream for cell crowded, or no room in it") || !strings.Contains(m, "67108864 bytes on disk for each cell") {
+			return errors.New(m)
+		}
+		return nil
+	})
+	if err := admin.Delete(t.Context(), crowded); err != nil {
+		t.Fatal(err)
+	}
+	finishCell(t, "crowded")
+	if err := admin.Delete(t.Context(), cell); err != nil {
+		t.Fatal(err)
+	}
+	finishCell(t, "outside")
+	if got := o.sql(t, left); len(got) != 0 {
+		t.Errorf("left in PostgreSQL: %v", got)
+	}
+	if got := policies(); strings.Contains(got, "cell-outside") {
+		t.Errorf("left in the Vault: %s", got)
+	}
 }
 
 // clusterKeys are the public keys, PEM, of the cluster's service account tokens.
@@ -221,18 +332,20 @@ func TestExternalParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	whole := t // what a part is given is there for the parts after it
 	p := &cloud.Platform{ObjectMeta: named("external"), Spec: cloud.PlatformSpec{Domain: "external.example", DataPolicy: "Delete"}}
 	p.Spec.PostgreSQL.External = &cloud.ExternalPostgreSQL{Host: "localhost", Port: int32(closed), CABundle: cloud.CABundle(other.Cert), CredentialsSecret: cloud.SecretName{Name: "our-postgresql"}}
 	p.Spec.Vault.External = &cloud.ExternalVault{
 		Address: fmt.Sprintf("https://localhost:%d", closed), Mount: "kv", CABundle: cloud.CABundle(other.Cert), Connectors: cloud.ConnectorsVaultAuth{Method: "JWT", MountPath: "frankfurt"},
 		Auth: cloud.ExternalVaultAuth{Method: "Token", CredentialsSecret: &cloud.SecretName{Name: "our-vault"}},
 	}
+	p.Spec.NATS.External = &cloud.ExternalNATS{URL: fmt.Sprintf("tls://localhost:%d", closed), CABundle: cloud.CABundle(other.Cert), CredentialsSecret: cloud.SecretName{Name: "our-nats"}}
 	create(t, p)
 
 	t.Run("PostgreSQL", func(t *testing.T) {
 		const ready = cloud.ConditionPostgreSQLReady
 		fault(t, p, ready, cloud.ReasonMissing, "Secret our-postgresql, which has no key username", "kubectl -n "+system+" create secret generic our-postgresql")
-		s := given(t, "our-postgresql", map[string]string{"username": "kaphera", "password": "wrong"})
+		s := given(whole, "our-postgresql", map[string]string{"username": "kaphera", "password": "wrong"})
 		fault(t, p, ready, cloud.ReasonUnreachable, fmt.Sprintf("localhost:%d", closed), "nobody listens there", "check the port")
 		change(t, p, func() { p.Spec.PostgreSQL.External.Port = int32(o.postgres.Port) })
 		fault(t, p, ready, cloud.ReasonUntrusted, "signed by an authority that $.spec.postgresql.external.caBundle does not hold", "put the certificate of the authority")
@@ -274,7 +387,7 @@ func TestExternalParts(t *testing.T) {
 		fault(t, p, ready, cloud.ReasonUntrusted, "signed by an authority that $.spec.vault.external.caBundle does not hold")
 		change(t, p, func() { p.Spec.Vault.External.CABundle = cloud.CABundle(o.ca.Cert) })
 		fault(t, p, ready, cloud.ReasonMissing, "Secret our-vault, which has no key token")
-		s := given(t, "our-vault", map[string]string{"token": "of nobody"})
+		s := given(whole, "our-vault", map[string]string{"token": "of nobody"})
 		fault(t, p, ready, cloud.ReasonLogin, "by a token")
 		o.vault.Call(t, http.MethodPut, "sys/policies/acl/kaphera", map[string]any{"policy": `path "sys/mounts" { capabilities = ["read"] }`})
 		made := o.vault.Call(t, http.MethodPost, "auth/token/create", map[string]any{"policies": []string{"kaphera"}})
@@ -291,6 +404,60 @@ func TestExternalParts(t *testing.T) {
 		notMade(t, parts.OpenBao)
 		stays(t, p, "vault", func(s *cloud.PlatformSpec) { s.Vault.External = nil })
 	})
+
+	t.Run("NATS", func(t *testing.T) {
+		const ready = cloud.ConditionNATSReady
+		op, err := natsauth.NewOperator()
+		if err != nil {
+			t.Fatal(err)
+		}
+		strange, err := natsauth.NewOperator()
+		if err != nil {
+			t.Fatal(err)
+		}
+		system := func(op natsauth.Operator) string {
+			creds, err := natsauth.Credentials(op.SystemSeed, "the platform", natsauth.Permissions{Publish: []string{"$SYS.REQ.CLAIMS.>", "$SYS.REQ.SERVER.PING.JSZ"}, Subscribe: []string{"_INBOX.>"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(creds)
+		}
+		signer, err := nkeys.CreateOperator()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed, err := signer.Seed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := o.nats(t, op, signer, "")
+		again := func(more string) {
+			stop()
+			stop = o.nats(t, op, signer, more)
+		}
+		fault(t, p, ready, cloud.ReasonMissing, "Secret our-nats, which has no key system.creds")
+		s := given(whole, "our-nats", map[string]string{"operator.seed": string(strange.Seed), "system.creds": system(strange)})
+		fault(t, p, ready, cloud.ReasonUnreachable, fmt.Sprintf("localhost:%d", closed), "nobody listens there")
+		change(t, p, func() { p.Spec.NATS.External.URL = fmt.Sprintf("tls://localhost:%d", o.natsPort) })
+		fault(t, p, ready, cloud.ReasonUntrusted, "signed by an authority that $.spec.nats.external.caBundle does not hold")
+		change(t, p, func() { p.Spec.NATS.External.CABundle = cloud.CABundle(o.ca.Cert) })
+		fault(t, p, ready, cloud.ReasonLogin, "correct system.creds in Secret our-nats")
+		change(t, s, func() { s.Data["system.creds"] = []byte(system(op)) })
+		fault(t, p, ready, cloud.ReasonRights, "does not take what the operator signs", "put the seed of this server's operator")
+		change(t, s, func() { s.Data["operator.seed"] = seed })
+		fault(t, p, ready, cloud.ReasonRights, "runs without JetStream", "jetstream { store_dir: … }")
+		const stream = "jetstream { store_dir: %q, max_file_store: %s }\n"
+		again(fmt.Sprintf(stream, filepath.Join(o.dir, "js"), "10MB"))
+		fault(t, p, ready, cloud.ReasonRights, "may keep 10485760 bytes on disk", "67108864 for each cell")
+		again(fmt.Sprintf(stream, filepath.Join(o.dir, "js"), "100MB"))
+		fault(t, p, ready, cloud.ReasonRights, "at most 1048576 bytes", "max_payload: 4MB")
+		again(fmt.Sprintf(stream, filepath.Join(o.dir, "js"), "100MB") + "max_payload: 4MB")
+		fault(t, p, ready, cloud.ReasonReady, "external: localhost answers")
+		notMade(t, parts.NATS)
+		stays(t, p, "nats", func(s *cloud.PlatformSpec) { s.NATS.External = nil })
+	})
+
+	t.Run("a cell on them", func(t *testing.T) { o.cell(t) })
 
 	if err := admin.Delete(t.Context(), p); err != nil {
 		t.Fatal(err)

@@ -223,21 +223,63 @@ func Push(nc *nats.Conn, accountJWT string) error {
 
 // Delete removes the account with this seed from the server and disconnects its users.
 func (o Operator) Delete(nc *nats.Conn, accountSeed []byte) error {
-	kp, pub, err := public(o.Seed)
-	if err != nil {
-		return fmt.Errorf("operator's key: %w", err)
-	}
 	_, account, err := public(accountSeed)
 	if err != nil {
 		return fmt.Errorf("account's key: %w", err)
 	}
+	return o.remove(nc, account)
+}
+
+// MayRemove says whether the server believes the operator's key and lets it remove accounts, by removing none.
+func (o Operator) MayRemove(nc *nats.Conn) error { return o.remove(nc) }
+
+func (o Operator) remove(nc *nats.Conn, accounts ...string) error {
+	kp, pub, err := public(o.Seed)
+	if err != nil {
+		return fmt.Errorf("operator's key: %w", err)
+	}
 	gc := jwt.NewGenericClaims(pub)
-	gc.Data["accounts"] = []string{account}
+	gc.Data["accounts"] = append([]string{}, accounts...)
 	token, err := gc.Encode(kp)
 	if err != nil {
 		return fmt.Errorf("sign the removal of an account: %w", err)
 	}
 	return system(nc, "$SYS.REQ.CLAIMS.DELETE", []byte(token))
+}
+
+// Storage is how many bytes JetStream may keep on disk, of the first server that has enough, or else of the one that has most; 0 is one without JetStream.
+func Storage(nc *nats.Conn, enough int64) (int64, error) {
+	inbox := nc.NewRespInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return 0, fmt.Errorf("subscribe to answers: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := nc.PublishRequest("$SYS.REQ.SERVER.PING.JSZ", inbox, nil); err != nil {
+		return 0, fmt.Errorf("ask the servers for their JetStream: %w", err)
+	}
+	var most int64
+	for wait := patience; most < enough; wait = time.Second { // each server of a cluster answers
+		m, err := sub.NextMsg(wait)
+		switch {
+		case err != nil && wait == patience:
+			return 0, fmt.Errorf("ask the servers for their JetStream: %w", err)
+		case err != nil:
+			return most, nil
+		}
+		var answer struct {
+			Data struct {
+				Config struct {
+					MaxStorage int64 `json:"max_storage"`
+				} `json:"config"`
+			} `json:"data"`
+		}
+		if err := json.Unmarshal(m.Data, &answer); err != nil {
+			return 0, fmt.Errorf("the answer of a server about its JetStream is not JSON: %w", err)
+		}
+		most = max(most, answer.Data.Config.MaxStorage)
+	}
+	return most, nil
 }
 
 // patience is how long the server may take to answer: it writes accounts to its disk.
@@ -272,6 +314,19 @@ func public(seed []byte) (nkeys.KeyPair, string, error) {
 	}
 	pub, err := kp.PublicKey()
 	return kp, pub, err
+}
+
+// IsOperatorSeed says whether it is that of an operator's key, or of one of its signing keys.
+func IsOperatorSeed(seed []byte) bool {
+	_, pub, err := public(seed)
+	return err == nil && nkeys.IsValidPublicOperatorKey(pub)
+}
+
+// IsCredentials says whether it is a user's credentials file.
+func IsCredentials(creds []byte) bool {
+	_, err := jwt.ParseDecoratedJWT(creds)
+	_, keyErr := jwt.ParseDecoratedUserNKey(creds)
+	return err == nil && keyErr == nil
 }
 
 // PublicKey of a seed.

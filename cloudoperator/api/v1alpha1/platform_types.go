@@ -9,6 +9,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.postgresql) && has(self.postgresql.external)) == (has(oldSelf.postgresql) && has(oldSelf.postgresql.external))",message="postgresql cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
 // +kubebuilder:validation:XValidation:rule="(has(self.vault) && has(self.vault.external)) == (has(oldSelf.vault) && has(oldSelf.vault.external))",message="vault cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
+// +kubebuilder:validation:XValidation:rule="(has(self.nats) && has(self.nats.external)) == (has(oldSelf.nats) && has(oldSelf.nats.external))",message="nats cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
 type PlatformSpec struct {
 	// Domain is the base of the platform's host names: console.<domain>, api.<domain>, id.<domain>, nats.<domain>.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
@@ -30,7 +31,7 @@ type PlatformSpec struct {
 	// +optional
 	Vault VaultPart `json:"vault,omitzero"`
 	// +optional
-	NATS ManagedPart `json:"nats,omitzero"`
+	NATS NATSPart `json:"nats,omitzero"`
 	// +optional
 	Keycloak ManagedPart `json:"keycloak,omitzero"`
 	// Cloud is the Cloud API with the console.
@@ -198,6 +199,35 @@ type ConnectorsVaultAuth struct {
 	// +kubebuilder:validation:Pattern=`^([^/]+(/[^/]+)*)?$`
 	// +optional
 	MountPath string `json:"mountPath,omitempty"`
+}
+
+// NATSPart is the message server between the cloud and its cells.
+type NATSPart struct {
+	// StorageSize of the persistent volume, where the operator runs it.
+	// +kubebuilder:default="1Gi"
+	// +optional
+	StorageSize string `json:"storageSize,omitempty"`
+	// StorageClassName; empty takes the cluster's default.
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
+	// External says where one is that somebody else runs.
+	// +optional
+	External *ExternalNATS `json:"external,omitempty"`
+}
+
+// ExternalNATS is a NATS server, or a cluster of them, that somebody else runs: in operator mode, with JetStream, an account resolver of type full that
+// allows deletion, and a max_payload of 4 MB.
+type ExternalNATS struct {
+	// URL for the operator, the Cloud API and the agents of cells, such as tls://nats.example:4222.
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'tls' && url(self).getHost() != ''",message="url must be such as tls://nats.example:4222"
+	URL string `json:"url"`
+	// CABundle is PEM of the authority that signed the server's certificate; empty trusts the system's.
+	// +optional
+	CABundle CABundle `json:"caBundle,omitempty"`
+	// CredentialsSecret names the Secret with operator.seed, the seed of the operator's key or of one of its signing keys, and system.creds, the credentials
+	// file of a user of the system account.
+	CredentialsSecret SecretName `json:"credentialsSecret"`
 }
 
 // CABundle is PEM of certificate authorities.

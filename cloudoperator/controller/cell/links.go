@@ -5,6 +5,7 @@ package cell
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/fault"
 	"github.com/kaphera/kaphera/connector/audit"
 )
 
@@ -88,7 +90,11 @@ func (l *Links) Open(ctx context.Context, cell string, creds []byte) (*nats.Conn
 	if k != nil && !k.nc.IsClosed() {
 		return nil, fmt.Errorf("the connection to the message server is down: %w", nats.ErrConnectionReconnecting)
 	}
-	tlsConfig, err := l.access.TLS(ctx, parts.NATS)
+	p, err := l.access.Platform(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e, tlsConfig, err := l.access.Reach(ctx, p, parts.NATS)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +104,7 @@ func (l *Links) Open(ctx context.Context, cell string, creds []byte) (*nats.Conn
 		defer l.mu.Unlock()
 		return k.creds, nil
 	}
-	nc, err := cellrpc.Connect(l.access.NATSURL(), "kaphera cloud operator, cell "+cell, tlsConfig, current)
+	nc, err := cellrpc.Connect(e.URL, "kaphera cloud operator, cell "+cell, tlsConfig, current)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the account of cell %s: %w", cell, err)
 	}
@@ -111,6 +117,9 @@ func (l *Links) Open(ctx context.Context, cell string, creds []byte) (*nats.Conn
 
 func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) error {
 	if err := celllink.EnsureStreams(ctx, nc); err != nil {
+		if errors.Is(err, celllink.ErrNoRoom) {
+			return fault.Right(fmt.Sprintf("let its JetStream keep %d bytes on disk for each cell", celllink.Storage), "the message server has no JetStream for cell %s, or no room in it: %v", cell, err)
+		}
 		return err
 	}
 	read, cancel := context.WithTimeout(ctx, headTimeout)

@@ -32,6 +32,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/controller/platform"
+	"github.com/kaphera/kaphera/cloudoperator/fault"
 	"github.com/kaphera/kaphera/cloudoperator/manifest"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
 )
@@ -170,7 +171,7 @@ func (r *run) provision(ctx context.Context) error {
 	if err := r.prerequisites(); err != nil {
 		return err
 	}
-	ca, err := r.Access.CA(ctx)
+	nats, err := r.Access.Endpoint(ctx, r.platform, parts.NATS)
 	if err != nil {
 		return err
 	}
@@ -179,7 +180,7 @@ func (r *run) provision(ctx context.Context) error {
 		return err
 	}
 	runtimes := r.runtimes()
-	digest := kube.Digest(runtimeNames(runtimes), ca, facts, r.images, r.cell.UID, r.cell.Generation)
+	digest := kube.Digest(runtimeNames(runtimes), nats, facts, r.images, r.cell.UID, r.cell.Generation)
 	due := !r.onPremise() && r.memo.due(r.cell.Name, digest, r.Now())
 	if due {
 		if err := r.namespace(ctx); err != nil {
@@ -205,7 +206,7 @@ func (r *run) provision(ctx context.Context) error {
 	}
 	if due {
 		agent := manifest.Agent{
-			Image: r.images.Agent, NATSURL: parts.URL("tls", parts.NATS, r.Access.Namespace, parts.PortNATS), CA: ca, Credentials: agentCreds, Replicas: r.cell.Spec.Replicas,
+			Image: r.images.Agent, NATSURL: nats.URL, CA: nats.CA, Credentials: agentCreds, Replicas: r.cell.Spec.Replicas,
 		}
 		if err := r.apply(ctx, r.objects.Deployment(agent)...); err != nil {
 			return err
@@ -298,9 +299,12 @@ func (r *run) deleteSecret(ctx context.Context, name string) error {
 func (r *run) describe(err error) {
 	ready := kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonFailed}
 	var stop *stopped
+	var known *fault.Error
 	switch {
 	case errors.As(err, &stop):
 		ready.Reason, ready.Message = stop.reason, stop.message
+	case errors.As(err, &known):
+		ready.Reason, ready.Message = known.Reason, err.Error()
 	case errors.Is(err, parts.ErrNotSetUp):
 		ready.Reason, ready.Message = cloud.ReasonWaiting, "waits for the platform: "+err.Error()
 	case err != nil:

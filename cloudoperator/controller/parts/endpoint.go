@@ -83,6 +83,9 @@ func external(p *cloud.Platform, part string) (Endpoint, bool) {
 	if x := p.Spec.Vault.External; part == OpenBao && x != nil {
 		return at(x.Address, 443, x.CABundle, "$.spec.vault.external"), true
 	}
+	if x := p.Spec.NATS.External; part == NATS && x != nil {
+		return at(x.URL, PortNATS, x.CABundle, "$.spec.nats.external"), true
+	}
 	return Endpoint{}, false
 }
 
@@ -98,8 +101,8 @@ func at(address string, port int32, ca cloud.CABundle, field string) Endpoint {
 	return e
 }
 
-// reached is the endpoint as this operator reaches it, with TLS that expects the endpoint's name.
-func (a Access) reached(ctx context.Context, p *cloud.Platform, part string) (Endpoint, *tls.Config, error) {
+// Reach is the endpoint as this operator reaches it, with TLS that expects the endpoint's name.
+func (a Access) Reach(ctx context.Context, p *cloud.Platform, part string) (Endpoint, *tls.Config, error) {
 	e, err := a.Endpoint(ctx, p, part)
 	if err != nil {
 		return e, nil, err

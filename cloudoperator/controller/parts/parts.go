@@ -12,8 +12,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 	corev1 "k8s.io/api/core/v1"
@@ -27,7 +27,6 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/fault"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
-	"github.com/kaphera/kaphera/cloudoperator/pki"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 	"github.com/kaphera/kaphera/connector/vault"
 	"github.com/kaphera/kaphera/edcoperator/workload"
@@ -91,6 +90,14 @@ const (
 	PortKeycloak   = 8443
 )
 
+// AgentNATS is where agents outside the cluster reach the message server, and whom they trust for it, PEM: the gateway, or a server that somebody else runs.
+func AgentNATS(p *cloud.Platform) (url string, ca []byte) {
+	if e, ok := external(p, NATS); ok {
+		return e.URL, e.CA
+	}
+	return "wss://" + NATSHost(p), []byte(p.Spec.CABundle)
+}
+
 // NATSHost is where agents outside the cluster reach the message server, by WebSocket on the port of HTTPS.
 func NATSHost(p *cloud.Platform) string { return NATS + "." + p.Spec.Domain }
 
@@ -108,23 +115,6 @@ type Access struct {
 	Dial map[string]string
 	// TokenFile is the operator's service account token for the Vault.
 	TokenFile string
-}
-
-// Address of a part, host:port.
-func (a Access) Address(part string, port int) string {
-	if d := a.Dial[part]; d != "" {
-		return d
-	}
-	return net.JoinHostPort(Host(part, a.Namespace), strconv.Itoa(port))
-}
-
-// TLS trusts the internal authority and expects the part's name.
-func (a Access) TLS(ctx context.Context, part string) (*tls.Config, error) {
-	ca, err := a.CA(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return pki.ClientTLS(ca, Host(part, a.Namespace))
 }
 
 // CA returns the internal authority's certificate, PEM.
@@ -174,7 +164,7 @@ func (a Access) OpenPostgres(ctx context.Context) (*postgres.Admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, t, err := a.reached(ctx, p, PostgreSQL)
+	e, t, err := a.Reach(ctx, p, PostgreSQL)
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +208,7 @@ func (a Access) OpenVault(ctx context.Context) (*openbao.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, t, err := a.reached(ctx, p, OpenBao)
+	e, t, err := a.Reach(ctx, p, OpenBao)
 	if err != nil {
 		return nil, err
 	}
@@ -265,8 +255,20 @@ func (a Access) vaultLogin(ctx context.Context, e Endpoint, x *cloud.ExternalVau
 	return l, nil
 }
 
-// Operator returns the keys of the NATS operator.
+// Operator returns the keys of the NATS operator: of an external one the key with which accounts are signed, and no system account's.
 func (a Access) Operator(ctx context.Context) (natsauth.Operator, error) {
+	p, err := a.Platform(ctx)
+	if err != nil {
+		return natsauth.Operator{}, err
+	}
+	if x := p.Spec.NATS.External; x != nil {
+		e, _ := external(p, NATS)
+		seed, err := a.given(ctx, e, x.CredentialsSecret, KeyOperatorSeed)
+		if err == nil && !natsauth.IsOperatorSeed([]byte(seed)) {
+			err = fault.Login("put the seed, SO…, of the operator's key or of one of its signing keys there", "key %s of Secret %s is no operator's", KeyOperatorSeed, x.CredentialsSecret.Name)
+		}
+		return natsauth.Operator{Seed: []byte(seed)}, err
+	}
 	s, err := a.secret(ctx, SecretNATS)
 	if err != nil {
 		return natsauth.Operator{}, err
@@ -274,32 +276,40 @@ func (a Access) Operator(ctx context.Context) (natsauth.Operator, error) {
 	return natsauth.Operator{Seed: s[KeyOperatorSeed], SystemSeed: s[KeySystemSeed]}, nil
 }
 
-// URL of a part for programs in the cluster.
-func URL(scheme, part, namespace string, port int) string {
-	return scheme + "://" + net.JoinHostPort(Host(part, namespace), strconv.Itoa(port))
-}
-
-// NATSURL is where the operator itself reaches the message server.
-func (a Access) NATSURL() string { return "tls://" + a.Address(NATS, PortNATS) }
-
-// OpenNATS connects once, without reconnecting, with credentials.
-func (a Access) OpenNATS(ctx context.Context, creds []byte) (*nats.Conn, error) {
-	t, err := a.TLS(ctx, NATS)
-	if err != nil {
-		return nil, err
-	}
-	nc, err := cellrpc.Connect(a.NATSURL(), "kaphera cloud operator", t, func() ([]byte, error) { return creds, nil }, nats.NoReconnect())
-	if err != nil {
-		return nil, fmt.Errorf("connect to nats at %s: %w", a.NATSURL(), err)
-	}
-	return nc, nil
-}
-
-// OpenNATSSystem connects to the system account.
+// OpenNATSSystem connects to the system account, once, without reconnecting.
 func (a Access) OpenNATSSystem(ctx context.Context) (*nats.Conn, error) {
-	creds, err := a.key(ctx, SecretNATS, KeySystemCredentials)
+	p, err := a.Platform(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return a.OpenNATS(ctx, creds)
+	e, t, err := a.Reach(ctx, p, NATS)
+	if err != nil {
+		return nil, err
+	}
+	x := p.Spec.NATS.External
+	var creds []byte
+	if x == nil {
+		creds, err = a.key(ctx, SecretNATS, KeySystemCredentials)
+	} else {
+		var text string
+		if text, err = a.given(ctx, e, x.CredentialsSecret, KeySystemCredentials); err == nil && !natsauth.IsCredentials([]byte(text)) {
+			err = fault.Login("put the credentials file of a user of the system account there", "key %s of Secret %s is no credentials file", KeySystemCredentials, x.CredentialsSecret.Name)
+		}
+		creds = []byte(text)
+	}
+	if err != nil {
+		return nil, err
+	}
+	nc, err := cellrpc.Connect(e.URL, "kaphera cloud operator", t, func() ([]byte, error) { return creds, nil }, nats.NoReconnect())
+	switch {
+	case err == nil:
+		return nc, nil
+	case x != nil && errors.Is(err, nats.ErrAuthorization):
+		return nil, fault.Login("correct "+KeySystemCredentials+" in Secret "+x.CredentialsSecret.Name+": it is of a user of the system account of this server, not ended and not revoked", "nats at %s: %v", e.URL, err)
+	case errors.Is(err, nats.ErrNoServers): // the client swallows why
+		err = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		err = tls.RecordHeaderError{Msg: err.Error()}
+	}
+	return nil, e.explain(fmt.Errorf("connect to nats at %s: %w", e.URL, err))
 }

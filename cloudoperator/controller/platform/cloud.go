@@ -29,13 +29,19 @@ const (
 	programUser int64 = 65532
 )
 
-func cloudConfig(p *cloud.Platform) config.Config {
+// natsCA is the file of the authorities that the Cloud API trusts for the message server, in its ConfigMap.
+const natsCA = "nats-ca.crt"
+
+func cloudConfig(p *cloud.Platform, nats parts.Endpoint) config.Config {
 	c := config.Config{
 		Listen:    config.Listen{Public: fmt.Sprintf(":%d", cloudPublic), Health: fmt.Sprintf(":%d", cloudHealth)},
 		Namespace: p.Namespace, APIURL: "https://" + apiHost(p), ConsoleURL: "https://" + consoleHost(p),
 		OIDC:    config.OIDC{Issuer: IssuerURL(p), Audience: Audience, CLIClientID: ClientCLI},
 		Console: config.Console{ClientID: ClientConsole, ClientSecretFile: "/etc/kaphera/oidc/" + ClientConsole},
-		NATS:    config.NATS{URL: parts.URL("tls", parts.NATS, p.Namespace, parts.PortNATS), CAFile: "/etc/kaphera/internal-ca/ca.crt"},
+		NATS:    config.NATS{URL: nats.URL},
+	}
+	if len(nats.CA) > 0 {
+		c.NATS.CAFile = "/etc/kaphera/config/" + natsCA
 	}
 	if p.Spec.CABundle != "" {
 		c.OIDC.CAFile = "/etc/kaphera/config/gateway-ca.crt"
@@ -51,21 +57,25 @@ func cloudWorkload(p *cloud.Platform, image, digest string) workload {
 		ready: httpProbe(corev1.URISchemeHTTP, cloudHealth, "/readyz"), live: httpProbe(corev1.URISchemeHTTP, cloudHealth, "/livez"),
 		startSeconds: 120, grace: 20,
 		mounts: []corev1.VolumeMount{
-			mount("config", "/etc/kaphera/config"), mount("oidc", "/etc/kaphera/oidc"), mount("ca", "/etc/kaphera/internal-ca"),
+			mount("config", "/etc/kaphera/config"), mount("oidc", "/etc/kaphera/oidc"),
 		},
 		volumes: []corev1.Volume{
-			configVolume("config", parts.Cloud), secretVolume("oidc", parts.SecretClients, ClientConsole), configVolume("ca", parts.ConfigCA),
+			configVolume("config", parts.Cloud), secretVolume("oidc", parts.SecretClients, ClientConsole),
 		},
 		requests: requests("20m", "48Mi"), memoryLimit: "256Mi", digest: digest,
 	}
 }
 
 func (r *run) cloud(ctx context.Context) error {
-	raw, err := yaml.Marshal(cloudConfig(r.platform))
+	nats, err := r.access.Endpoint(ctx, r.platform, parts.NATS)
+	if err != nil {
+		return err
+	}
+	raw, err := yaml.Marshal(cloudConfig(r.platform, nats))
 	if err != nil {
 		return fmt.Errorf("configuration of the Cloud API: %w", err)
 	}
-	cm := r.configMap(parts.Cloud, map[string]string{"config.yaml": string(raw)})
+	cm := r.configMap(parts.Cloud, map[string]string{"config.yaml": string(raw), natsCA: string(nats.CA)})
 	if r.platform.Spec.CABundle != "" {
 		cm.Data["gateway-ca.crt"] = r.platform.Spec.CABundle
 	}

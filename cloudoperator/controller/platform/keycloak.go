@@ -160,11 +160,11 @@ func (r *run) realm(ctx context.Context, secret string) error {
 	want.People = people.want
 	digest := kube.Digest(want, people.gone)
 	memo := r.realms.get(r.key())
-	t, err := r.access.TLS(ctx, parts.Keycloak)
+	e, t, err := r.access.Reach(ctx, r.platform, parts.Keycloak)
 	if err != nil {
 		return err
 	}
-	kc := keycloak.New("https://"+r.access.Address(parts.Keycloak, parts.PortKeycloak), adminClient, secret, t)
+	kc := keycloak.New(e.URL, adminClient, secret, t)
 	if memo.digest == digest && r.Now().Sub(memo.at) < realmEvery {
 		return nil
 	}

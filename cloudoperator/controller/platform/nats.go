@@ -9,8 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/fault"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 )
 
@@ -79,7 +81,50 @@ const natsConfigSecret = "nats-config" // #nosec G101 -- a name
 // systemPermissions of the operator's own user in the system account: push, list and remove accounts.
 var systemPermissions = natsauth.Permissions{Publish: []string{"$SYS.REQ.CLAIMS.>", "$SYS.REQ.ACCOUNT.>"}, Subscribe: []string{"_INBOX.>"}}
 
+// maxPayload that a message server must allow, in bytes: a snapshot is one message.
+const maxPayload = 4_000_000
+
 func (r *run) nats(ctx context.Context) error {
+	_, external := parts.External(r.platform, parts.NATS)
+	if !external {
+		if err := r.managedNATS(ctx); err != nil {
+			return err
+		}
+	}
+	nc, err := r.access.OpenNATSSystem(ctx)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if !external {
+		return natsauth.Ping(nc)
+	}
+	op, err := r.access.Operator(ctx)
+	if err != nil {
+		return err
+	}
+	if err := natsauth.Ping(nc); err != nil {
+		return fault.Right("let the user of system.creds publish $SYS.REQ.CLAIMS.> and subscribe _INBOX.> in the system account, and configure the server's resolver with type: full", "%v", err)
+	}
+	if err := op.MayRemove(nc); err != nil {
+		return fault.Right("put the seed of this server's operator, or of a signing key in its JWT, into operator.seed, and configure the server's resolver with allow_delete: true", "the message server does not take what the operator signs: %v", err)
+	}
+	storage, err := natsauth.Storage(nc, celllink.Storage)
+	switch {
+	case err != nil:
+		return fault.Right("let the user of system.creds publish $SYS.REQ.SERVER.PING.JSZ", "%v", err)
+	case storage == 0:
+		return fault.Right("configure it with jetstream { store_dir: … }", "the message server runs without JetStream")
+	case storage < celllink.Storage:
+		return fault.Right(fmt.Sprintf("let it have %d for each cell: jetstream { max_file_store: … }", celllink.Storage), "JetStream of the message server may keep %d bytes on disk", storage)
+	}
+	if nc.MaxPayload() < maxPayload {
+		return fault.Right("configure the server with max_payload: 4MB", "the message server takes messages of at most %d bytes", nc.MaxPayload())
+	}
+	return nil
+}
+
+func (r *run) managedNATS(ctx context.Context) error {
 	keys, err := r.natsKeys(ctx)
 	if err != nil {
 		return err
@@ -101,15 +146,7 @@ func (r *run) nats(ctx context.Context) error {
 	if err := r.apply(ctx, r.ingress("kaphera-nats", w.name, parts.NATSHost(r.platform), "/")); err != nil {
 		return err
 	}
-	if err := r.running(ctx, w.name, true); err != nil {
-		return err
-	}
-	nc, err := r.access.OpenNATSSystem(ctx)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	return natsauth.Ping(nc)
+	return r.running(ctx, w.name, true)
 }
 
 // natsKeys returns the Secret of the server's keys. The JWTs and the system user's credentials are derived from the seeds: when a seed
