@@ -263,6 +263,9 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 		}
 		f.wrong("spec.cell", "cell %q is for participants of organization %q alone: choose another", cell.Name, cell.Spec.Organization)
 	}
+	if old != nil && old.Cell != spec.Cell {
+		f.wrong("spec.cell", "is %q and cannot change: the DID contains that cell's host name, and what the participant agreed on, its keys and its audit trail are there; create another participant in cell %q", old.Cell, spec.Cell)
+	}
 	profiles := make([]profile.Profile, 0, len(found))
 	for i := range found {
 		if p := &found[i]; p.Name != "" {

@@ -247,6 +247,11 @@ func TestADedicatedCellIsForOneOrganization(t *testing.T) {
 		}
 	}
 	b.want(http.StatusCreated, b.call(both, "PUT", "/participants/own", in("brandt-guss", "own")))
+	for _, path := range []string{"/participants/own?dryRun=true&force=true", "/participants/own?force=true"} {
+		if a := b.call(both, "PUT", path, wrap(participantSpec("brandt-guss", "own"))); a.status != http.StatusUnprocessableEntity || !a.has("spec.cell", `is "tier1" and cannot change`) {
+			t.Errorf("PUT %s with another cell: %d %s", path, a.status, a.body)
+		}
+	}
 	issuer := b.call(both, "PUT", "/dataspace-profiles/other", wrap(strings.Replace(profileSpec, `"cell": "shared"`, `"cell": "tier1"`, 1)))
 	if issuer.status != http.StatusUnprocessableEntity || !issuer.has("spec.issuers[0].cell", "name a shared cell") {
 		t.Errorf("an issuer: %d %s", issuer.status, issuer.body)

@@ -128,6 +128,7 @@ func TestIdentityCannotChange(t *testing.T) {
 	}{
 		"context":      {func(p *cloud.Participant) { p.Spec.Identity.Context = "another" }, "context cannot change"},
 		"BPN":          {func(p *cloud.Participant) { p.Spec.Identity.BusinessPartnerNumber = "BPNL000000000009" }, "businessPartnerNumber cannot change"},
+		"cell":         {func(p *cloud.Participant) { p.Spec.Cell = "another" }, "cell cannot change: the DID contains the cell's host name"},
 		"organization": {func(p *cloud.Participant) { p.Spec.Organization = "another" }, "organization cannot change"},
 	} {
 		before := p.DeepCopy()

@@ -58,7 +58,9 @@ type Profile = profile.Profile
 
 // WalletParticipant is PUT /admin/v1/participants/{ctx} on the wallet: makes the key in the Vault when absent and publishes the DID document.
 type WalletParticipant struct {
-	DID            string                  `json:"did"`
+	DID string `json:"did"`
+	// PublicURL is the base under which its DID document is, where it is another than the connector's: https://born.example.
+	PublicURL      string                  `json:"publicURL,omitempty"`
 	TrustedIssuers []profile.TrustedIssuer `json:"trustedIssuers"`
 	Key            Key                     `json:"key,omitzero"`
 }

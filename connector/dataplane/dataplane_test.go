@@ -132,7 +132,8 @@ func (b *bundle) pass(d time.Duration) {
 }
 
 func (b *bundle) flow(change ...func(*dps.Flow)) dps.Flow {
-	f := dps.Flow{FlowID: "tp-1", Context: "supplier", Participant: "did:web:x:supplier", Counterparty: "did:web:x:buyer", AgreementID: "ag-1", AssetID: "pcf-1",
+	host := strings.ReplaceAll(strings.TrimPrefix(b.deps.PublicURL, "http://"), ":", "%3A")
+	f := dps.Flow{FlowID: "tp-1", Context: "supplier", Participant: "did:web:" + host + ":supplier", Counterparty: "did:web:x:buyer", AgreementID: "ag-1", AssetID: "pcf-1",
 		Format: dps.FormatHTTPPull, Claims: map[string]string{"bpn": "BPNL000000000BUY"},
 		Source: map[string]string{"type": "HttpData", "baseUrl": b.backend.URL + "/documents/4711", "secretName": "backend", "authKey": "X-Reader-Key"}}
 	for _, c := range change {
@@ -194,6 +195,10 @@ func TestPull(t *testing.T) {
 	a := b.start(t, b.flow())
 	if a.EndpointType != EndpointType || a.Endpoint != b.public.URL+"/supplier/data/tp-1" || a.Properties["authType"] != "bearer" || a.Properties["expiresIn"] != "3600" {
 		t.Errorf("address %+v", a)
+	}
+	moved := b.start(t, b.flow(func(f *dps.Flow) { f.FlowID, f.Participant = "tp-moved", "did:web:born.example:supplier" }))
+	if moved.Endpoint != "http://born.example/supplier/data/tp-moved" {
+		t.Errorf("a participant that was moved here offers data at %s", moved.Endpoint)
 	}
 	token := a.Properties["authorization"]
 	got := fetch(t, http.MethodGet, a.Endpoint, "Bearer "+token, "X-Reader-Key", "forged", "Edc-Bpn", "forged", "Cookie", "a=b", "X-HTTP-Method-Override", "DELETE", "X-Forwarded-For", "1.2.3.4", "Accept", "application/json")

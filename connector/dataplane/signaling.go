@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dps"
 )
 
@@ -153,7 +154,7 @@ func (s *server) resume(r *http.Request) (dps.StatusMessage, error) {
 func (s *server) started(f dps.Flow, token string) dps.StatusMessage {
 	return dps.StatusMessage{DataFlowID: f.FlowID, State: dps.StateStarted, Demands: f.Demands, DataAddress: &dps.WireAddress{
 		EndpointType: EndpointType,
-		Endpoint:     s.PublicURL + "/" + f.Context + "/data/" + url.PathEscape(f.FlowID),
+		Endpoint:     dcp.Base(f.Participant, s.PublicURL, f.Context) + "/" + f.Context + "/data/" + url.PathEscape(f.FlowID),
 		Properties: map[string]string{"authType": "bearer", "authorization": token,
 			"expiresIn": strconv.Itoa(int(s.TokenLifetime.Seconds()))},
 	}}

@@ -273,6 +273,17 @@ func unmarshalStrings(raw []byte, into *[]string) error {
 	return nil
 }
 
+// Base returns the base of everything public of a participant context: what its DID document's address has before /{context}/did.json. A participant that
+// was moved here keeps the host name that it was born with, which is another than that of publicURL; the scheme is the same. It is publicURL where
+// the DID is no did:web of the context, whose document no wallet serves (CheckPublished).
+func Base(did, publicURL, participantContext string) string {
+	document, err := WebURL(did, strings.HasPrefix(publicURL, "http://"))
+	if base, ok := strings.CutSuffix(document, "/"+participantContext+"/did.json"); err == nil && ok {
+		return base
+	}
+	return publicURL
+}
+
 // CheckPublished says whether a DID's document is where this connector would serve it: below publicURL, under the context's name.
 func CheckPublished(did, publicURL, participantContext string) error {
 	base, err := url.Parse(publicURL)

@@ -67,6 +67,23 @@ func TestCheckPublished(t *testing.T) {
 	}
 }
 
+func TestBase(t *testing.T) {
+	for _, tc := range []struct{ did, public, want string }{
+		{"did:web:shared.example:acme", "https://shared.example", "https://shared.example"},
+		{"did:web:born.example%3A8443:acme", "https://shared.example", "https://born.example:8443"},
+		{"did:web:born.example:base:acme", "https://shared.example/base", "https://born.example/base"},
+		{"did:web:localhost%3A80:acme", "http://localhost:8080", "http://localhost:80"},
+		{"did:web:born.example:globex", "https://shared.example", "https://shared.example"},
+		{"did:web:born.example", "https://shared.example", "https://shared.example"},
+		{"did:web:born.example:notacme", "https://shared.example", "https://shared.example"},
+		{"urn:acme", "https://shared.example", "https://shared.example"},
+	} {
+		if got := dcp.Base(tc.did, tc.public, "acme"); got != tc.want {
+			t.Errorf("%s at %s: %q, not %q", tc.did, tc.public, got, tc.want)
+		}
+	}
+}
+
 func TestParseScope(t *testing.T) {
 	for scope, want := range map[string]dcp.Scope{
 		"org.eclipse.dspace.dcp.vc.type:Member":      {What: "Member"},

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/dcp"
 	"github.com/kaphera/kaphera/connector/dps"
 	"github.com/kaphera/kaphera/connector/identity"
 	"github.com/kaphera/kaphera/connector/limits"
@@ -35,7 +36,7 @@ type Options struct {
 	// HTTP sends the messages to counterparties.
 	HTTP *http.Client
 	// PublicURL is the base of everything public; DSP is at PublicURL/{ctx}/dsp/2025-1, and at PublicURL/{ctx}/dsp/{profile}/2025-1 for each
-	// profile but the default one.
+	// profile but the default one. A participant's DID may name another host (dcp.Base).
 	PublicURL string
 	// AllowPlainHTTP takes http addresses of counterparties, to which tokens go.
 	AllowPlainHTTP bool
@@ -131,7 +132,7 @@ func New(opt Options) (*Engine, error) {
 
 // Base returns a participant's own DSP base in the profile that it is seen in, which is also its callback address.
 func (e *Engine) Base(p *store.Participant) string {
-	return e.opt.PublicURL + "/" + url.PathEscape(p.Ctx) + basePath(p)
+	return dcp.Base(p.DID, e.opt.PublicURL, p.Ctx) + "/" + url.PathEscape(p.Ctx) + basePath(p)
 }
 
 func basePath(p *store.Participant) string {

@@ -3,6 +3,7 @@
 package wallet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,7 +39,7 @@ func (w *Wallet) putParticipant(r *http.Request) (any, error) {
 	if !contextName.MatchString(pctx) {
 		return nil, dcp.Failuref(http.StatusUnprocessableEntity, "invalid", "participant context %q: use lower-case letters, digits and dashes, at most 63", pctx)
 	}
-	if err := dcp.CheckPublished(body.DID, w.publicURL, pctx); err != nil {
+	if err := dcp.CheckPublished(body.DID, cmp.Or(body.PublicURL, w.publicURL), pctx); err != nil {
 		return nil, dcp.Failuref(http.StatusUnprocessableEntity, "invalid", "did: %v", err)
 	}
 	for i, ti := range body.TrustedIssuers {

@@ -17,10 +17,11 @@ import (
 )
 
 func (w *Wallet) document(ctx context.Context, p participant) (*dcp.Document, error) {
+	base := dcp.Base(p.did, w.publicURL, p.ctx)
 	return w.ring.Document(ctx, p.ctx, p.did, map[string]string{
-		dcp.CredentialService: w.publicURL + "/" + p.ctx + "/dcp",
+		dcp.CredentialService: base + "/" + p.ctx + "/dcp",
 		// The version endpoint, which lists the address for each dataspace profile (DSP 2025-1, Discovery of Service Endpoints).
-		dcp.DataService: w.publicURL + "/" + p.ctx + "/.well-known/dspace-version",
+		dcp.DataService: base + "/" + p.ctx + "/.well-known/dspace-version",
 	})
 }
 

@@ -57,17 +57,22 @@ func newCell(t *testing.T) *cell {
 	}
 	c.secret("db-owner", map[string]string{"username": "owner", "password": "hush-owner"})
 	net1.route(c.vault, vaultDouble(t, healthyVault))
-	net1.route(c.hostname+":443", c.gateway())
+	gateway := c.gateway()
+	net1.route(c.hostname+":443", gateway)
+	net1.route(c.birthplace()+":443", gateway)
 	return c
 }
 
-// gateway serves the public host name with a certificate of an authority of its own.
+// birthplace is the host name of a participant that was moved here.
+func (c *cell) birthplace() string { return "born." + c.hostname }
+
+// gateway serves the public host names with a certificate of an authority of its own.
 func (c *cell) gateway() *httptest.Server {
 	c.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(c.t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{c.hostname}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), DNSNames: []string{c.hostname, c.birthplace()}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -118,6 +119,52 @@ func TestInactiveParticipantIsToldToTheRuntime(t *testing.T) {
 	c.await(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 	if !read(c.double, func() bool { return c.double.participants["brandt-guss"].Active }) {
 		t.Error("the control plane was not told")
+	}
+}
+
+func TestAMovedParticipantKeepsItsHostName(t *testing.T) {
+	t.Parallel()
+	c := newCell(t)
+	conn := c.runConnector()
+	did := "did:web:" + c.birthplace() + ":brandt-guss"
+	c.publish("brandt-guss", did)
+	p := c.participant("supplier", "brandt-guss")
+	p.Spec.Hostname = c.birthplace()
+	create(t, p)
+	c.await(p, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonHostUnknown, "add it to the Connector's spec.furtherHosts")
+	if err := admin.Get(t.Context(), client.ObjectKey{Namespace: c.namespace, Name: "shared"}, &networkingv1.Ingress{}); !apierrors.IsNotFound(err) {
+		t.Errorf("a host that the Connector does not list is served: %v", err)
+	}
+	update(t, conn, func(conn *v1alpha1.Connector) {
+		conn.Spec.FurtherHosts = []v1alpha1.FurtherHost{{Hostname: c.birthplace()}}
+	})
+	c.await(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	if want := "https://" + c.birthplace() + "/brandt-guss/dsp/2025-1"; p.Status.DID != did || p.Status.ProtocolURL != want {
+		t.Errorf("it is %s at %s, not %s at %s", p.Status.DID, p.Status.ProtocolURL, did, want)
+	}
+	c.double.with(func() {
+		if own, wallet := c.double.participants["brandt-guss"].DID, c.double.wallets["brandt-guss"]; own != did || wallet.DID != did || wallet.PublicURL != "https://"+c.birthplace() {
+			t.Errorf("the control plane was told %s, the wallet %+v", own, wallet)
+		}
+	})
+	eventually(t, func(ctx context.Context) error {
+		var ing networkingv1.Ingress
+		if err := admin.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: "shared"}, &ing); err != nil {
+			return err
+		}
+		if rules := ing.Spec.Rules; len(rules) != 1 || rules[0].Host != c.birthplace() || !strings.HasPrefix(rules[0].HTTP.Paths[0].Path, "/brandt-guss/") {
+			return fmt.Errorf("the Ingress is for %v", rules)
+		}
+		return nil
+	})
+	for what, change := range map[string]func(*v1alpha1.ParticipantContextSpec){
+		"another": func(s *v1alpha1.ParticipantContextSpec) { s.Hostname = "another.example" }, "none": func(s *v1alpha1.ParticipantContextSpec) { s.Hostname = "" },
+	} {
+		changed := p.DeepCopy()
+		change(&changed.Spec)
+		if err := admin.Update(t.Context(), changed); err == nil || !strings.Contains(err.Error(), "hostname cannot change: the DID contains it") {
+			t.Errorf("%s host name: %v", what, err)
+		}
 	}
 }
 

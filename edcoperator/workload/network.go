@@ -3,8 +3,10 @@
 package workload
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -38,12 +40,16 @@ func (r Runtime) exposesManagement(role Role) bool {
 	return role == ControlPlane && r.Management.Hostname != ""
 }
 
-// Ingress routes the public paths of the given contexts, of each to the role that serves it; everything else is not found.
+// Tenant is a context that a runtime serves, at one of its FurtherHosts or, where Hostname is empty, at its own.
+type Tenant struct{ Context, Hostname string }
+
+// Ingress routes the public paths of the given contexts, of each at its host to the role that serves it; everything else is not found.
 // The EDC Management API has its own host, if any. It is nil when there is nothing to route: an Ingress without a rule would be refused.
-func (r Runtime) Ingress(contexts []string) *networkingv1.Ingress {
-	var paths []networkingv1.HTTPIngressPath
-	for _, c := range slices.Sorted(slices.Values(contexts)) {
-		paths = append(paths, r.paths(c)...)
+func (r Runtime) Ingress(tenants []Tenant) *networkingv1.Ingress {
+	paths := map[string][]networkingv1.HTTPIngressPath{}
+	for _, t := range slices.SortedFunc(slices.Values(tenants), func(a, b Tenant) int { return strings.Compare(a.Context, b.Context) }) {
+		host := cmp.Or(t.Hostname, r.Exposure.Hostname)
+		paths[host] = append(paths[host], r.paths(t.Context)...)
 	}
 	ing := &networkingv1.Ingress{
 		TypeMeta: metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "Ingress"}, ObjectMeta: r.meta(r.Name, ""),
@@ -54,8 +60,12 @@ func (r Runtime) Ingress(contexts []string) *networkingv1.Ingress {
 			Host: hostname, IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{Paths: paths}},
 		})
 	}
-	if len(paths) > 0 {
-		serve(r.Exposure.Hostname, r.Exposure.TLSSecretName, paths...)
+	secrets := map[string]string{}
+	for _, h := range r.FurtherHosts {
+		secrets[h.Hostname] = h.TLSSecretName
+	}
+	for _, host := range slices.Sorted(maps.Keys(paths)) {
+		serve(host, cmp.Or(secrets[host], r.Exposure.TLSSecretName), paths[host]...)
 	}
 	if r.Management.Hostname != "" {
 		serve(r.Management.Hostname, r.Management.TLSSecretName, networkingv1.HTTPIngressPath{

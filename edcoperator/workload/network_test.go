@@ -5,6 +5,7 @@ package workload_test
 import (
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -104,22 +105,57 @@ func TestTheManagementAPIHasItsOwnHost(t *testing.T) {
 	if admits(t, deref(r.NetworkPolicies()), anybody, controlPlane, workload.InternalPort) {
 		t.Error("the internal port is open")
 	}
-	for contexts, rules := range map[string]int{"": 1, "acme": 2} {
-		ing := r.Ingress(strings.Fields(contexts))
+	for _, contexts := range [][]workload.Tenant{nil, {{Context: "acme"}}} {
+		rules := 1 + len(contexts)
+		ing := r.Ingress(contexts)
 		if len(ing.Spec.Rules) != rules || len(ing.Spec.TLS) != rules {
-			t.Fatalf("contexts %q: %+v", contexts, ing.Spec)
+			t.Fatalf("contexts %v: %+v", contexts, ing.Spec)
 		}
 		rule, tls := ing.Spec.Rules[rules-1], ing.Spec.TLS[rules-1]
 		path := rule.HTTP.Paths[0]
 		if rule.Host != "management.example" || len(rule.HTTP.Paths) != 1 || path.Path != "/management" || path.Backend.Service.Name != r.ObjectName(workload.ControlPlane) ||
 			path.Backend.Service.Port.Number != workload.ManagementPort || tls.SecretName != "certificate" || tls.Hosts[0] != rule.Host {
-			t.Errorf("contexts %q: %+v, %+v", contexts, rule, tls)
+			t.Errorf("contexts %v: %+v, %+v", contexts, rule, tls)
 		}
 	}
 	cfg, err := config.Parse([]byte(r.ConfigMap().Data["control-plane.yaml"]))
 	if err != nil || cfg.Listen.Management != ":8083" {
 		t.Errorf("the control plane listens at %q: %v", cfg.Listen.Management, err)
 	}
+}
+
+func TestMovedParticipantsAreServedAtTheirOwnHost(t *testing.T) {
+	t.Parallel()
+	r := runtime()
+	r.Exposure.TLSSecretName = "own-tls"
+	r.FurtherHosts = []v1alpha1.FurtherHost{{Hostname: "old.example", TLSSecretName: "old-tls"}, {Hostname: "older.example"}, {Hostname: "unused.example"}}
+	ing := r.Ingress([]workload.Tenant{{Context: "steel"}, {Context: "brandt", Hostname: "old.example"}, {Context: "acme", Hostname: "old.example"},
+		{Context: "own", Hostname: r.Exposure.Hostname}, {Context: "first", Hostname: "older.example"}})
+	got := map[string][]string{}
+	for i, rule := range ing.Spec.Rules {
+		if tls := ing.Spec.TLS[i]; len(tls.Hosts) != 1 || tls.Hosts[0] != rule.Host {
+			t.Errorf("TLS of %s: %+v", rule.Host, tls)
+		}
+		got[rule.Host] = []string{ing.Spec.TLS[i].SecretName}
+		for _, p := range rule.HTTP.Paths {
+			got[rule.Host] = append(got[rule.Host], p.Path)
+		}
+	}
+	want := map[string][]string{
+		r.Exposure.Hostname: append([]string{"own-tls"}, append(paths("own"), paths("steel")...)...),
+		"older.example":     append([]string{"own-tls"}, paths("first")...),
+		"old.example":       append([]string{"old-tls"}, append(paths("acme"), paths("brandt")...)...),
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func paths(context string) (out []string) {
+	for _, p := range []string{"/.well-known", "/did.json", "/data", "/dcp", "/dsp"} {
+		out = append(out, "/"+context+p)
+	}
+	return out
 }
 
 func TestAConnectorIsKeptFromTheKubernetesAPI(t *testing.T) {

@@ -77,17 +77,19 @@ type Credentials struct {
 type Runtime struct {
 	Name, Namespace string
 	// App is the value of LabelName: connector or credential-issuer.
-	App        string
-	Owner      metav1.OwnerReference
-	Image      string
-	Roles      []Role
-	Exposure   v1alpha1.Exposure
-	Trust      v1alpha1.Trust
-	Database   v1alpha1.Database
-	Vault      v1alpha1.Vault
-	DataPlane  v1alpha1.DataPlane
-	Management v1alpha1.Management
-	Audit      v1alpha1.Audit
+	App      string
+	Owner    metav1.OwnerReference
+	Image    string
+	Roles    []Role
+	Exposure v1alpha1.Exposure
+	// FurtherHosts of participants; none for an issuer service.
+	FurtherHosts []v1alpha1.FurtherHost
+	Trust        v1alpha1.Trust
+	Database     v1alpha1.Database
+	Vault        v1alpha1.Vault
+	DataPlane    v1alpha1.DataPlane
+	Management   v1alpha1.Management
+	Audit        v1alpha1.Audit
 	// PerParticipant is zero for an issuer service, which has the defaults.
 	PerParticipant v1alpha1.PerParticipant
 	Replicas       *int32

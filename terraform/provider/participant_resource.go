@@ -105,7 +105,7 @@ func participantSchema() schema.Schema {
 					},
 				},
 			},
-			"cell":    schema.StringAttribute{Required: true, MarkdownDescription: "Cell in which its connector runs."},
+			"cell":    schema.StringAttribute{Required: true, MarkdownDescription: "Cell in which its connector runs; another one is refused."},
 			"profile": schema.StringAttribute{Required: true, MarkdownDescription: "Dataspace profile: the default one, whose protocol address is `protocol_url`."},
 			"further_profiles": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,

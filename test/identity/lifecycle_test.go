@@ -4,6 +4,8 @@ package identity_test
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,28 @@ func TestCredentialsAreIssuedHeldAndPresented(t *testing.T) {
 	must(t, err)
 	if none.ID != r.did("acme") || len(none.Credentials) != 0 {
 		t.Errorf("asked for nothing, got %+v", none)
+	}
+}
+
+// A participant that was moved to a wallet keeps the host name of its DID: whoever resolves it is led there and to no other.
+func TestAMovedParticipantIsReachedAtItsHostName(t *testing.T) {
+	r := newRig(t, dcp.Settings{})
+	birthplace := httptest.NewServer(limited(r.wallet.Public()))
+	t.Cleanup(birthplace.Close)
+	r.atWallet.set(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		http.Error(w, "not here", http.StatusGone)
+	})
+	did := webDID(birthplace.URL, "moved")
+	r.admin(http.MethodPut, r.walletInternal.URL+"/admin/v1/participants/moved", adminapi.WalletParticipant{DID: did, PublicURL: birthplace.URL, TrustedIssuers: r.trust}, nil)
+	r.entitleDID("authority", did, grant(membership, `{}`))
+	r.request("moved", "authority", membership)
+	r.awaitState("moved", "authority", membership, adminapi.CredentialValid)
+	doc, err := r.verifier.Resolve(t.Context(), did)
+	must(t, err)
+	for _, kind := range []string{dcp.CredentialService, dcp.DataService} {
+		if at, err := doc.ServiceEndpoint(kind); err != nil || !strings.HasPrefix(at, birthplace.URL+"/moved/") {
+			t.Errorf("%s is at %q (%v)", kind, at, err)
+		}
 	}
 }
 

@@ -106,6 +106,7 @@ type ParticipantSpec struct {
 	Organization string   `json:"organization"`
 	Identity     Identity `json:"identity"`
 	// Cell in which its connector runs.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="cell cannot change: the DID contains the cell's host name, and what the participant agreed on, its keys and its audit trail are in that cell; create another participant in the other cell"
 	Cell string `json:"cell"`
 	// Profile of the dataspace it takes part in: the default one, whose protocol address is status.protocolURL. What was agreed in a profile can
 	// be used only as long as the participant takes part in it, at the same address.

@@ -64,6 +64,8 @@ const (
 	ReasonConnectorNotReady = "ConnectorNotReady"
 	// ReasonContextTaken: an older ParticipantContext of the same Connector has the same spec.context.
 	ReasonContextTaken = "ContextTaken"
+	// ReasonHostUnknown: spec.hostname is none of the Connector's.
+	ReasonHostUnknown = "HostUnknown"
 	// ReasonProfileUnknown: spec.profile is none of the Connector's.
 	ReasonProfileUnknown = "ProfileUnknown"
 	// ReasonRefused: the runtime refused the configuration, with its reason.

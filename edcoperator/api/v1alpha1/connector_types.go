@@ -11,12 +11,20 @@ import (
 
 // ConnectorSpec describes one runtime: control plane, wallet and data plane of one image, shared by any number of participant contexts.
 // +kubebuilder:validation:XValidation:rule="!has(self.management) || !has(self.management.hostname) || self.management.hostname != self.exposure.hostname",message="management.hostname must be another than exposure.hostname, whose paths begin with a participant context"
+// +kubebuilder:validation:XValidation:rule="!has(self.furtherHosts) || self.furtherHosts.all(h, h.hostname != self.exposure.hostname && (!has(self.management) || !has(self.management.hostname) || h.hostname != self.management.hostname))",message="furtherHosts must be others than exposure.hostname and management.hostname"
 // +kubebuilder:validation:XValidation:rule="!has(self.vault.auth.appRoleSecrets) || has(self.vault.auth.appRoleSecrets.controlPlane) && has(self.vault.auth.appRoleSecrets.wallet) && has(self.vault.auth.appRoleSecrets.dataPlane)",message="vault.auth.appRoleSecrets must name a Secret for controlPlane, wallet and dataPlane"
 type ConnectorSpec struct {
 	// Image of the runtime; empty takes the operator's default.
 	// +optional
 	Image    string   `json:"image,omitempty"`
 	Exposure Exposure `json:"exposure"`
+	// FurtherHosts are those that participants which were moved here may keep (spec.hostname of a ParticipantContext); they are served as exposure says,
+	// at its port.
+	// +kubebuilder:validation:MaxItems=128
+	// +listType=map
+	// +listMapKey=hostname
+	// +optional
+	FurtherHosts []FurtherHost `json:"furtherHosts,omitempty"`
 	// +optional
 	Trust    Trust    `json:"trust,omitzero"`
 	Database Database `json:"database"`
@@ -42,6 +50,16 @@ type ConnectorSpec struct {
 	// Resources of each container.
 	// +optional
 	Resources corev1.ResourceRequirements `json:"resources,omitzero"`
+}
+
+// FurtherHost is a host name that participants were born with.
+type FurtherHost struct {
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Hostname string `json:"hostname"`
+	// TLSSecretName is the Secret of its certificate; empty takes exposure.tlsSecretName.
+	// +optional
+	TLSSecretName string `json:"tlsSecretName,omitempty"`
 }
 
 // Management is the EDC Management API, which the key in the Secret status.internalSecret (key management-key) always opens.

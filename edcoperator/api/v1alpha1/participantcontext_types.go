@@ -8,16 +8,24 @@ import (
 )
 
 // ParticipantContextSpec describes a participant as a tenant of a connector.
+// +kubebuilder:validation:XValidation:rule="has(self.hostname) == has(oldSelf.hostname) && (!has(self.hostname) || self.hostname == oldSelf.hostname)",message="hostname cannot change: the DID contains it"
 // +kubebuilder:validation:XValidation:rule="!has(self.furtherProfiles) || !(self.profile in self.furtherProfiles)",message="furtherProfiles has the default profile: leave it out there"
 type ParticipantContextSpec struct {
 	// ConnectorRef names the Connector in the same namespace.
 	// +kubebuilder:validation:XValidation:rule="self.name != ''",message="connectorRef.name is required: the name of a Connector in the same namespace"
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="connectorRef cannot change: the DID contains the Connector's host name; create a new ParticipantContext"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="connectorRef cannot change: what the participant has is in that Connector; create a new ParticipantContext"
 	ConnectorRef corev1.LocalObjectReference `json:"connectorRef"`
-	// Context is the path segment and the last part of the DID did:web:<hostname>:<context>.
+	// Context is the path segment and the last part of the DID did:web:<hostname>:<context>, with the Connector's host name unless hostname is another.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="context cannot change: the DID contains it"
 	Context string `json:"context"`
+	// Hostname of the participant's DID and of all its addresses, when it is another than the Connector's: of one that was moved here and keeps its
+	// identity. The Connector's furtherHosts must list it. Its paths at this host must lead here: the Connector's Ingress has a rule for them and for
+	// nothing else of the host.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	// +optional
+	Hostname string `json:"hostname,omitempty"`
 	// +kubebuilder:validation:Pattern=`^BPNL[0-9A-Z]{12}$`
 	// +optional
 	BusinessPartnerNumber string `json:"businessPartnerNumber,omitempty"`

@@ -60,10 +60,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	if !c.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, r.leave(ctx, &c, contexts)
 	}
-	return ctrl.Result{}, r.run(ctx, &c, participantcontext.Holding(contexts))
+	return ctrl.Result{}, r.run(ctx, &c, participantcontext.Holding(&c, contexts))
 }
 
-func (r *Reconciler) run(ctx context.Context, c *v1alpha1.Connector, ids []string) error {
+func (r *Reconciler) run(ctx context.Context, c *v1alpha1.Connector, tenants []workload.Tenant) error {
 	if err := outcome.AddFinalizer(ctx, r.Stages.Client, c); err != nil {
 		return err
 	}
@@ -71,8 +71,8 @@ func (r *Reconciler) run(ctx context.Context, c *v1alpha1.Connector, ids []strin
 	c.Status.PublicURL = workload.PublicURL(c.Spec.Exposure)
 	c.Status.InternalURL, c.Status.WalletURL = rt.InternalURL(workload.ControlPlane), rt.InternalURL(workload.Wallet)
 	c.Status.InternalSecret = rt.InternalSecret(workload.ControlPlane)
-	c.Status.Participants = int32(len(ids))
-	return r.Stages.Run(ctx, &rt, c, rt.Ingress(ids))
+	c.Status.Participants = int32(len(tenants))
+	return r.Stages.Run(ctx, &rt, c, rt.Ingress(tenants))
 }
 
 // leave lets participants that are being deleted with their Connector leave the runtime while it still runs. Everything that runs
@@ -100,7 +100,7 @@ func Runtime(c *v1alpha1.Connector, image string) workload.Runtime {
 		Name: c.Name, Namespace: c.Namespace, App: "connector", Image: image,
 		Owner:    *metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("Connector")),
 		Roles:    []workload.Role{workload.ControlPlane, workload.Wallet, workload.DataPlane},
-		Exposure: c.Spec.Exposure, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, DataPlane: c.Spec.DataPlane, Management: c.Spec.Management, Audit: c.Spec.Audit, PerParticipant: c.Spec.PerParticipant,
+		Exposure: c.Spec.Exposure, FurtherHosts: c.Spec.FurtherHosts, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, DataPlane: c.Spec.DataPlane, Management: c.Spec.Management, Audit: c.Spec.Audit, PerParticipant: c.Spec.PerParticipant,
 		Replicas: c.Spec.Replicas, Resources: c.Spec.Resources,
 	}
 }

@@ -73,7 +73,7 @@ func (r *Reconciler) run(ctx context.Context, i *v1alpha1.CredentialIssuer) erro
 	rt := Runtime(i, r.Image)
 	i.Status.DID = workload.DID(i.Spec.Exposure, i.Spec.Context)
 	i.Status.InternalURL, i.Status.InternalSecret = rt.InternalURL(workload.Issuer), rt.InternalSecret(workload.Issuer)
-	if err := r.Stages.Run(ctx, &rt, i, rt.Ingress([]string{i.Spec.Context})); err != nil {
+	if err := r.Stages.Run(ctx, &rt, i, rt.Ingress([]workload.Tenant{{Context: i.Spec.Context}})); err != nil {
 		return err
 	}
 	issuer := runtimeclient.New(i.Status.InternalURL, rt.Tokens[workload.Issuer], r.Stages.Dial, timeout)

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/workload"
 )
 
 // indexConnector finds the ParticipantContexts of a Connector in the cache.
@@ -39,15 +40,21 @@ func Of(ctx context.Context, c client.Reader, namespace, connector string) ([]v1
 	return l.Items, nil
 }
 
-// Holding returns the context ids that contexts, oldest first, hold: of several objects with one id the oldest has it.
-func Holding(contexts []v1alpha1.ParticipantContext) []string {
-	var ids []string
+// Holding returns what of contexts, oldest first, a Connector serves: of several with one id the oldest, and none at a host that is not the Connector's.
+func Holding(c *v1alpha1.Connector, contexts []v1alpha1.ParticipantContext) []workload.Tenant {
+	var out []workload.Tenant
 	for i := range contexts {
-		if id := contexts[i].Spec.Context; contexts[i].DeletionTimestamp.IsZero() && !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		s := contexts[i].Spec
+		if contexts[i].DeletionTimestamp.IsZero() && hosted(c, s.Hostname) && !slices.ContainsFunc(out, func(t workload.Tenant) bool { return t.Context == s.Context }) {
+			out = append(out, workload.Tenant{Context: s.Context, Hostname: s.Hostname})
 		}
 	}
-	return ids
+	return out
+}
+
+// hosted reports whether a Connector serves a host name; empty is its own.
+func hosted(c *v1alpha1.Connector, hostname string) bool {
+	return hostname == "" || hostname == c.Spec.Exposure.Hostname || slices.ContainsFunc(c.Spec.FurtherHosts, func(h v1alpha1.FurtherHost) bool { return h.Hostname == hostname })
 }
 
 // holder returns the object that has the context id of p: the oldest of those with it.

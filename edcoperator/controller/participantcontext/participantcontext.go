@@ -5,6 +5,7 @@
 package participantcontext
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -88,7 +89,11 @@ func (r *Reconciler) join(ctx context.Context, p *v1alpha1.ParticipantContext) e
 	if err != nil {
 		return err
 	}
-	p.Status.DID, p.Status.ProtocolURL = workload.DID(c.Spec.Exposure, p.Spec.Context), workload.ProtocolURL(c.Spec.Exposure, p.Spec.Context)
+	if !hosted(c, p.Spec.Hostname) {
+		return outcome.Terminal(v1alpha1.ConditionReady, v1alpha1.ReasonHostUnknown, "spec.hostname %q is no host of Connector %s: add it to the Connector's spec.furtherHosts", p.Spec.Hostname, c.Name)
+	}
+	at := exposure(c, p)
+	p.Status.DID, p.Status.ProtocolURL = workload.DID(at, p.Spec.Context), workload.ProtocolURL(at, p.Spec.Context)
 	profiles, err := profilesOf(c, p)
 	if err != nil {
 		return err
@@ -106,10 +111,10 @@ func (r *Reconciler) join(ctx context.Context, p *v1alpha1.ParticipantContext) e
 	if err := configure(ctx, t, p, profiles); err != nil {
 		return err
 	}
-	if problem := r.Stages.Published(ctx, c.Spec.Exposure, c.Spec.Trust, p.Spec.Context); problem != "" {
+	if problem := r.Stages.Published(ctx, at, c.Spec.Trust, p.Spec.Context); problem != "" {
 		outcome.Set(p, v1alpha1.ConditionDIDPublished, metav1.ConditionFalse, v1alpha1.ReasonNotPublished, problem)
 	} else {
-		outcome.True(p, v1alpha1.ConditionDIDPublished, v1alpha1.ReasonPublished, p.Status.DID+" answers at "+workload.DIDURL(c.Spec.Exposure, p.Spec.Context))
+		outcome.True(p, v1alpha1.ConditionDIDPublished, v1alpha1.ReasonPublished, p.Status.DID+" answers at "+workload.DIDURL(at, p.Spec.Context))
 	}
 	if err := r.credentials(ctx, t, p); err != nil {
 		return err
@@ -186,8 +191,11 @@ func configure(ctx context.Context, t tenancy, p *v1alpha1.ParticipantContext, p
 	for _, f := range profiles {
 		trusted = append(trusted, f.TrustedIssuers...)
 	}
-	wallet, err := t.wallet.PutWalletParticipant(ctx, p.Spec.Context, adminapi.WalletParticipant{DID: p.Status.DID, TrustedIssuers: trusted,
-		Key: adminapi.Key{Algorithm: p.Spec.Key.Algorithm, Generation: int(p.Spec.Key.Generation)}})
+	body := adminapi.WalletParticipant{DID: p.Status.DID, TrustedIssuers: trusted, Key: adminapi.Key{Algorithm: p.Spec.Key.Algorithm, Generation: int(p.Spec.Key.Generation)}}
+	if at := exposure(t.connector, p); at.Hostname != t.connector.Spec.Exposure.Hostname { // a member that runtimes before this one refuse
+		body.PublicURL = workload.PublicURL(at)
+	}
+	wallet, err := t.wallet.PutWalletParticipant(ctx, p.Spec.Context, body)
 	if err != nil {
 		return stage.RuntimeError(v1alpha1.ConditionDIDPublished, "the wallet", err)
 	}
@@ -210,6 +218,13 @@ func configure(ctx context.Context, t tenancy, p *v1alpha1.ParticipantContext, p
 		outcome.Set(p, v1alpha1.ConditionActive, metav1.ConditionFalse, v1alpha1.ReasonInactive, "spec.active is false: protocol messages are answered with 503, the data stays")
 	}
 	return nil
+}
+
+// exposure is how the participant is reached: as its Connector, at the host name that it has.
+func exposure(c *v1alpha1.Connector, p *v1alpha1.ParticipantContext) v1alpha1.Exposure {
+	e := c.Spec.Exposure
+	e.Hostname = cmp.Or(p.Spec.Hostname, e.Hostname)
+	return e
 }
 
 // contracts copies the counts of negotiations into the status.
