@@ -51,7 +51,7 @@ func (a *app) cellCheckCommand() *cobra.Command {
 	flags.StringVarP(&f.namespace, "namespace", "n", "", "namespace of objects that name none (default: the kubeconfig's)")
 	flags.StringArrayVar(&f.counterparts, "counterpart", nil, "DID of a participant to which there must be a way; may be given several times")
 	flags.StringVar(&f.cloud, "cloud", "", "address of the cloud that the cell's agent connects to (default: https://nats.DOMAIN where the Cloud API is https://api.DOMAIN)")
-	flags.StringVar(&f.proxy, "proxy", "", "HTTP proxy on the way to the cloud, http://[user:password@]host:port (default: KAPHERA_PROXY)")
+	flags.StringVar(&f.proxy, "proxy", "", "HTTP proxy on the way to the cloud, http://[user:password@]host:port (default: KAPHERA_PROXY, then the cell's own)")
 	_ = cmd.MarkFlagRequired("filename") // the flag is there
 	return cmd
 }
@@ -75,7 +75,10 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 	if err != nil {
 		return fail(ExitUsage, "see: kaphera cell check --help", "%s: %v", strings.Join(f.files, ", "), err)
 	}
-	o.Cluster, o.Counterparts, o.Proxy = cluster, f.counterparts, first(f.proxy, a.env("KAPHERA_PROXY"))
+	o.Cluster, o.Counterparts = cluster, f.counterparts
+	if proxy := first(f.proxy, a.env("KAPHERA_PROXY")); proxy != "" {
+		o.Proxy, o.ProxySecret = proxy, ""
+	}
 	stored, err := a.loadContext()
 	if err != nil {
 		return err
@@ -92,7 +95,7 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 			return fmt.Errorf("authorities of the cloud: %w", err)
 		}
 		o.CloudCA = string(pem)
-		if o.Cell != "" { // its platform says what it trusts
+		if o.Cell != "" && o.Runtime.Trust.CABundle == "" { // its platform says what it trusts
 			o.Runtime.Trust.CABundle = o.CloudCA
 		}
 	}

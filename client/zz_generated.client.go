@@ -294,6 +294,13 @@ type CellAccess struct {
 	Viewers   CellSubjects `json:"viewers,omitempty,omitzero"`
 }
 
+// CellImages defines model for CellImages.
+type CellImages struct {
+	Agent       string `json:"agent,omitempty,omitzero"`
+	Connector   string `json:"connector,omitempty,omitzero"`
+	EdcOperator string `json:"edcOperator,omitempty,omitzero"`
+}
+
 // CellIngress defines model for CellIngress.
 type CellIngress struct {
 	Annotations   map[string]string `json:"annotations,omitempty,omitzero"`
@@ -331,6 +338,13 @@ type CellList struct {
 	Next string `json:"next,omitempty,omitzero"`
 }
 
+// CellProxy defines model for CellProxy.
+type CellProxy struct {
+	CaBundle          string     `json:"caBundle,omitempty,omitzero"`
+	CredentialsSecret SecretName `json:"credentialsSecret,omitempty,omitzero"`
+	URL               string     `json:"url"`
+}
+
 // CellQuota defines model for CellQuota.
 type CellQuota struct {
 	ContainerMemory string `json:"containerMemory,omitempty,omitzero"`
@@ -341,19 +355,24 @@ type CellQuota struct {
 
 // CellSpec defines model for CellSpec.
 type CellSpec struct {
-	Access         CellAccess     `json:"access,omitempty,omitzero"`
-	AgentKey       string         `json:"agentKey,omitempty,omitzero"`
-	Audit          Audit          `json:"audit,omitempty,omitzero"`
-	Database       Database       `json:"database,omitempty,omitzero"`
-	Hostname       string         `json:"hostname"`
-	Ingress        CellIngress    `json:"ingress,omitempty,omitzero"`
-	OperatingParty string         `json:"operatingParty"`
-	Organization   string         `json:"organization,omitempty,omitzero"`
-	PerParticipant PerParticipant `json:"perParticipant,omitempty,omitzero"`
-	Quota          CellQuota      `json:"quota,omitempty,omitzero"`
-	Replicas       int32          `json:"replicas,omitempty,omitzero"`
-	Type           string         `json:"type"`
-	Vault          Vault          `json:"vault,omitempty,omitzero"`
+	Access           CellAccess             `json:"access,omitempty,omitzero"`
+	AgentKey         string                 `json:"agentKey,omitempty,omitzero"`
+	Audit            Audit                  `json:"audit,omitempty,omitzero"`
+	DataPlane        DataPlane              `json:"dataPlane,omitempty,omitzero"`
+	Database         Database               `json:"database,omitempty,omitzero"`
+	Hostname         string                 `json:"hostname"`
+	ImagePullSecrets []LocalObjectReference `json:"imagePullSecrets,omitempty,omitzero"`
+	Images           CellImages             `json:"images,omitempty,omitzero"`
+	Ingress          CellIngress            `json:"ingress,omitempty,omitzero"`
+	OperatingParty   string                 `json:"operatingParty"`
+	Organization     string                 `json:"organization,omitempty,omitzero"`
+	PerParticipant   PerParticipant         `json:"perParticipant,omitempty,omitzero"`
+	Proxy            CellProxy              `json:"proxy,omitempty,omitzero"`
+	Quota            CellQuota              `json:"quota,omitempty,omitzero"`
+	Replicas         int32                  `json:"replicas,omitempty,omitzero"`
+	Trust            Trust                  `json:"trust,omitempty,omitzero"`
+	Type             string                 `json:"type"`
+	Vault            Vault                  `json:"vault,omitempty,omitzero"`
 }
 
 // CellStatus defines model for CellStatus.
@@ -486,6 +505,12 @@ type Credentials struct {
 
 	// Unreachable DIDs of issuers that do not answer now
 	Unreachable []string `json:"unreachable,omitempty,omitzero"`
+}
+
+// DataPlane defines model for DataPlane.
+type DataPlane struct {
+	AllowedNetworks []string `json:"allowedNetworks,omitempty,omitzero"`
+	DeniedNetworks  []string `json:"deniedNetworks,omitempty,omitzero"`
 }
 
 // Database defines model for Database.
@@ -1067,18 +1092,19 @@ type PlatformList struct {
 
 // PlatformSpec defines model for PlatformSpec.
 type PlatformSpec struct {
-	AllowPrivateNetworks bool            `json:"allowPrivateNetworks,omitempty,omitzero"`
-	CaBundle             string          `json:"caBundle,omitempty,omitzero"`
-	Cloud                CloudPart       `json:"cloud,omitempty,omitzero"`
-	DataPolicy           string          `json:"dataPolicy,omitempty,omitzero"`
-	Domain               string          `json:"domain"`
-	Images               PlatformImages  `json:"images,omitempty,omitzero"`
-	Ingress              PlatformIngress `json:"ingress,omitempty,omitzero"`
-	Keycloak             ManagedPart     `json:"keycloak,omitempty,omitzero"`
-	Nats                 NATSPart        `json:"nats,omitempty,omitzero"`
-	People               []Person        `json:"people,omitempty,omitzero"`
-	Postgresql           PostgreSQLPart  `json:"postgresql,omitempty,omitzero"`
-	Vault                VaultPart       `json:"vault,omitempty,omitzero"`
+	AllowPrivateNetworks bool                   `json:"allowPrivateNetworks,omitempty,omitzero"`
+	CaBundle             string                 `json:"caBundle,omitempty,omitzero"`
+	Cloud                CloudPart              `json:"cloud,omitempty,omitzero"`
+	DataPolicy           string                 `json:"dataPolicy,omitempty,omitzero"`
+	Domain               string                 `json:"domain"`
+	ImagePullSecrets     []LocalObjectReference `json:"imagePullSecrets,omitempty,omitzero"`
+	Images               PlatformImages         `json:"images,omitempty,omitzero"`
+	Ingress              PlatformIngress        `json:"ingress,omitempty,omitzero"`
+	Keycloak             ManagedPart            `json:"keycloak,omitempty,omitzero"`
+	Nats                 NATSPart               `json:"nats,omitempty,omitzero"`
+	People               []Person               `json:"people,omitempty,omitzero"`
+	Postgresql           PostgreSQLPart         `json:"postgresql,omitempty,omitzero"`
+	Vault                VaultPart              `json:"vault,omitempty,omitzero"`
 }
 
 // PlatformStatus defines model for PlatformStatus.
@@ -1393,6 +1419,12 @@ type TransferStart struct {
 type Translation struct {
 	De string `json:"de,omitempty,omitzero"`
 	En string `json:"en,omitempty,omitzero"`
+}
+
+// Trust defines model for Trust.
+type Trust struct {
+	AllowPrivateNetworks bool   `json:"allowPrivateNetworks,omitempty,omitzero"`
+	CaBundle             string `json:"caBundle,omitempty,omitzero"`
 }
 
 // TrustedIssuer defines model for TrustedIssuer.

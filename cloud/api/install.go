@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -188,8 +189,12 @@ func (s *Service) installation(ctx context.Context, c *cloudv1.Cell) (CellInstal
 		out.AgentJWT = c.Status.AgentJWT
 	}
 	url, ca := parts.AgentNATS(p)
-	agent := manifest.Agent{Image: p.Status.Images.Agent, NATSURL: url, CA: ca, Credentials: []byte(out.AgentKey), Replicas: c.Spec.Replicas}
-	objects, err := m.Bundle(agent, p.Status.Images.EDCOperator, p.Status.Images.Connector)
+	own := c.Spec.Images
+	agent := manifest.Agent{
+		Image: cmp.Or(own.Agent, p.Status.Images.Agent), PullSecrets: c.Spec.ImagePullSecrets, Proxy: c.Spec.Proxy,
+		NATSURL: url, CA: ca, Credentials: []byte(out.AgentKey), Replicas: c.Spec.Replicas,
+	}
+	objects, err := m.Bundle(agent, cmp.Or(own.EDCOperator, p.Status.Images.EDCOperator), cmp.Or(own.Connector, p.Status.Images.Connector))
 	if err != nil {
 		return CellInstallation{}, internalError(err)
 	}

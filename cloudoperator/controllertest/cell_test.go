@@ -123,6 +123,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 	takesOver(t, stop)
 	t.Run("a call reaches the connector through the other agent", callsConnector)
 	t.Run("one more participant", oneMore)
+	t.Run("nodes pull with the Platform's secrets", pulls)
 	t.Run("nothing changes without a reason", steady)
 	t.Run("rights end where they should", rights)
 	t.Run("roles log in to the Vault with a token for it", vaultRoles)

@@ -24,7 +24,7 @@ func (c Cell) Bundle(a Agent, edcOperatorImage, connectorImage string) ([]client
 	if err != nil {
 		return nil, err
 	}
-	edc, err := edcconfig.InNamespace(c.Namespace(), edcOperatorImage, connectorImage)
+	edc, err := edcconfig.InNamespace(c.Namespace(), edcOperatorImage, connectorImage, a.PullSecrets...)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/snapshot"
@@ -36,6 +37,9 @@ const (
 
 // agentIssuersRole lets the agent read the tokens of the cell's issuers, whose names a ClusterRole cannot know.
 const agentIssuersRole = "kaphera-cell-agent-issuers"
+
+// proxyCredentialsKey of the Secret with the login at the proxy.
+const proxyCredentialsKey = "credentials"
 
 const programUser int64 = 65532
 
@@ -105,14 +109,17 @@ func account(namespace, name string) rbacv1.Subject {
 
 // Agent is how the agent of a cell runs.
 type Agent struct {
-	Image   string
-	NATSURL string // of the cloud's message server
-	CA      []byte // certificates of the message server's authority, PEM; empty trusts the system's
+	Image       string
+	PullSecrets []corev1.LocalObjectReference // in the cell's namespace
+	NATSURL     string                        // of the cloud's message server
+	CA          []byte                        // certificates of the message server's authority, PEM; empty trusts the system's
 	// Replicas of the agent, of which one works; 1 when nil, and when 0: somebody must apply the next snapshot.
 	Replicas *int32
 	// Credentials with which the agent logs in at the message server, as in the Secret AgentCredentials, or the public key in them; the objects carry
 	// only a digest.
 	Credentials []byte
+	// Proxy on the way to the message server; nil is none.
+	Proxy *cloud.CellProxy
 }
 
 // Deployment returns the agent's Deployment, its configuration and its disruption budget. It reads the Secret AgentCredentials, which whoever installs makes.
@@ -136,10 +143,26 @@ func (c Cell) Deployment(a Agent) []client.Object {
 		VolumeMounts: []corev1.VolumeMount{{Name: "nats", MountPath: "/etc/kaphera/nats", ReadOnly: true}},
 	}
 	volumes := []corev1.Volume{{Name: "nats", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: AgentCredentials, DefaultMode: ptr.To[int32](0o440)}}}}
+	authorities := map[string]string{}
+	trust := func(flag, file, pem string) {
+		if pem != "" {
+			authorities[file] = pem
+			container.Args = append(container.Args, flag+"=/etc/kaphera/ca/"+file)
+		}
+	}
+	trust("--nats-ca", "ca.crt", string(a.CA))
+	if p := a.Proxy; p != nil {
+		container.Args = append(container.Args, "--nats-proxy="+p.URL)
+		trust("--nats-proxy-ca", "proxy-ca.crt", string(p.CABundle))
+		if s := p.CredentialsSecret; s != nil {
+			container.Args = append(container.Args, "--nats-proxy-credentials=/etc/kaphera/proxy/"+proxyCredentialsKey)
+			container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "proxy", MountPath: "/etc/kaphera/proxy", ReadOnly: true})
+			volumes = append(volumes, corev1.Volume{Name: "proxy", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.Name, DefaultMode: ptr.To[int32](0o440)}}})
+		}
+	}
 	var out []client.Object
-	if len(a.CA) > 0 {
-		out = append(out, &corev1.ConfigMap{ObjectMeta: c.Meta(parts.Agent), Data: map[string]string{"ca.crt": string(a.CA)}})
-		container.Args = append(container.Args, "--nats-ca=/etc/kaphera/ca/ca.crt")
+	if len(authorities) > 0 {
+		out = append(out, &corev1.ConfigMap{ObjectMeta: c.Meta(parts.Agent), Data: authorities})
 		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "ca", MountPath: "/etc/kaphera/ca", ReadOnly: true})
 		volumes = append(volumes, corev1.Volume{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: parts.Agent}, DefaultMode: ptr.To[int32](0o444),
@@ -157,10 +180,10 @@ func (c Cell) Deployment(a Agent) []client.Object {
 		Selector: &metav1.LabelSelector{MatchLabels: labels},
 		Template: corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Labels: c.Meta(parts.Agent).Labels, Annotations: map[string]string{
-				"cloud.kaphera.io/config-digest": kube.Digest(a.Credentials, a.CA),
+				"cloud.kaphera.io/config-digest": kube.Digest(a.Credentials, authorities),
 			}},
 			Spec: corev1.PodSpec{
-				ServiceAccountName: parts.Agent, AutomountServiceAccountToken: ptr.To(true), EnableServiceLinks: ptr.To(false),
+				ImagePullSecrets: a.PullSecrets, ServiceAccountName: parts.Agent, AutomountServiceAccountToken: ptr.To(true), EnableServiceLinks: ptr.To(false),
 				SecurityContext: &corev1.PodSecurityContext{
 					RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(programUser), RunAsGroup: ptr.To(programUser), FSGroup: ptr.To(programUser),
 					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},

@@ -65,7 +65,8 @@ type Facts struct {
 	VaultMethod, VaultAuth string
 	// VaultAudience is that of the tokens with which roles log in.
 	VaultAudience string
-	Image         string // of the connector
+	Image         string                        // of the connector
+	PullSecrets   []corev1.LocalObjectReference // in the cell's namespace
 	Trust         edc.Trust
 	Ingress       cloud.PlatformIngress
 }
@@ -247,7 +248,7 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 	out := &edc.Connector{
 		TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "Connector"}, ObjectMeta: c.meta(ConnectorName),
 		Spec: edc.ConnectorSpec{
-			Image: c.Facts.Image, Exposure: c.exposure(c.Cell.Spec.Hostname), Trust: c.Facts.Trust,
+			Image: c.Facts.Image, ImagePullSecrets: c.Facts.PullSecrets, Exposure: c.exposure(c.Cell.Spec.Hostname), Trust: c.Facts.Trust, DataPlane: c.Cell.Spec.DataPlane,
 			Database: c.database(r, ConnectorName), Vault: c.vault(r), Replicas: c.Cell.Spec.Replicas, Audit: c.Cell.Spec.Audit, PerParticipant: c.Cell.Spec.PerParticipant,
 		},
 	}
@@ -255,7 +256,11 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 		if own.Database == nil || own.Vault == nil {
 			return nil, errors.New("the cell is on-premise and has no database or vault in its spec")
 		}
-		out.Spec.Database, out.Spec.Vault = *own.Database, *own.Vault
+		out.Spec.Database, out.Spec.Vault, out.Spec.ImagePullSecrets = *own.Database, *own.Vault, own.ImagePullSecrets
+		out.Spec.Image = cmp.Or(own.Images.Connector, out.Spec.Image)
+		if own.Trust != nil {
+			out.Spec.Trust = *own.Trust
+		}
 	}
 	used := map[string]bool{}
 	for _, p := range participants {
@@ -314,7 +319,7 @@ func (c *compiler) issuers() ([]*edc.CredentialIssuer, error) {
 		out = append(out, &edc.CredentialIssuer{
 			TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "CredentialIssuer"}, ObjectMeta: c.meta(i.Name),
 			Spec: edc.CredentialIssuerSpec{
-				Image: c.Facts.Image, Exposure: c.exposure(i.Hostname), Context: IssuerContext, Trust: c.Facts.Trust,
+				Image: c.Facts.Image, ImagePullSecrets: c.Facts.PullSecrets, Exposure: c.exposure(i.Hostname), Context: IssuerContext, Trust: c.Facts.Trust,
 				Database: c.database(r, i.Name), Vault: c.vault(r), CredentialTypes: i.CredentialTypes, Holders: c.holders(placed), Replicas: c.Cell.Spec.Replicas,
 			},
 		})

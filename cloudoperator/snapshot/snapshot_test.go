@@ -155,6 +155,25 @@ func TestWhatACellLeavesEachParticipantReachesItsConnector(t *testing.T) {
 	}
 }
 
+// What a company says of its own goes before what the Platform says.
+func TestSettingsOfACompanysCellReachItsConnector(t *testing.T) {
+	t.Parallel()
+	in := ownCluster()
+	in.Facts.Image, in.Facts.Trust = "of the Platform", edc.Trust{CABundle: "of the Platform", AllowPrivateNetworks: true}
+	if got := string(render(t, in)); !strings.Contains(got, "image: of the Platform\n") || !strings.Contains(got, "trust:\n    allowPrivateNetworks: true\n    caBundle: of the Platform\n") {
+		t.Error(got)
+	}
+	s := &in.Cell.Spec
+	s.Trust, s.Images = &edc.Trust{CABundle: "of the company"}, cloud.CellImages{Connector: "of the company"}
+	s.ImagePullSecrets, s.DataPlane = []corev1.LocalObjectReference{{Name: "registry"}}, edc.DataPlane{AllowedNetworks: []string{"10.0.0.0/8"}}
+	got := string(render(t, in))
+	for _, want := range []string{"image: of the company\n", "trust:\n    caBundle: of the company\n", "imagePullSecrets:\n  - name: registry\n", "dataPlane:\n    allowedNetworks:\n    - 10.0.0.0/8\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
 func TestCompileDoesNotDependOnTheOrder(t *testing.T) {
 	t.Parallel()
 	in := world()

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -92,8 +93,9 @@ func OperatorRights(namespace string) ([]Rights, error) {
 }
 
 // InNamespace returns what Install does, for an operator that runs in one namespace and works there alone: its rights are Roles in it, and one in
-// namespace default to read where the Kubernetes API is. The namespace is the caller's to make.
-func InNamespace(namespace, operatorImage, connectorImage string) ([]*unstructured.Unstructured, error) {
+// namespace default to read where the Kubernetes API is. The namespace is the caller's to make, and in it pullSecrets of the registry that the image comes
+// from, if it wants any.
+func InNamespace(namespace, operatorImage, connectorImage string, pullSecrets ...corev1.LocalObjectReference) ([]*unstructured.Unstructured, error) {
 	raw, err := Install(operatorImage, connectorImage)
 	if err != nil {
 		return nil, err
@@ -120,6 +122,15 @@ func InNamespace(namespace, operatorImage, connectorImage string) ([]*unstructur
 			o.SetNamespace(namespace)
 		case o.GetNamespace() == Namespace:
 			o.SetNamespace(namespace)
+		}
+		if len(pullSecrets) > 0 && o.GetKind() == "Deployment" {
+			var refs []any
+			for _, s := range pullSecrets {
+				refs = append(refs, map[string]any{"name": s.Name})
+			}
+			if err := unstructured.SetNestedSlice(o.Object, refs, "spec", "template", "spec", "imagePullSecrets"); err != nil {
+				return nil, fmt.Errorf("install.yaml: %s %s: %w", o.GetKind(), o.GetName(), err)
+			}
 		}
 		if err := scope(o, namespace); err != nil {
 			return nil, fmt.Errorf("install.yaml: %s %s: %w", o.GetKind(), o.GetName(), err)

@@ -268,6 +268,45 @@ func apiServer(c *rest.Config) string {
 	return "https://" + c.Host
 }
 
+// Image pull secrets and the proxy's log-in are Secrets of the company's cluster.
+func TestSecretsOfACompanysRegistryAndProxy(t *testing.T) {
+	c := admin(t)
+	namespace := unique("cell-plant")
+	must(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
+	p := newPreflight(Options{
+		Cluster: cluster, Runtime: workload.Runtime{Namespace: namespace, PullSecrets: []corev1.LocalObjectReference{{Name: "registry"}}},
+		Cloud: "https://127.0.0.1:1", Proxy: "http://" + tunnels(t, "plant:"+password, func(string) bool { return true }), ProxySecret: "login",
+	})
+	look := func(check string, result Outcome, detail, remedy string) {
+		t.Helper()
+		f := only(t, p, "kubernetes-version", check)[check]
+		if f.result != result || !strings.Contains(f.detail, detail) || !strings.Contains(f.remedy, remedy) || strings.Contains(f.detail+f.remedy, password) {
+			t.Errorf("%s: %s: %s; %s", check, f.result, f.detail, f.remedy)
+		}
+	}
+	secret := func(name string, kind corev1.SecretType, key, value string) {
+		t.Helper()
+		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		must(t, client.IgnoreNotFound(c.Delete(t.Context(), s)))
+		s = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Type: kind, StringData: map[string]string{key: value}}
+		must(t, c.Create(t.Context(), s))
+	}
+	look("image-pull-secrets", Failed, namespace+"/registry does not exist", "create secret docker-registry registry")
+	secret("registry", corev1.SecretTypeOpaque, "token", "abc")
+	look("image-pull-secrets", Failed, "type Opaque", "create secret docker-registry registry")
+	secret("registry", corev1.SecretTypeDockerConfigJson, corev1.DockerConfigJsonKey, `{"auths":{}}`)
+	look("image-pull-secrets", Passed, "registry", "")
+	look("proxy", Failed, namespace+"/login does not exist", "--from-literal=credentials=…")
+	secret("login", corev1.SecretTypeOpaque, "credentials", password)
+	look("proxy", Failed, "no user:password", "user:password")
+	secret("login", corev1.SecretTypeOpaque, "credentials", "plant:wrong")
+	look("proxy", Failed, "407", "user and password")
+	secret("login", corev1.SecretTypeOpaque, "credentials", "plant:"+password+"\n")
+	look("proxy", Passed, "opens a tunnel", "")
+	p.ProxyCA = "no PEM"
+	look("proxy", Failed, "the proxy's authorities", "PEM")
+}
+
 // What needs a cluster is skipped without one, and says so.
 func TestWithoutACluster(t *testing.T) {
 	r := Run(t.Context(), Options{Runtime: workload.Runtime{

@@ -234,6 +234,31 @@ func (p *preflight) ingressClass(ctx context.Context) finding {
 	return passed("there is an ingress class %s", want)
 }
 
+// imagePullSecrets looks whether the Secrets are there with which nodes pull images, and of a type that they take.
+func (p *preflight) imagePullSecrets(ctx context.Context) finding {
+	if len(p.Runtime.PullSecrets) == 0 {
+		return skipped("spec.imagePullSecrets names none")
+	}
+	var names []string
+	for _, ref := range p.Runtime.PullSecrets {
+		var s corev1.Secret
+		where := fmt.Sprintf("Secret %s/%s", p.Runtime.Namespace, ref.Name)
+		remedy := "create it: kubectl -n " + p.Runtime.Namespace + " create secret docker-registry " + ref.Name + " --docker-server=… --docker-username=… --docker-password=…"
+		switch err := p.cluster.Get(ctx, client.ObjectKey{Namespace: p.Runtime.Namespace, Name: ref.Name}, &s); {
+		case apierrors.IsNotFound(err):
+			return failed(remedy, "%s does not exist", where)
+		case apierrors.IsForbidden(err):
+			return skipped("this account may not read %s", where)
+		case err != nil:
+			return failed("try again", "%s: %v", where, err).retry()
+		case s.Type != corev1.SecretTypeDockerConfigJson && s.Type != corev1.SecretTypeDockercfg:
+			return failed(remedy, "%s is of type %s, with which nodes do not pull", where, s.Type)
+		}
+		names = append(names, ref.Name)
+	}
+	return passed("nodes find %s", strings.Join(names, ", "))
+}
+
 func orNone(names []string) string {
 	if len(names) == 0 {
 		return "none"

@@ -45,14 +45,14 @@ func Read(r io.Reader, namespace string) (Options, error) {
 			var c v1alpha1.Connector
 			err = strict(raw, kind.Kind, &c)
 			found = append(found, Options{Runtime: workload.Runtime{
-				Name: c.Name, Namespace: c.Namespace, Roles: connectorRoles,
+				Name: c.Name, Namespace: c.Namespace, Roles: connectorRoles, PullSecrets: c.Spec.ImagePullSecrets,
 				Exposure: c.Spec.Exposure, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, Replicas: c.Spec.Replicas,
 			}})
 		case kind == v1alpha1.GroupVersion.WithKind("CredentialIssuer"):
 			var i v1alpha1.CredentialIssuer
 			err = strict(raw, kind.Kind, &i)
 			found = append(found, Options{Runtime: workload.Runtime{
-				Name: i.Name, Namespace: i.Namespace, Roles: []workload.Role{workload.Issuer},
+				Name: i.Name, Namespace: i.Namespace, Roles: []workload.Role{workload.Issuer}, PullSecrets: i.Spec.ImagePullSecrets,
 				Exposure: i.Spec.Exposure, Trust: i.Spec.Trust, Database: i.Spec.Database, Vault: i.Spec.Vault, Replicas: i.Spec.Replicas,
 			}})
 		case kind.Group == "" && (kind.Kind == "cell" || kind.Kind == "cells"), kind.Group == "cloud.kaphera.io" && kind.Kind == "Cell":
@@ -106,15 +106,23 @@ type cell struct {
 		Ingress  struct {
 			ClassName string `json:"className"`
 		} `json:"ingress"`
+		Trust            *v1alpha1.Trust               `json:"trust"`
+		ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets"`
+		Proxy            struct {
+			URL               string                      `json:"url"`
+			CABundle          string                      `json:"caBundle"`
+			CredentialsSecret corev1.LocalObjectReference `json:"credentialsSecret"`
+		} `json:"proxy"`
 	} `json:"spec"`
 }
 
-// options are those of its connector. What it trusts and where others may be is said by the platform, not here: it is taken to be the widest.
+// options are those of its connector and agent. Where no trust is said, the platform says it: where others may be is then taken to be the widest.
 func (c cell) options() Options {
 	name := cmp.Or(c.Name, c.Metadata.Name)
-	return Options{Cell: name, Runtime: workload.Runtime{
-		Name: "connector", Namespace: "cell-" + name, Roles: connectorRoles,
-		Exposure: v1alpha1.Exposure{Hostname: c.Spec.Hostname, IngressClassName: c.Spec.Ingress.ClassName}, Trust: v1alpha1.Trust{AllowPrivateNetworks: true},
+	proxy := c.Spec.Proxy
+	return Options{Cell: name, Proxy: proxy.URL, ProxyCA: proxy.CABundle, ProxySecret: proxy.CredentialsSecret.Name, Runtime: workload.Runtime{
+		Name: "connector", Namespace: "cell-" + name, Roles: connectorRoles, PullSecrets: c.Spec.ImagePullSecrets,
+		Exposure: v1alpha1.Exposure{Hostname: c.Spec.Hostname, IngressClassName: c.Spec.Ingress.ClassName}, Trust: *cmp.Or(c.Spec.Trust, &v1alpha1.Trust{AllowPrivateNetworks: true}),
 		Database: c.Spec.Database, Vault: c.Spec.Vault, Replicas: c.Spec.Replicas,
 	}}
 }

@@ -213,36 +213,52 @@ func (p *preflight) get(ctx context.Context, c *http.Client, whose, address stri
 	return raw, finding{}
 }
 
-// proxy asks the proxy for a tunnel to the cloud (RFC 9110, section 9.3.6).
+// proxy asks the proxy for a tunnel to the cloud.
 func (p *preflight) proxy(ctx context.Context) finding {
 	if p.Proxy == "" || p.Cloud == "" {
 		return skipped("no proxy is given, or no address of the cloud to reach through it")
 	}
-	proxy, err := url.Parse(p.Proxy)
-	if err != nil || proxy.Host == "" || (proxy.Scheme != "http" && proxy.Scheme != "https") {
-		return failed("write it as http://proxy.example:3128", "the address of the proxy is no http(s) address")
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	conn, f := p.tunnel(ctx)
+	if conn != nil {
+		_ = conn.Close()
+	}
+	return f
+}
+
+// tunnel is a connection to the cloud through the proxy (CONNECT, RFC 9110, section 9.3.6); nil where the finding says why there is none.
+func (p *preflight) tunnel(ctx context.Context) (net.Conn, finding) {
+	proxy, f := p.proxyURL(ctx)
+	if f.result != "" {
+		return nil, f
+	}
+	roots, err := reach.Pool(p.ProxyCA)
+	if err != nil {
+		return nil, failed("put the PEM of the authority into it", "the proxy's authorities: %v", err)
 	}
 	target, err := target(p.Cloud)
 	if err != nil {
-		return failed("write it as https://api.example", "%v", err)
+		return nil, failed("write it as https://api.example", "%v", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
-	defer cancel()
 	address := net.JoinHostPort(proxy.Hostname(), strconv.Itoa(int(netguard.Port(proxy))))
 	conn, err := p.dial(ctx, address)
 	if err != nil {
-		return p.unreachable(err, address, "the proxy's address")
+		return nil, p.unreachable(err, address, "the proxy's address")
 	}
-	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(p.timeout)) // a connection that is open takes one
+	refused := func(f finding) (net.Conn, finding) {
+		_ = conn.Close()
+		return nil, f
+	}
 	if proxy.Scheme == "https" {
-		secure := tls.Client(conn, &tls.Config{ServerName: proxy.Hostname(), MinVersion: tls.VersionTLS12})
+		secure := tls.Client(conn, &tls.Config{ServerName: proxy.Hostname(), RootCAs: roots, MinVersion: tls.VersionTLS12})
 		if err := secure.HandshakeContext(ctx); err != nil {
-			if f, ok := untrusted(err, "the system's authorities"); ok {
+			if f, ok := untrusted(err, "the proxy's authorities (spec.proxy.caBundle, or else the system's)"); ok {
 				f.detail = address + ": " + f.detail
-				return f
+				return refused(f)
 			}
-			return p.unreachable(err, address, "the proxy's address")
+			return refused(p.unreachable(err, address, "the proxy's address"))
 		}
 		conn = secure
 	}
@@ -252,20 +268,42 @@ func (p *preflight) proxy(ctx context.Context) finding {
 		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
 	}
 	if err := req.Write(conn); err != nil {
-		return p.unreachable(err, address, "the proxy's address")
+		return refused(p.unreachable(err, address, "the proxy's address"))
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req) // in TLS the client speaks first: nothing of the cloud is read along
 	if err != nil {
-		return failed("check that this is the address of an HTTP proxy", "%s does not answer as a proxy: %v", address, err).retry()
+		return refused(failed("check that this is the address of an HTTP proxy", "%s does not answer as a proxy: %v", address, err).retry())
 	}
-	defer func() { _ = resp.Body.Close() }()
+	_ = resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusProxyAuthRequired:
-		return failed("put user and password into the proxy's address: http://user:password@host:port", "%s wants a log-in (%s)", address, resp.Status)
+		return refused(failed("put user and password into the proxy's address: http://user:password@host:port, or into the Secret spec.proxy.credentialsSecret", "%s wants a log-in (%s)", address, resp.Status))
 	case resp.StatusCode/100 != 2:
-		return failed("let the proxy allow CONNECT to "+target, "%s refuses CONNECT to %s: %s", address, target, resp.Status)
+		return refused(failed("let the proxy allow CONNECT to "+target, "%s refuses CONNECT to %s: %s", address, target, resp.Status))
 	}
-	return passed("%s opens a tunnel to %s", address, target)
+	return conn, passed("%s opens a tunnel to %s", address, target)
+}
+
+// proxyURL is the address of the proxy with its log-in. A finding with a result says why not.
+func (p *preflight) proxyURL(ctx context.Context) (*url.URL, finding) {
+	proxy, err := url.Parse(p.Proxy)
+	if err != nil || proxy.Host == "" || (proxy.Scheme != "http" && proxy.Scheme != "https") {
+		return nil, failed("write it as http://proxy.example:3128", "the address of the proxy is no http(s) address")
+	}
+	if p.ProxySecret == "" {
+		return proxy, finding{}
+	}
+	const key = "credentials"
+	data, f := p.secret(ctx, p.ProxySecret, key)
+	if f.result != "" {
+		return nil, f
+	}
+	user, password, ok := strings.Cut(strings.TrimSpace(data[key]), ":")
+	if !ok {
+		return nil, failed("write user:password into it", "Secret %s/%s: key %s is no user:password", p.Runtime.Namespace, p.ProxySecret, key)
+	}
+	proxy.User = url.UserPassword(user, password)
+	return proxy, finding{}
 }
 
 // target is host and port of an https address.
@@ -292,11 +330,12 @@ func (p *preflight) cloud(ctx context.Context) finding {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
 	through := "directly"
 	if p.Proxy != "" {
-		proxy, err := url.Parse(p.Proxy)
-		if err != nil {
-			return failed("write it as http://proxy.example:3128", "the address of the proxy is no http(s) address")
+		conn, f := p.tunnel(ctx)
+		if conn == nil {
+			return f
 		}
-		transport.Proxy, through = http.ProxyURL(proxy), "through the proxy"
+		defer func() { _ = conn.Close() }()
+		transport.DialContext, through = func(context.Context, string, string) (net.Conn, error) { return conn, nil }, "through the proxy"
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.Cloud, nil)
 	if err != nil {

@@ -80,6 +80,9 @@ type Options struct {
 	// Cloud is the address (https) that the cell's agent connects to, through Proxy (http or https, with user and password if need be) unless
 	// that is empty.
 	Cloud, Proxy string
+	// ProxySecret names the Secret with the proxy's log-in under the key credentials (user:password), where Proxy has none. ProxyCA is PEM of the
+	// authorities of an https proxy; empty trusts the system's.
+	ProxySecret, ProxyCA string
 	// CloudCA is PEM of the authorities of the cloud's certificate; empty trusts the system's.
 	CloudCA string
 	// Skip says which checks are left out, unless nil.
@@ -113,6 +116,7 @@ var kinds = []kind{
 	{name: "kubernetes-version", required: true, run: (*preflight).kubernetesVersion},
 	{name: "kubernetes-permissions", required: true, needs: []string{"kubernetes-version"}, run: (*preflight).kubernetesPermissions},
 	{name: "ingress-class", required: true, needs: []string{"kubernetes-version"}, run: (*preflight).ingressClass},
+	{name: "image-pull-secrets", required: true, needs: []string{"kubernetes-version"}, run: (*preflight).imagePullSecrets},
 	{name: "hostname", run: (*preflight).hostname},
 	{name: "vault-address", required: true, run: (*preflight).vaultAddress},
 	{name: "vault-tls", required: true, needs: []string{"vault-address"}, run: (*preflight).vaultTLS},
@@ -132,7 +136,7 @@ var kinds = []kind{
 	{name: "postgresql-connections", required: true, needs: []string{"postgresql-login"}, run: (*preflight).postgresqlConnections},
 	{name: "counterpart-did", required: true, run: (*preflight).counterpartDID},
 	{name: "counterpart-dsp", required: true, needs: []string{"counterpart-did"}, run: (*preflight).counterpartDSP},
-	{name: "proxy", required: true, run: (*preflight).proxy},
+	{name: "proxy", required: true, after: []string{"kubernetes-version"}, run: (*preflight).proxy},
 	{name: "cloud", required: true, after: []string{"proxy"}, run: (*preflight).cloud},
 	{name: "clock", required: true, after: []string{"kubernetes-version", "vault-status", "postgresql-login", "counterpart-did", "cloud"}, run: (*preflight).clock},
 }

@@ -112,6 +112,7 @@ func (r Runtime) podSpec(role Role, c corev1.Container, restart corev1.RestartPo
 		AutomountServiceAccountToken: ptr.To(false),
 		EnableServiceLinks:           ptr.To(false),
 		RestartPolicy:                restart,
+		ImagePullSecrets:             r.PullSecrets,
 		SecurityContext: &corev1.PodSecurityContext{
 			RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](runtimeUser), RunAsGroup: ptr.To[int64](runtimeUser), FSGroup: ptr.To[int64](runtimeUser),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},

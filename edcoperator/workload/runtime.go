@@ -77,11 +77,12 @@ type Credentials struct {
 type Runtime struct {
 	Name, Namespace string
 	// App is the value of LabelName: connector or credential-issuer.
-	App      string
-	Owner    metav1.OwnerReference
-	Image    string
-	Roles    []Role
-	Exposure v1alpha1.Exposure
+	App         string
+	Owner       metav1.OwnerReference
+	Image       string
+	PullSecrets []corev1.LocalObjectReference
+	Roles       []Role
+	Exposure    v1alpha1.Exposure
 	// FurtherHosts of participants; none for an issuer service.
 	FurtherHosts []v1alpha1.FurtherHost
 	Trust        v1alpha1.Trust

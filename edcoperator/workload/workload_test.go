@@ -3,6 +3,7 @@
 package workload_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -171,5 +172,20 @@ func TestConfigurationLeavesDefaultsToTheRuntime(t *testing.T) {
 	}
 	if got.Listen.Public != ":8080" || got.Database.MaxConns != 10 || got.Database.CAFile != "/etc/kaphera/database-ca.pem" || got.Management.APIKeyFile != "" {
 		t.Errorf("%+v of\n%s", got, text)
+	}
+}
+
+func TestEveryPodPullsWithTheSecretsOfTheSpec(t *testing.T) {
+	t.Parallel()
+	r := runtime()
+	r.PullSecrets = []corev1.LocalObjectReference{{Name: "registry"}}
+	pods := map[string]corev1.PodSpec{"migration": r.MigrateJob().Spec.Template.Spec}
+	for _, role := range r.Roles {
+		pods[string(role)] = r.Deployment(role).Spec.Template.Spec
+	}
+	for name, pod := range pods {
+		if !slices.Equal(pod.ImagePullSecrets, r.PullSecrets) {
+			t.Errorf("%s pulls with %v", name, pod.ImagePullSecrets)
+		}
 	}
 }

@@ -20,18 +20,24 @@ import (
 )
 
 type cellModel struct {
-	Name           types.String     `tfsdk:"name"`
-	Type           types.String     `tfsdk:"type"`
-	Hostname       types.String     `tfsdk:"hostname"`
-	OperatingParty types.String     `tfsdk:"operating_party"`
-	Replicas       types.Int64      `tfsdk:"replicas"`
-	Organization   types.String     `tfsdk:"organization"`
-	Quota          *cellQuotaModel  `tfsdk:"quota"`
-	Access         *cellAccessModel `tfsdk:"access"`
-	Database       *databaseModel   `tfsdk:"database"`
-	Vault          *vaultModel      `tfsdk:"vault"`
-	Ingress        *ingressModel    `tfsdk:"ingress"`
-	Audit          *auditModel      `tfsdk:"audit"`
+	Name             types.String         `tfsdk:"name"`
+	Type             types.String         `tfsdk:"type"`
+	Hostname         types.String         `tfsdk:"hostname"`
+	OperatingParty   types.String         `tfsdk:"operating_party"`
+	Replicas         types.Int64          `tfsdk:"replicas"`
+	Organization     types.String         `tfsdk:"organization"`
+	Quota            *cellQuotaModel      `tfsdk:"quota"`
+	Access           *cellAccessModel     `tfsdk:"access"`
+	Database         *databaseModel       `tfsdk:"database"`
+	Vault            *vaultModel          `tfsdk:"vault"`
+	Ingress          *ingressModel        `tfsdk:"ingress"`
+	Trust            *trustModel          `tfsdk:"trust"`
+	Images           *imagesModel         `tfsdk:"images"`
+	ImagePullSecrets []string             `tfsdk:"image_pull_secrets"`
+	Proxy            *proxyModel          `tfsdk:"proxy"`
+	DataPlane        *dataPlaneModel      `tfsdk:"data_plane"`
+	PerParticipant   *perParticipantModel `tfsdk:"per_participant"`
+	Audit            *auditModel          `tfsdk:"audit"`
 }
 
 type cellQuotaModel struct {
@@ -57,17 +63,23 @@ type auditModel struct {
 }
 
 type cellSpec struct {
-	Type           string        `json:"type"`
-	Hostname       string        `json:"hostname"`
-	OperatingParty string        `json:"operatingParty"`
-	Replicas       *int64        `json:"replicas,omitempty"`
-	Organization   string        `json:"organization,omitempty"`
-	Quota          *cellQuota    `json:"quota,omitempty"`
-	Access         *cellAccess   `json:"access,omitempty"`
-	Database       *databaseSpec `json:"database,omitempty"`
-	Vault          *vaultSpec    `json:"vault,omitempty"`
-	Ingress        *ingressSpec  `json:"ingress,omitempty"`
-	Audit          *audit        `json:"audit,omitempty"`
+	Type             string              `json:"type"`
+	Hostname         string              `json:"hostname"`
+	OperatingParty   string              `json:"operatingParty"`
+	Replicas         *int64              `json:"replicas,omitempty"`
+	Organization     string              `json:"organization,omitempty"`
+	Quota            *cellQuota          `json:"quota,omitempty"`
+	Access           *cellAccess         `json:"access,omitempty"`
+	Database         *databaseSpec       `json:"database,omitempty"`
+	Vault            *vaultSpec          `json:"vault,omitempty"`
+	Ingress          *ingressSpec        `json:"ingress,omitempty"`
+	Trust            *trustSpec          `json:"trust,omitempty"`
+	Images           *imagesSpec         `json:"images,omitempty"`
+	ImagePullSecrets []secretRef         `json:"imagePullSecrets,omitempty"`
+	Proxy            *proxySpec          `json:"proxy,omitempty"`
+	DataPlane        *dataPlaneSpec      `json:"dataPlane,omitempty"`
+	PerParticipant   *perParticipantSpec `json:"perParticipant,omitempty"`
+	Audit            *audit              `json:"audit,omitempty"`
 }
 
 type cellQuota struct {
@@ -169,6 +181,7 @@ func cellSchema() schema.Schema {
 		},
 	}
 	maps.Copy(s.Attributes, ownAttributes())
+	maps.Copy(s.Attributes, settingsAttributes())
 	return s
 }
 
@@ -188,6 +201,10 @@ func (m *cellModel) spec() any {
 	s := cellSpec{
 		Type: m.Type.ValueString(), Hostname: m.Hostname.ValueString(), OperatingParty: m.OperatingParty.ValueString(), Replicas: m.Replicas.ValueInt64Pointer(),
 		Organization: m.Organization.ValueString(), Database: m.Database.spec(), Vault: m.Vault.spec(), Ingress: m.Ingress.spec(),
+		Trust: m.Trust.spec(), Images: m.Images.spec(), Proxy: m.Proxy.spec(), DataPlane: m.DataPlane.spec(), PerParticipant: m.PerParticipant.spec(),
+	}
+	for _, name := range m.ImagePullSecrets {
+		s.ImagePullSecrets = append(s.ImagePullSecrets, secretRef{name})
 	}
 	if q := m.Quota; q != nil {
 		s.Quota = &cellQuota{CPU: q.CPU.ValueString(), Memory: q.Memory.ValueString(), ContainerMemory: q.ContainerMemory.ValueString(), Pods: q.Pods.ValueInt64()}
@@ -207,6 +224,13 @@ func (m *cellModel) read(o object) diag.Diagnostics {
 	m.Name, m.Type, m.Hostname = types.StringValue(o.Name), types.StringValue(s.Type), types.StringValue(s.Hostname)
 	m.OperatingParty, m.Replicas, m.Organization = types.StringValue(s.OperatingParty), types.Int64PointerValue(s.Replicas), optional(s.Organization)
 	m.Database, m.Vault, m.Ingress = s.Database.model(m.Database), s.Vault.model(m.Vault), s.Ingress.model(m.Ingress)
+	m.Trust, m.Images, m.Proxy = s.Trust.model(m.Trust), s.Images.model(m.Images), s.Proxy.model()
+	m.DataPlane, m.PerParticipant = s.DataPlane.model(m.DataPlane), s.PerParticipant.model(m.PerParticipant)
+	var pull []string
+	for _, ref := range s.ImagePullSecrets {
+		pull = append(pull, ref.Name)
+	}
+	m.ImagePullSecrets = listed(pull, m.ImagePullSecrets)
 	m.Quota = nil
 	if q := s.Quota; q != nil {
 		m.Quota = &cellQuotaModel{types.StringValue(q.CPU), types.StringValue(q.Memory), types.StringValue(q.ContainerMemory), types.Int64Value(q.Pods)}
@@ -238,12 +262,8 @@ func (s *cellSubjects) model(was *cellSubjectsModel) *cellSubjectsModel {
 	if len(s.Groups)+len(s.Users) == 0 && (was == nil || len(was.Groups)+len(was.Users) == 0) {
 		return was
 	}
-	out := cellSubjectsModel(*s)
-	if was != nil && len(was.Groups)+len(s.Groups) == 0 {
-		out.Groups = was.Groups
+	if was == nil {
+		was = &cellSubjectsModel{}
 	}
-	if was != nil && len(was.Users)+len(s.Users) == 0 {
-		out.Users = was.Users
-	}
-	return &out
+	return &cellSubjectsModel{listed(s.Groups, was.Groups), listed(s.Users, was.Users)}
 }

@@ -57,12 +57,23 @@ func TestModelsSurviveTheAPI(t *testing.T) {
 			Roles: &runtimeRoleModel{ControlPlane: s("r"), Wallet: s("r"), DataPlane: s("r")}, AppRoleSecrets: &runtimeRoleModel{ControlPlane: s("a"), Wallet: s("b"), DataPlane: s("c")},
 		}},
 		Ingress: &ingressModel{ClassName: s("nginx"), Annotations: map[string]string{"a": "b"}, TLSSecretName: s("tls")},
+		Trust:   &trustModel{CABundle: s("pem"), AllowPrivateNetworks: types.BoolValue(true)}, Images: &imagesModel{Agent: s("a"), Connector: s("c"), EDCOperator: s("e")},
+		ImagePullSecrets: []string{"registry"}, Proxy: &proxyModel{URL: s("http://p:1"), CABundle: s("pem"), CredentialsSecret: s("login")},
+		DataPlane:      &dataPlaneModel{AllowedNetworks: []string{"10.0.0.0/8"}, DeniedNetworks: []string{"10.1.0.0/16"}},
+		PerParticipant: &perParticipantModel{Connections: types.Int64Value(2), Requests: types.Int64Value(3), Messages: types.Int64Value(4), Accesses: types.Int64Value(5)},
 	}
 	roundTrip(t, own, &cellModel{})
 	bare := &cellModel{Name: s("c"), Type: s("on-premise"), Hostname: s("h"), OperatingParty: s("o"), Replicas: types.Int64Value(1), Organization: s("t"),
 		Ingress: &ingressModel{Annotations: map[string]string{}}, Vault: &vaultModel{Address: s("https://v"), Mount: s("kv"), Prefix: s("x"),
 			Auth: vaultAuthModel{Method: s("Kubernetes"), Audience: s("vault"), Roles: &runtimeRoleModel{}}}}
 	roundTrip(t, bare, &cellModel{Ingress: &ingressModel{Annotations: map[string]string{}}, Vault: &vaultModel{Auth: vaultAuthModel{Roles: &runtimeRoleModel{}}}})
+	nothing := func() *cellModel {
+		return &cellModel{Trust: &trustModel{AllowPrivateNetworks: types.BoolValue(false)}, Images: &imagesModel{}, ImagePullSecrets: []string{},
+			DataPlane: &dataPlaneModel{DeniedNetworks: []string{}}, PerParticipant: &perParticipantModel{}}
+	}
+	said := nothing()
+	said.Name, said.Type, said.Hostname, said.OperatingParty, said.Replicas, said.Organization = s("c"), s("on-premise"), s("h"), s("o"), types.Int64Value(1), s("t")
+	roundTrip(t, said, nothing())
 	nobody := dedicated()
 	nobody.Access = &cellAccessModel{Viewers: &cellSubjectsModel{Groups: []string{}}}
 	roundTrip(t, nobody, &cellModel{Access: &cellAccessModel{Viewers: &cellSubjectsModel{Groups: []string{}}}})

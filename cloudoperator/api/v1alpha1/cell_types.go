@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
@@ -23,6 +24,8 @@ const (
 // +kubebuilder:validation:XValidation:rule="(self.type == 'on-premise') == has(self.vault)",message="an on-premise cell names the company's own Vault in vault; the others use the platform's and name none"
 // +kubebuilder:validation:XValidation:rule="self.type == 'on-premise' || !has(self.ingress)",message="ingress is for on-premise cells: the others are served as the Platform's ingress says"
 // +kubebuilder:validation:XValidation:rule="self.type == 'on-premise' || !has(self.agentKey)",message="agentKey is for on-premise cells: the agents of the others get their credentials from the operator"
+// +kubebuilder:validation:XValidation:rule="self.type == 'on-premise' || !has(self.trust) && !has(self.images) && !has(self.imagePullSecrets)",message="trust, images and imagePullSecrets are for on-premise cells: the others have the Platform's"
+// +kubebuilder:validation:XValidation:rule="self.type == 'on-premise' || !has(self.proxy)",message="proxy is for on-premise cells: the agents of the others are beside the message server"
 // +kubebuilder:validation:XValidation:rule="!has(self.vault) || !has(self.vault.auth.appRoleSecrets) || has(self.vault.auth.appRoleSecrets.controlPlane) && has(self.vault.auth.appRoleSecrets.wallet) && has(self.vault.auth.appRoleSecrets.dataPlane)",message="vault.auth.appRoleSecrets must name a Secret for controlPlane, wallet and dataPlane"
 type CellSpec struct {
 	// Type of the cell.
@@ -51,6 +54,27 @@ type CellSpec struct {
 	// Ingress says how the company's gateway serves hostname; absent, its cluster's default does.
 	// +optional
 	Ingress *CellIngress `json:"ingress,omitempty"`
+	// Trust says which authorities and addresses the connector of an on-premise cell accepts; absent, what the Platform says, in
+	// whose place it comes as a whole.
+	// +optional
+	Trust *edc.Trust `json:"trust,omitempty"`
+	// Images of an on-premise cell, where its nodes pull them from a registry of the company's; those of the Platform where none is said. New releases
+	// are then the company's to bring there, and to name here.
+	// +optional
+	Images CellImages `json:"images,omitzero"`
+	// ImagePullSecrets are Secrets of that registry in the cell's namespace, which the company makes.
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:XValidation:rule="self.all(s, s.name.size() > 0 && s.name.size() <= 248)",message="imagePullSecrets: each has the name of a Secret, of at most 248 characters"
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
+	// Proxy is on the way of the agent of an on-premise cell to the cloud.
+	// +optional
+	Proxy *CellProxy `json:"proxy,omitempty"`
+	// DataPlane says where the backends of the participants' assets may be.
+	// +optional
+	DataPlane edc.DataPlane `json:"dataPlane,omitzero"`
 	// AgentKey is the public key (NATS nkey of a user) of the agent of an on-premise cell. The company makes the key and keeps it; who holds the key
 	// of another value that was here before is out.
 	// +kubebuilder:validation:Pattern=`^U[A-Z2-7]{55}$`
@@ -149,6 +173,33 @@ type CellIngress struct {
 	// TLSSecretName is the Secret of the certificate in the cell's namespace; empty leaves TLS to the ingress controller.
 	// +optional
 	TLSSecretName string `json:"tlsSecretName,omitempty"`
+}
+
+// CellImages are image references.
+type CellImages struct {
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Agent string `json:"agent,omitempty"`
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Connector string `json:"connector,omitempty"`
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	EDCOperator string `json:"edcOperator,omitempty"`
+}
+
+// CellProxy is an HTTP proxy through whose CONNECT (RFC 9110, section 9.3.6) the agent reaches the cloud's message server.
+type CellProxy struct {
+	// URL is http(s)://host:port, without a login.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && url(self).getPort() != '' && !self.contains('@')",message="proxy.url must be http(s)://host:port; a login is for credentialsSecret"
+	URL string `json:"url"`
+	// CABundle is PEM of the authority of an https proxy; empty trusts the system's.
+	// +optional
+	CABundle CABundle `json:"caBundle,omitempty"`
+	// CredentialsSecret has, in the cell's namespace and under the key credentials, user:password for the proxy; absent, it wants none. The company makes it.
+	// +optional
+	CredentialsSecret *SecretName `json:"credentialsSecret,omitempty"`
 }
 
 // CellStatus is what was seen.

@@ -2,7 +2,10 @@
 
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // PlatformSpec describes one Kaphera cloud. There is one Platform in a namespace. Each part that it needs is made and run by the operator, unless the part's
 // external says where one is that somebody else runs.
@@ -26,6 +29,14 @@ type PlatformSpec struct {
 	// Images override the defaults that the operator was started with.
 	// +optional
 	Images PlatformImages `json:"images,omitzero"`
+	// ImagePullSecrets are Secrets of a private registry in the Platform's namespace, with which nodes pull the images. The operator copies them into the
+	// namespaces of shared and dedicated cells.
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:XValidation:rule="self.all(s, s.name.size() > 0 && s.name.size() <= 248)",message="imagePullSecrets: each has the name of a Secret, of at most 248 characters"
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
 	// +optional
 	PostgreSQL PostgreSQLPart `json:"postgresql,omitzero"`
 	// +optional
@@ -235,7 +246,7 @@ type ExternalNATS struct {
 // +kubebuilder:validation:XValidation:rule="self.size() == 0 || self.contains('-----BEGIN CERTIFICATE-----')",message="caBundle must be certificates in PEM"
 type CABundle string
 
-// SecretName refers to a Secret in the Platform's namespace.
+// SecretName refers to a Secret, in the namespace of what names it.
 type SecretName struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253

@@ -3,6 +3,7 @@
 package cell
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -34,9 +36,10 @@ const (
 )
 
 const (
-	seedKey      = "seed"
-	agentKeysKey = "agent-keys"
-	issuerLabel  = "cloud.kaphera.io/issuer"
+	seedKey         = "seed"
+	agentKeysKey    = "agent-keys"
+	issuerLabel     = "cloud.kaphera.io/issuer"
+	pullSecretLabel = "cloud.kaphera.io/image-pull-secret" // #nosec G101 -- a name
 )
 
 // namespace makes the cell's namespace, lets this operator set it up, and makes the rest in it.
@@ -52,6 +55,73 @@ func (r *run) namespace(ctx context.Context) error {
 	setup := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: r.Access.Namespace, Name: r.ServiceAccount}
 	first := []client.Object{r.objects.NamespaceObject(), r.objects.Binding(SetupRole, setup)}
 	return r.apply(ctx, slices.Concat(first, r.objects.Rights(issuers), tenant)...)
+}
+
+// pullSecretCopy is the name in a cell's namespace of a copy of an image pull secret, where other Secrets have names of their own.
+func pullSecretCopy(name string) string { return "pull-" + name }
+
+// pullSecrets reads the Platform's image pull secrets and returns their copies; nodes of an on-premise cell pull with the company's. wrong is what is to
+// be said of one that is no use, which stops nothing: what runs need not be pulled.
+func (r *run) pullSecrets(ctx context.Context) (copies []*corev1.Secret, wrong, err error) {
+	if r.onPremise() {
+		return nil, nil, nil
+	}
+	const next = "make it with kubectl create secret docker-registry"
+	for _, ref := range r.platform.Spec.ImagePullSecrets {
+		s := r.Access.Secret(ref.Name)
+		where := fmt.Sprintf("Platform $.spec.imagePullSecrets: Secret %s in namespace %s", ref.Name, s.Namespace)
+		err := r.Access.Reader.Get(ctx, client.ObjectKeyFromObject(s), s)
+		switch {
+		case apierrors.IsNotFound(err):
+			wrong = &stopped{cloud.ReasonMissing, where + " does not exist; " + next}
+		case err != nil:
+			return nil, nil, fmt.Errorf("read the image pull secret %s: %w", ref.Name, err)
+		case s.Type != corev1.SecretTypeDockerConfigJson && s.Type != corev1.SecretTypeDockercfg:
+			wrong = &stopped{cloud.ReasonInvalid, fmt.Sprintf("%s is of type %s, which nodes do not pull with; %s", where, s.Type, next)}
+		default:
+			c := &corev1.Secret{ObjectMeta: r.objects.Meta(pullSecretCopy(ref.Name)), Type: s.Type, Data: s.Data}
+			c.Labels[pullSecretLabel] = "true"
+			copies = append(copies, c)
+		}
+	}
+	return copies, wrong, nil
+}
+
+// copyPullSecrets makes them in the cell's namespace, and removes copies of others.
+func (r *run) copyPullSecrets(ctx context.Context, copies []*corev1.Secret) error {
+	var list corev1.SecretList
+	if err := r.Access.Reader.List(ctx, &list, client.InNamespace(r.ns), client.HasLabels{pullSecretLabel}); err != nil {
+		return fmt.Errorf("list the image pull secrets in %s: %w", r.ns, err)
+	}
+	found := map[string]corev1.Secret{}
+	for _, s := range list.Items {
+		found[s.Name] = s
+	}
+	for _, c := range copies {
+		old, exists := found[c.Name]
+		delete(found, c.Name)
+		var err error
+		switch {
+		case !exists:
+			err = r.Access.Client.Create(ctx, c)
+		case old.Type != c.Type: // which cannot change
+			if err = r.deleteSecret(ctx, c.Name); err == nil {
+				err = r.Access.Client.Create(ctx, c)
+			}
+		case !maps.EqualFunc(old.Data, c.Data, bytes.Equal):
+			old.Data = c.Data
+			err = r.Access.Client.Update(ctx, &old)
+		}
+		if err != nil {
+			return fmt.Errorf("copy the image pull secret %s into %s: %w", strings.TrimPrefix(c.Name, pullSecretCopy("")), r.ns, err)
+		}
+	}
+	for name := range found {
+		if err := r.deleteSecret(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *run) apply(ctx context.Context, objects ...client.Object) error {
@@ -322,6 +392,9 @@ func (r *run) facts(ctx context.Context) (snapshot.Facts, error) {
 		DatabaseHost: db.Host, DatabasePort: db.Port, DatabaseCA: string(db.CA),
 		VaultAddress: v.Address, VaultNamespace: v.Namespace, VaultCA: string(e.CA), VaultMount: v.Mount, VaultMethod: method, VaultAuth: v.AuthMount,
 		VaultAudience: openbao.Audience, Image: r.images.Connector, Ingress: p.Spec.Ingress,
+	}
+	for _, s := range p.Spec.ImagePullSecrets {
+		f.PullSecrets = append(f.PullSecrets, corev1.LocalObjectReference{Name: pullSecretCopy(s.Name)})
 	}
 	f.Trust.CABundle, f.Trust.AllowPrivateNetworks = p.Spec.CABundle, p.Spec.AllowPrivateNetworks
 	return f, nil

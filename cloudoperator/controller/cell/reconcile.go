@@ -179,11 +179,15 @@ func (r *run) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	pull, wrong, err := r.pullSecrets(ctx)
+	if err != nil {
+		return err
+	}
 	runtimes := r.runtimes()
-	digest := kube.Digest(runtimeNames(runtimes), nats, facts, r.images, r.cell.UID, r.cell.Generation)
+	digest := kube.Digest(runtimeNames(runtimes), nats, facts, r.images, pull, r.cell.UID, r.cell.Generation)
 	due := !r.onPremise() && r.memo.due(r.cell.Name, digest, r.Now())
 	if due {
-		if err := r.namespace(ctx); err != nil {
+		if err := errors.Join(r.namespace(ctx), r.copyPullSecrets(ctx, pull)); err != nil {
 			return err
 		}
 	}
@@ -206,7 +210,7 @@ func (r *run) provision(ctx context.Context) error {
 	}
 	if due {
 		agent := manifest.Agent{
-			Image: r.images.Agent, NATSURL: nats.URL, CA: nats.CA, Credentials: agentCreds, Replicas: r.cell.Spec.Replicas,
+			Image: r.images.Agent, PullSecrets: facts.PullSecrets, NATSURL: nats.URL, CA: nats.CA, Credentials: agentCreds, Replicas: r.cell.Spec.Replicas,
 		}
 		if err := r.apply(ctx, r.objects.Deployment(agent)...); err != nil {
 			return err
@@ -230,7 +234,10 @@ func (r *run) provision(ctx context.Context) error {
 	if r.onPremise() {
 		return nil // no issuer runs there, and nothing was made for one
 	}
-	return r.collect(ctx, runtimes)
+	if err := r.collect(ctx, runtimes); err != nil {
+		return err
+	}
+	return wrong
 }
 
 func (r *run) prerequisites() error {

@@ -51,7 +51,7 @@ func cloudConfig(p *cloud.Platform, nats parts.Endpoint) config.Config {
 
 func cloudWorkload(p *cloud.Platform, image, digest string) workload {
 	return workload{
-		name: parts.Cloud, namespace: p.Namespace, image: image, serviceAccount: parts.Cloud, user: programUser,
+		name: parts.Cloud, namespace: p.Namespace, image: image, pullSecrets: p.Spec.ImagePullSecrets, serviceAccount: parts.Cloud, user: programUser,
 		args:  []string{"--config", "/etc/kaphera/config/config.yaml"},
 		ports: map[string]int32{"http": cloudPublic},
 		ready: httpProbe(corev1.URISchemeHTTP, cloudHealth, "/readyz"), live: httpProbe(corev1.URISchemeHTTP, cloudHealth, "/livez"),

@@ -76,7 +76,7 @@ func keycloakWorkload(p *cloud.Platform, db parts.Endpoint, image string, optimi
 		fromSecret("KC_BOOTSTRAP_ADMIN_CLIENT_SECRET", parts.SecretKeycloak, adminSecretKey),
 	}
 	w := workload{
-		name: parts.Keycloak, namespace: p.Namespace, image: image, command: []string{"/opt/keycloak/bin/kc.sh"}, args: []string{"start", "--optimized"}, env: env,
+		name: parts.Keycloak, namespace: p.Namespace, image: image, pullSecrets: p.Spec.ImagePullSecrets, command: []string{"/opt/keycloak/bin/kc.sh"}, args: []string{"start", "--optimized"}, env: env,
 		ports: map[string]int32{"http": keycloakHTTP, "https": parts.PortKeycloak},
 		ready: httpProbe(corev1.URISchemeHTTPS, keycloakManagement, "/health/ready"),
 		live:  httpProbe(corev1.URISchemeHTTPS, keycloakManagement, "/health/live"), startSeconds: 300, grace: 30,

@@ -63,7 +63,7 @@ resolver_preload: {
 
 func natsWorkload(p *cloud.Platform, image, digest string) workload {
 	return workload{
-		name: parts.NATS, namespace: p.Namespace, image: image, command: []string{"nats-server"}, args: []string{"--config", "/etc/nats/nats.conf"},
+		name: parts.NATS, namespace: p.Namespace, image: image, pullSecrets: p.Spec.ImagePullSecrets, command: []string{"nats-server"}, args: []string{"--config", "/etc/nats/nats.conf"},
 		ports: map[string]int32{"nats": parts.PortNATS, "http": parts.PortWebSocket},
 		ready: httpProbe(corev1.URISchemeHTTP, natsMonitor, "/healthz?js-enabled-only=true"),
 		live:  tcpProbe(natsMonitor), startSeconds: 120, grace: 30,

@@ -88,7 +88,7 @@ EOT
 
 func openbaoWorkload(p *cloud.Platform, image, digest string) workload {
 	return workload{
-		name: parts.OpenBao, namespace: p.Namespace, image: image, serviceAccount: parts.OpenBao,
+		name: parts.OpenBao, namespace: p.Namespace, image: image, pullSecrets: p.Spec.ImagePullSecrets, serviceAccount: parts.OpenBao,
 		command: []string{"bao"}, args: []string{"server", "-config=/etc/openbao/config.hcl"},
 		env:   []corev1.EnvVar{{Name: "HOME", Value: "/tmp"}, {Name: "SKIP_SETCAP", Value: "true"}},
 		ports: map[string]int32{"https": parts.PortOpenBao},

@@ -65,7 +65,7 @@ func postgresWorkload(p *cloud.Platform, image, digest string) workload {
 		"sh", "-c", `PATH="$PATH:$(echo /usr/lib/postgresql/*/bin)"; exec pg_isready -q -h /run -p 5432 -U postgres`,
 	}}}
 	return workload{
-		name: parts.PostgreSQL, namespace: p.Namespace, image: image, command: []string{"/bin/sh"}, args: args,
+		name: parts.PostgreSQL, namespace: p.Namespace, image: image, pullSecrets: p.Spec.ImagePullSecrets, command: []string{"/bin/sh"}, args: args,
 		env:   []corev1.EnvVar{{Name: "PGDATA", Value: "/var/lib/kaphera/postgresql/data"}},
 		ports: map[string]int32{"postgresql": parts.PortPostgreSQL}, ready: alive, live: tcpProbe(parts.PortPostgreSQL), startSeconds: 180, grace: 60,
 		mounts: []corev1.VolumeMount{

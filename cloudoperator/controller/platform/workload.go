@@ -26,6 +26,7 @@ type workload struct {
 	name           string
 	namespace      string
 	image          string
+	pullSecrets    []corev1.LocalObjectReference
 	serviceAccount string // empty: none, no token
 	user           int64
 	command, args  []string
@@ -78,7 +79,7 @@ func (w workload) template() corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: kube.Labels(w.name), Annotations: map[string]string{digestAnnotation: w.digest}},
 		Spec: corev1.PodSpec{
-			ServiceAccountName: w.serviceAccount, AutomountServiceAccountToken: ptr.To(w.serviceAccount != ""), EnableServiceLinks: ptr.To(false),
+			ImagePullSecrets: w.pullSecrets, ServiceAccountName: w.serviceAccount, AutomountServiceAccountToken: ptr.To(w.serviceAccount != ""), EnableServiceLinks: ptr.To(false),
 			TerminationGracePeriodSeconds: ptr.To(w.grace),
 			SecurityContext: &corev1.PodSecurityContext{
 				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(uid), RunAsGroup: ptr.To(uid), FSGroup: ptr.To(uid),

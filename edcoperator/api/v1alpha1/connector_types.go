@@ -16,8 +16,15 @@ import (
 type ConnectorSpec struct {
 	// Image of the runtime; empty takes the operator's default.
 	// +optional
-	Image    string   `json:"image,omitempty"`
-	Exposure Exposure `json:"exposure"`
+	Image string `json:"image,omitempty"`
+	// ImagePullSecrets are Secrets of a private registry in the same namespace, with which the nodes pull the image.
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:XValidation:rule="self.all(s, s.name.size() > 0)",message="imagePullSecrets: each has the name of a Secret"
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
+	Exposure         Exposure                      `json:"exposure"`
 	// FurtherHosts are those that participants which were moved here may keep (spec.hostname of a ParticipantContext); they are served as exposure says,
 	// at its port.
 	// +kubebuilder:validation:MaxItems=128

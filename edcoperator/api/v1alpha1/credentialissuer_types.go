@@ -12,8 +12,15 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.vault.auth.appRoleSecrets) || has(self.vault.auth.appRoleSecrets.issuer)",message="vault.auth.appRoleSecrets must name a Secret for issuer"
 type CredentialIssuerSpec struct {
 	// +optional
-	Image    string   `json:"image,omitempty"`
-	Exposure Exposure `json:"exposure"`
+	Image string `json:"image,omitempty"`
+	// ImagePullSecrets are Secrets of a private registry in the same namespace, with which nodes pull the image.
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:XValidation:rule="self.all(s, s.name.size() > 0)",message="imagePullSecrets: each has the name of a Secret"
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
+	Exposure         Exposure                      `json:"exposure"`
 	// Context is the path segment and last part of the DID.
 	// +kubebuilder:default=issuer
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`

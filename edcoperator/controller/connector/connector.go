@@ -97,7 +97,7 @@ func Runtime(c *v1alpha1.Connector, image string) workload.Runtime {
 		image = c.Spec.Image
 	}
 	return workload.Runtime{
-		Name: c.Name, Namespace: c.Namespace, App: "connector", Image: image,
+		Name: c.Name, Namespace: c.Namespace, App: "connector", Image: image, PullSecrets: c.Spec.ImagePullSecrets,
 		Owner:    *metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("Connector")),
 		Roles:    []workload.Role{workload.ControlPlane, workload.Wallet, workload.DataPlane},
 		Exposure: c.Spec.Exposure, FurtherHosts: c.Spec.FurtherHosts, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, DataPlane: c.Spec.DataPlane, Management: c.Spec.Management, Audit: c.Spec.Audit, PerParticipant: c.Spec.PerParticipant,

@@ -162,7 +162,7 @@ func Runtime(i *v1alpha1.CredentialIssuer, image string) workload.Runtime {
 		image = i.Spec.Image
 	}
 	return workload.Runtime{
-		Name: i.Name, Namespace: i.Namespace, App: "credential-issuer", Image: image,
+		Name: i.Name, Namespace: i.Namespace, App: "credential-issuer", Image: image, PullSecrets: i.Spec.ImagePullSecrets,
 		Owner:    *metav1.NewControllerRef(i, v1alpha1.GroupVersion.WithKind("CredentialIssuer")),
 		Roles:    []workload.Role{workload.Issuer},
 		Exposure: i.Spec.Exposure, Trust: i.Spec.Trust, Database: i.Spec.Database, Vault: i.Spec.Vault,
