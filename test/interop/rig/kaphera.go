@@ -208,8 +208,17 @@ func (k *Kaphera) As(participant string) *Connector {
 // MockKaphera is our connector with the mock identity and one participant.
 func MockKaphera(t *testing.T, name string) *Connector {
 	t.Helper()
+	return MockParticipants(t, name, name)[0]
+}
+
+// MockParticipants are participants of one connector with the mock identity.
+func MockParticipants(t *testing.T, name string, participants ...string) (of []*Connector) {
+	t.Helper()
 	k := StartKaphera(t, name, "control-plane,data-plane", config.Config{}, mockIdentity+"=1")
 	k.Call(t, http.MethodPut, "/admin/v1/profiles/open", profile.Profile{Name: "open", Protocol: Protocol}, nil)
-	k.Call(t, http.MethodPut, "/admin/v1/participants/"+name, adminapi.Participant{DID: k.DID(name), Profile: "open", Active: true}, nil)
-	return k.As(name)
+	for _, ctx := range participants {
+		k.Call(t, http.MethodPut, "/admin/v1/participants/"+ctx, adminapi.Participant{DID: k.DID(ctx), Profile: "open", Active: true}, nil)
+		of = append(of, k.As(ctx))
+	}
+	return of
 }
