@@ -32,10 +32,10 @@ type InstallReport struct {
 	Connected bool     `json:"connected"`
 }
 
-func (f *cellInstall) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the company's cluster (default: KUBECONFIG, then ~/.kube/config)")
+func (f *cellInstall) flags(cmd *cobra.Command, patience time.Duration) {
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the cell's cluster (default: KUBECONFIG, then ~/.kube/config)")
 	cmd.Flags().StringVar(&f.kubeContext, "kube-context", "", "context of the kubeconfig (default: its current one)")
-	cmd.Flags().DurationVar(&f.patience, "timeout", 5*time.Minute, "how long to wait")
+	cmd.Flags().DurationVar(&f.patience, "timeout", patience, "how long to wait")
 }
 
 func (a *app) cellInstallCommand() *cobra.Command {
@@ -54,7 +54,7 @@ func (a *app) cellInstallCommand() *cobra.Command {
 			return a.installCell(cmd.Context(), args[0], f)
 		},
 	}
-	f.flags(cmd)
+	f.flags(cmd, 5*time.Minute)
 	cmd.Flags().BoolVar(&f.print, "print", false, "print the Kubernetes objects (without the Secret of the agent's key) and do nothing")
 	cmd.Flags().BoolVar(&f.rotateKey, "rotate-key", false, "give the agent a new key; the one before opens nothing any more")
 	return cmd
@@ -87,7 +87,7 @@ func (a *app) cellUninstallCommand() *cobra.Command {
 			return nil
 		},
 	}
-	f.flags(cmd)
+	f.flags(cmd, 5*time.Minute)
 	return cmd
 }
 

@@ -84,6 +84,24 @@ func TestCellCheck(t *testing.T) {
 	}
 }
 
+// What cannot be a key is refused before anything is asked of a cluster, and a private key is in no message.
+func TestCellBackupKeys(t *testing.T) {
+	b := setup(t)
+	secret := "AGE-SECRET-KEY-1NOTAKEY"
+	identity := b.file(secret)
+	for _, args := range [][]string{
+		{"backup", "foundry", "--to", "archives", "--recipient", "age1nokey"},
+		{"backup", "foundry", "--to", "archives", "--recipient", secret},
+		{"restore", "foundry", "--from", "archives", "--identity", identity},
+		{"restore", "foundry", "--from", "archives", "--identity", identity + ".absent"},
+		{"backup", "foundry", "--to", "archives"},
+	} {
+		if r := b.run(append([]string{"cell"}, args...)...); r.code != ExitUsage || strings.Contains(r.out+r.err, secret) {
+			t.Errorf("%v: %d %s%s", args, r.code, r.out, r.err)
+		}
+	}
+}
+
 // Who may not give the operators their rights is asked for those of an installer, which the cloud knows.
 func TestCellCheckOfAnInstaller(t *testing.T) {
 	env, err := apiserver.Start()

@@ -3,13 +3,18 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"filippo.io/age"
 
@@ -27,7 +32,7 @@ type archiveFlags struct {
 func (a *archiveFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&a.to, "to", "", "file that the archive is written to; - is the standard output")
 	flags.StringVar(&a.from, "from", "", "file that the archive is read from; - is the standard input")
-	flags.StringVar(&a.identity, "identity", "", "file with the private key that opens the archive, as age-keygen makes it")
+	flags.StringVar(&a.identity, "identity", "", "file with the private key that opens the archive, as age-keygen makes it; - is the standard input, to the first empty line")
 	flags.Func("recipient", "public key that the archive is encrypted to; give several to let any of them open it", func(s string) error {
 		r, err := age.ParseX25519Recipient(s)
 		a.recipients = append(a.recipients, r)
@@ -58,40 +63,71 @@ func export(ctx context.Context, log *slog.Logger, cfg config.Config, a archiveF
 			if err := errors.Join(f.Sync(), f.Close()); err != nil {
 				return err
 			}
-			return os.Rename(part, a.to)
+			if err := os.Rename(part, a.to); err != nil {
+				return err
+			}
+			d, err := os.Open(filepath.Dir(a.to))
+			if err != nil {
+				return err
+			}
+			return errors.Join(d.Sync(), d.Close())
 		}
 	}
-	h, n, err := runtime.Export(ctx, cfg, w, a.recipients, a.contexts...)
+	sum := sha256.New()
+	h, n, err := runtime.Export(ctx, cfg, io.MultiWriter(w, sum), a.recipients, a.contexts...)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	if err := finish(); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	log.Info("the archive is written", "to", a.to, "contexts", h.Contexts, "rows", n.Rows, "secrets", n.Secrets)
+	log.Info("the archive is written", "to", a.to, "contexts", h.Contexts, "rows", n.Rows, "secrets", n.Secrets, "sha256", hex.EncodeToString(sum.Sum(nil)))
 	return nil
 }
+
+// readKey reads the file, or what comes from in before its first empty line.
+func readKey(in *bufio.Reader, file string) ([]byte, error) {
+	if file != "-" {
+		return os.ReadFile(file) // #nosec G304 -- the operator names the file
+	}
+	var key []byte
+	for len(key) < maxKey {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			return nil, fmt.Errorf("the standard input has no empty line after the private key: %w", err)
+		}
+		if len(line) == 1 {
+			return key, nil
+		}
+		key = append(key, line...)
+	}
+	return nil, fmt.Errorf("the standard input has no empty line in its first %d bytes", maxKey)
+}
+
+const maxKey = 1 << 16
 
 // restore reads an archive.
 func restore(ctx context.Context, log *slog.Logger, cfg config.Config, a archiveFlags) error {
 	if a.from == "" || a.identity == "" {
 		return errors.New("import: --from and --identity are needed")
 	}
-	key, err := os.Open(a.identity)
+	in := bufio.NewReader(os.Stdin)
+	key, err := readKey(in, a.identity)
 	if err != nil {
 		return fmt.Errorf("--identity: %w", err)
 	}
-	defer func() { _ = key.Close() }()
-	identities, err := age.ParseIdentities(key)
+	identities, err := age.ParseIdentities(bytes.NewReader(key))
 	if err != nil {
 		return fmt.Errorf("--identity %s: it holds no private key that age-keygen makes", a.identity) // the cause may quote it
 	}
-	r := os.Stdin
+	var r io.Reader = in
 	if a.from != "-" {
-		if r, err = os.Open(a.from); err != nil {
+		f, err := os.Open(a.from)
+		if err != nil {
 			return fmt.Errorf("--from: %w", err)
 		}
-		defer func() { _ = r.Close() }()
+		defer func() { _ = f.Close() }()
+		r = f
 	}
 	h, n, err := runtime.Import(ctx, cfg, r, identities...)
 	if err != nil {

@@ -3,6 +3,9 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"os"
@@ -66,7 +69,8 @@ vault: {address: %q, mount: secret, prefix: %s, auth: {method: token, tokenFile:
 	}
 	identity := write("key", "# created by age-keygen\n"+key.String()+"\n")
 	archive := filepath.Join(dir, "acme.archive")
-	command := func(args ...string) error { return run(t.Context(), slog.New(slog.DiscardHandler), args) }
+	var log bytes.Buffer
+	command := func(args ...string) error { return run(t.Context(), slog.New(slog.NewJSONHandler(&log, nil)), args) }
 	for _, args := range [][]string{
 		{"export", "--config=" + one, "--to=" + archive, "--recipient=" + key.Recipient().String(), "--context=acme"},
 		{"import", "--config=" + two, "--from=" + archive, "--identity=" + identity},
@@ -74,6 +78,26 @@ vault: {address: %q, mount: secret, prefix: %s, auth: {method: token, tokenFile:
 		if err := command(args...); err != nil {
 			t.Fatal(err)
 		}
+	}
+	whole, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := sha256.Sum256(whole); !strings.Contains(log.String(), `"sha256":"`+hex.EncodeToString(sum[:])+`"`) {
+		t.Errorf("the archive's sum is not in %s", log.String())
+	}
+	_, three := connector("three")
+	for content, says := range map[string]string{key.String() + "\n\n" + string(whole): "", key.String() + "\n": "no empty line", "\n" + string(whole): "no private key"} {
+		in, err := os.Open(write("stdin", content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.Stdin = in
+		err = command("import", "--config="+three, "--from=-", "--identity=-")
+		if (err == nil) != (says == "") || err != nil && (!strings.Contains(err.Error(), says) || strings.Contains(err.Error(), key.String())) {
+			t.Errorf("with key and archive from standard input: %v, want %q", err, says)
+		}
+		_ = in.Close()
 	}
 	var contexts string
 	if err := to.QueryRow(t.Context(), "SELECT string_agg(ctx, ',') FROM wallet.participants").Scan(&contexts); err != nil || contexts != "acme" {

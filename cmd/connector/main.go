@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command connector is the connector runtime: `serve` runs roles, `migrate` brings the database up to date, `export` and `import` write
-// and read archives, `version` tells the version.
+// and read archives, `wait` waits for one of them to be executed beside it, `version` tells the version.
 package main
 
 import (
@@ -25,6 +25,7 @@ const usage = `usage:
   connector migrate --config=FILE
   connector export --config=FILE --to=FILE --recipient=age1… [--context=NAME]…
   connector import --config=FILE --from=FILE --identity=FILE
+  connector wait
   connector version`
 
 func main() {
@@ -54,6 +55,9 @@ func run(ctx context.Context, log *slog.Logger, args []string) error {
 	switch args[0] {
 	case "version":
 		fmt.Println(version())
+		return nil
+	case "wait":
+		<-ctx.Done()
 		return nil
 	case "migrate":
 		cfg, err := config.Load(*file)

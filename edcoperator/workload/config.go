@@ -67,7 +67,7 @@ func (r Runtime) Config(role Role) config.Config {
 		c.Audit.KeepBodies = config.Duration(duration(r.Audit.KeepBodies))
 		return c
 	}
-	if role != Backup && role != Restore {
+	if !archives(role) {
 		r.serving(role, &c)
 	}
 	c.Vault = config.Vault{

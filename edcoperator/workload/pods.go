@@ -106,6 +106,18 @@ func (r Runtime) MigrateJob() *batchv1.Job {
 	}
 }
 
+// ArchivePod is a Pod in which `connector export` (Backup) or `connector import` (Restore) can be executed; by itself it waits, and ends after lifetime.
+// It is nobody's but whoever makes it.
+func (r Runtime) ArchivePod(role Role, lifetime time.Duration) *corev1.Pod {
+	spec := r.podSpec(role, r.container(role, "wait"), corev1.RestartPolicyNever)
+	spec.ActiveDeadlineSeconds = ptr.To(int64(lifetime.Seconds()))
+	return &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: r.ObjectName(role) + "-", Namespace: r.Namespace, Labels: r.Labels(role)},
+		Spec:       spec,
+	}
+}
+
 func (r Runtime) podSpec(role Role, c corev1.Container, restart corev1.RestartPolicy) corev1.PodSpec {
 	return corev1.PodSpec{
 		ServiceAccountName:           r.ObjectName(role),

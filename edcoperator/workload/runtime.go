@@ -6,6 +6,7 @@
 package workload
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -103,15 +104,43 @@ type Runtime struct {
 	// Tokens open the roles' internal APIs, and ManagementKey the EDC Management API: the contents of the Secrets InternalSecret.
 	Tokens        map[Role]string
 	ManagementKey string
+	// ArchiveLogin is the Secret, of the form of the roles', with which what writes and reads archives logs in to the Vault by AppRole, or by a token
+	// of its own.
+	ArchiveLogin string
 	// OperatorNamespace is where the operator's own Pods run; empty when it runs outside the cluster.
 	OperatorNamespace string
 	// APIServers are the addresses behind the Kubernetes API's Service, which no Pod of a runtime has business with.
 	APIServers []netip.AddrPort
 }
 
+// Connector is what a Connector's objects are built from; image is used when the spec names none.
+func Connector(c *v1alpha1.Connector, image string) Runtime {
+	return Runtime{
+		Name: c.Name, Namespace: c.Namespace, App: "connector", Image: cmp.Or(c.Spec.Image, image), PullSecrets: c.Spec.ImagePullSecrets,
+		Owner:    *metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("Connector")),
+		Roles:    []Role{ControlPlane, Wallet, DataPlane},
+		Exposure: c.Spec.Exposure, FurtherHosts: c.Spec.FurtherHosts, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, DataPlane: c.Spec.DataPlane, Management: c.Spec.Management, Audit: c.Spec.Audit, PerParticipant: c.Spec.PerParticipant,
+		Replicas: c.Spec.Replicas, Resources: c.Spec.Resources,
+	}
+}
+
+// CredentialIssuer is what a CredentialIssuer's objects are built from; image is used when the spec names none.
+func CredentialIssuer(i *v1alpha1.CredentialIssuer, image string) Runtime {
+	return Runtime{
+		Name: i.Name, Namespace: i.Namespace, App: "credential-issuer", Image: cmp.Or(i.Spec.Image, image), PullSecrets: i.Spec.ImagePullSecrets,
+		Owner:    *metav1.NewControllerRef(i, v1alpha1.GroupVersion.WithKind("CredentialIssuer")),
+		Roles:    []Role{Issuer},
+		Exposure: i.Spec.Exposure, Trust: i.Spec.Trust, Database: i.Spec.Database, Vault: i.Spec.Vault,
+		Replicas: i.Spec.Replicas, Resources: i.Spec.Resources,
+	}
+}
+
+// archives says whether a role writes or reads archives.
+func archives(role Role) bool { return role == Backup || role == Restore }
+
 // account is the database account of a role.
 func (r Runtime) account(role Role) Credentials {
-	if role == Backup || role == Restore {
+	if archives(role) {
 		role = Migrate
 	}
 	return r.Accounts[role]
@@ -138,6 +167,9 @@ func calls(role Role) []Role {
 	if role == ControlPlane {
 		return []Role{ControlPlane, Wallet, DataPlane}
 	}
+	if archives(role) {
+		return nil
+	}
 	return []Role{role}
 }
 
@@ -146,11 +178,15 @@ func (r Runtime) ConfigName() string { return r.Name + "-config" }
 
 // VaultSecret is the name of the Secret with which a role logs in to the Vault, and its keys; none where a service account token does.
 func (r Runtime) VaultSecret(role Role) (name string, keys []string) {
+	var archive string
+	if archives(role) {
+		archive = r.ArchiveLogin
+	}
 	switch a := r.Vault.Auth; a.Method {
 	case v1alpha1.VaultMethodToken:
-		return a.TokenSecret.Name, []string{KeyToken}
+		return cmp.Or(archive, a.TokenSecret.Name), []string{KeyToken}
 	case v1alpha1.VaultMethodAppRole:
-		return ofRole(*a.AppRoleSecrets, role), []string{KeyRoleID, KeySecretID}
+		return cmp.Or(archive, ofRole(*a.AppRoleSecrets, role)), []string{KeyRoleID, KeySecretID}
 	}
 	return "", nil
 }

@@ -5,6 +5,7 @@ package workload_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -148,6 +149,12 @@ func TestSecretsOfARole(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]string{"database-password": "owner/password"}, files(r.MigrateJob().Spec.Template.Spec)); diff != "" {
 		t.Errorf("migration: %s", diff)
+	}
+	for _, role := range []workload.Role{workload.Backup, workload.Restore} {
+		pod := r.ArchivePod(role, time.Hour)
+		if diff := cmp.Diff(map[string]string{"database-password": "owner/password", "vault-token": "audience vault"}, files(pod.Spec)); diff != "" || pod.Spec.ServiceAccountName != "shared-"+string(role) {
+			t.Errorf("%s under account %s: %s", role, pod.Spec.ServiceAccountName, diff)
+		}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -67,7 +66,7 @@ func (r *Reconciler) run(ctx context.Context, c *v1alpha1.Connector, tenants []w
 	if err := outcome.AddFinalizer(ctx, r.Stages.Client, c); err != nil {
 		return err
 	}
-	rt := Runtime(c, r.Image)
+	rt := workload.Connector(c, r.Image)
 	c.Status.PublicURL = workload.PublicURL(c.Spec.Exposure)
 	c.Status.InternalURL, c.Status.WalletURL = rt.InternalURL(workload.ControlPlane), rt.InternalURL(workload.Wallet)
 	c.Status.InternalSecret = rt.InternalSecret(workload.ControlPlane)
@@ -89,20 +88,6 @@ func (r *Reconciler) leave(ctx context.Context, c *v1alpha1.Connector, contexts 
 			"being deleted: waits up to %s for %d participant contexts to leave the runtime", farewell, leaving)
 	}
 	return outcome.RemoveFinalizer(ctx, r.Stages.Client, c)
-}
-
-// Runtime is what a Connector's objects are built from; image is used when the spec names none.
-func Runtime(c *v1alpha1.Connector, image string) workload.Runtime {
-	if c.Spec.Image != "" {
-		image = c.Spec.Image
-	}
-	return workload.Runtime{
-		Name: c.Name, Namespace: c.Namespace, App: "connector", Image: image, PullSecrets: c.Spec.ImagePullSecrets,
-		Owner:    *metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("Connector")),
-		Roles:    []workload.Role{workload.ControlPlane, workload.Wallet, workload.DataPlane},
-		Exposure: c.Spec.Exposure, FurtherHosts: c.Spec.FurtherHosts, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, DataPlane: c.Spec.DataPlane, Management: c.Spec.Management, Audit: c.Spec.Audit, PerParticipant: c.Spec.PerParticipant,
-		Replicas: c.Spec.Replicas, Resources: c.Spec.Resources,
-	}
 }
 
 // SetupWithManager registers the controller.

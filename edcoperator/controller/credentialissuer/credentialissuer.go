@@ -15,7 +15,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -70,7 +69,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 }
 
 func (r *Reconciler) run(ctx context.Context, i *v1alpha1.CredentialIssuer) error {
-	rt := Runtime(i, r.Image)
+	rt := workload.CredentialIssuer(i, r.Image)
 	i.Status.DID = workload.DID(i.Spec.Exposure, i.Spec.Context)
 	i.Status.InternalURL, i.Status.InternalSecret = rt.InternalURL(workload.Issuer), rt.InternalSecret(workload.Issuer)
 	if err := r.Stages.Run(ctx, &rt, i, rt.Ingress([]workload.Tenant{{Context: i.Spec.Context}})); err != nil {
@@ -154,20 +153,6 @@ func holder(h v1alpha1.Holder) adminapi.Holder {
 		}
 	}
 	return out
-}
-
-// Runtime is what a CredentialIssuer's objects are built from; image is used when the spec names none.
-func Runtime(i *v1alpha1.CredentialIssuer, image string) workload.Runtime {
-	if i.Spec.Image != "" {
-		image = i.Spec.Image
-	}
-	return workload.Runtime{
-		Name: i.Name, Namespace: i.Namespace, App: "credential-issuer", Image: image, PullSecrets: i.Spec.ImagePullSecrets,
-		Owner:    *metav1.NewControllerRef(i, v1alpha1.GroupVersion.WithKind("CredentialIssuer")),
-		Roles:    []workload.Role{workload.Issuer},
-		Exposure: i.Spec.Exposure, Trust: i.Spec.Trust, Database: i.Spec.Database, Vault: i.Spec.Vault,
-		Replicas: i.Spec.Replicas, Resources: i.Spec.Resources,
-	}
 }
 
 // SetupWithManager registers the controller.
