@@ -44,17 +44,15 @@ var companyImages = []string{"postgresql", "openbao", "connector", "edc-operator
 
 // vaultPolicies are what the roles of a connector may do, below the cell's path and nowhere else.
 var vaultPolicies = map[string]string{
-	"wallet":        vaultPolicy("keys", `"create", "read", "update"`) + vaultMetadata("keys"),
-	"control-plane": vaultPolicy("secrets", `"create", "update"`) + vaultMetadata("secrets"),
-	"data-plane":    vaultPolicy("secrets", `"read"`),
+	"wallet":        vaultPolicy("data", "keys", `"create", "read", "update"`) + vaultPolicy("metadata", "keys", `"list", "delete"`),
+	"control-plane": vaultPolicy("data", "secrets", `"create", "update"`) + vaultPolicy("metadata", "secrets", `"list", "delete"`),
+	"data-plane":    vaultPolicy("data", "secrets", `"read"`),
+	"backup":        vaultPolicy("data", "+", `"read"`) + vaultPolicy("metadata", "+", `"list"`),
+	"restore":       vaultPolicy("data", "+", `"create", "read"`), // here it stands always
 }
 
-func vaultPolicy(kind, capabilities string) string {
-	return fmt.Sprintf("    path \"industrial/kv/data/dataspace/+/%s/*\" { capabilities = [%s] }\n", kind, capabilities)
-}
-
-func vaultMetadata(kind string) string {
-	return fmt.Sprintf("    path \"industrial/kv/metadata/dataspace/+/%s/*\" { capabilities = [\"list\", \"delete\"] }\n", kind)
+func vaultPolicy(tree, kind, capabilities string) string {
+	return fmt.Sprintf("    path \"industrial/kv/%s/dataspace/+/%s/*\" { capabilities = [%s] }\n", tree, kind, capabilities)
 }
 
 //go:embed company.yaml
