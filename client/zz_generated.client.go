@@ -593,6 +593,14 @@ type Explanation struct {
 	En []string `json:"en"`
 }
 
+// ExternalKeycloak defines model for ExternalKeycloak.
+type ExternalKeycloak struct {
+	CaBundle          string     `json:"caBundle,omitempty,omitzero"`
+	CredentialsSecret SecretName `json:"credentialsSecret"`
+	Realm             string     `json:"realm"`
+	URL               string     `json:"url"`
+}
+
 // ExternalNATS defines model for ExternalNATS.
 type ExternalNATS struct {
 	CaBundle          string     `json:"caBundle,omitempty,omitzero"`
@@ -761,15 +769,14 @@ type KeyRegistration struct {
 	PublicKey json.RawMessage `json:"publicKey"`
 }
 
+// KeycloakPart defines model for KeycloakPart.
+type KeycloakPart struct {
+	External ExternalKeycloak `json:"external,omitempty,omitzero"`
+}
+
 // LocalObjectReference defines model for LocalObjectReference.
 type LocalObjectReference struct {
 	Name string `json:"name,omitempty,omitzero"`
-}
-
-// ManagedPart defines model for ManagedPart.
-type ManagedPart struct {
-	StorageClassName string `json:"storageClassName,omitempty,omitzero"`
-	StorageSize      string `json:"storageSize,omitempty,omitzero"`
 }
 
 // NATSPart defines model for NATSPart.
@@ -1100,7 +1107,7 @@ type PlatformSpec struct {
 	ImagePullSecrets     []LocalObjectReference `json:"imagePullSecrets,omitempty,omitzero"`
 	Images               PlatformImages         `json:"images,omitempty,omitzero"`
 	Ingress              PlatformIngress        `json:"ingress,omitempty,omitzero"`
-	Keycloak             ManagedPart            `json:"keycloak,omitempty,omitzero"`
+	Keycloak             KeycloakPart           `json:"keycloak,omitempty,omitzero"`
 	Nats                 NATSPart               `json:"nats,omitempty,omitzero"`
 	People               []Person               `json:"people,omitempty,omitzero"`
 	Postgresql           PostgreSQLPart         `json:"postgresql,omitempty,omitzero"`

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,9 +27,24 @@ type claims struct {
 	Name         string   `json:"name"`
 	ClientID     string   `json:"azp"`
 	Roles        []string `json:"roles"`
-	Organization string   `json:"organization"`
+	Organization one      `json:"organization"`
 	// Type is what Keycloak says a token is for: Bearer, or ID for the one that tells a client who has logged in.
 	Type string `json:"typ"`
+}
+
+// one is a claim with at most one value: a string, or an array as Keycloak's mapper of roles makes it.
+type one string
+
+func (o *one) UnmarshalJSON(data []byte) error {
+	var many []string
+	if err := json.Unmarshal(data, (*string)(o)); err == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, &many); err != nil || len(many) > 1 {
+		return fmt.Errorf("organization is %s, and nobody may be of several", data)
+	}
+	*o = one(strings.Join(many, ""))
+	return nil
 }
 
 // program is the client id of a token that a client got for itself (client credentials): Keycloak makes it a user of that name.
@@ -149,12 +165,12 @@ func (o *OIDC) Authenticate(ctx context.Context, token string) (authz.Principal,
 	}
 	var c claims
 	if err := verified.Claims(&c); err != nil {
-		return authz.Principal{}, badToken(err, o.issuer, o.audience)
+		return authz.Principal{}, problem(http.StatusUnauthorized, CodeUnauthenticated, "the access token is refused: "+err.Error(), "have it put right at "+o.issuer+", and log in again")
 	}
 	if c.Type != "" && c.Type != "Bearer" { // an ID token travels in addresses (id_token_hint), so it must open nothing
 		return authz.Principal{}, badToken(fmt.Errorf("its typ is %q, not Bearer", c.Type), o.issuer, o.audience)
 	}
-	p := authz.Principal{Subject: verified.Subject, Client: c.program(), Name: nonEmpty(c.Name, nonEmpty(c.Username, c.ClientID)), Username: c.Username, Organization: c.Organization}
+	p := authz.Principal{Subject: verified.Subject, Client: c.program(), Name: nonEmpty(c.Name, nonEmpty(c.Username, c.ClientID)), Username: c.Username, Organization: string(c.Organization)}
 	for _, r := range c.Roles {
 		p.Roles = append(p.Roles, authz.Role(r))
 	}

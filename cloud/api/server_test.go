@@ -223,6 +223,7 @@ func TestTokensThatAreNoneOfOurs(t *testing.T) {
 		"signed by a stranger": {other.Token(t, operator), "is not one of " + b.issuer.URL},
 		"no token at all":      {"abc", "is not one of " + b.issuer.URL},
 		"an ID token":          {with(map[string]any{"typ": "ID"}), "is not one of"},
+		"of two organizations": {with(map[string]any{"organization": []string{"brandt-guss", "rheintal-motoren"}}), "nobody may be of several"},
 		"not valid yet":        {with(map[string]any{"nbf": time.Now().Add(time.Hour)}), "is not one of"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -237,6 +238,16 @@ func TestTokensThatAreNoneOfOurs(t *testing.T) {
 				t.Error("the token is repeated")
 			}
 		})
+	}
+}
+
+func TestAnOrganizationIsATextOrAListOfOne(t *testing.T) {
+	b := setup(t)
+	for want, claim := range map[string]any{"brandt-guss": "brandt-guss", "rheintal-motoren": []string{"rheintal-motoren"}, "": []string{}} {
+		p, err := b.oidc.Authenticate(t.Context(), b.issuer.Token(t, map[string]any{"sub": "x", "organization": claim}))
+		if err != nil || p.Organization != want {
+			t.Errorf("%v is organization %q, %v", claim, p.Organization, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/controller/platform"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
@@ -212,6 +214,23 @@ func (o *outside) cell(t *testing.T) {
 	}
 }
 
+// kubernetes lets the operator in to the company's Vault, which asks the cluster whose token it is.
+func (o *outside) kubernetes(t *testing.T) {
+	t.Helper()
+	reviewer, err := serviceAccountToken(t.Context(), system, parts.OpenBao)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.vault.Call(t, http.MethodPost, "sys/auth/cluster", map[string]any{"type": "kubernetes"})
+	o.vault.Call(t, http.MethodPost, "auth/cluster/config", map[string]any{
+		"kubernetes_host": adminTo.Host, "kubernetes_ca_cert": string(adminTo.CAData), "token_reviewer_jwt": reviewer, "disable_local_ca_jwt": true,
+	})
+	o.vault.Call(t, http.MethodPut, "sys/policies/acl/kaphera", map[string]any{"policy": `path "sys/mounts" { capabilities = ["read"] }`})
+	o.vault.Call(t, http.MethodPost, "auth/cluster/role/kaphera", map[string]any{
+		"bound_service_account_names": []string{"cloud-operator"}, "bound_service_account_namespaces": []string{system}, "audience": "vault", "token_policies": []string{"kaphera"},
+	})
+}
+
 // clusterKeys are the public keys, PEM, of the cluster's service account tokens.
 func clusterKeys(t *testing.T) []string {
 	t.Helper()
@@ -339,6 +358,8 @@ func TestExternalParts(t *testing.T) {
 		Address: fmt.Sprintf("https://localhost:%d", closed), Mount: "kv", CABundle: cloud.CABundle(other.Cert), Connectors: cloud.ConnectorsVaultAuth{Method: "JWT", MountPath: "frankfurt"},
 		Auth: cloud.ExternalVaultAuth{Method: "Token", CredentialsSecret: &cloud.SecretName{Name: "our-vault"}},
 	}
+	p.Spec.Keycloak.External = &cloud.ExternalKeycloak{URL: fmt.Sprintf("https://localhost:%d", closed), Realm: "indystry", CABundle: cloud.CABundle(other.Cert), CredentialsSecret: cloud.SecretName{Name: "our-keycloak"}}
+	p.Spec.People = []cloud.Person{{Username: "olga", Roles: []string{"organization-admin", "viewer"}, Organization: "oem"}, {Username: "paul", Roles: []string{"viewer"}}}
 	p.Spec.NATS.External = &cloud.ExternalNATS{URL: fmt.Sprintf("tls://localhost:%d", closed), CABundle: cloud.CABundle(other.Cert), CredentialsSecret: cloud.SecretName{Name: "our-nats"}}
 	create(t, p)
 
@@ -361,23 +382,6 @@ func TestExternalParts(t *testing.T) {
 		}
 		notMade(t, parts.PostgreSQL)
 		stays(t, p, "postgresql", func(s *cloud.PlatformSpec) { s.PostgreSQL.External = nil })
-		var c corev1.ConfigMap
-		eventually(t, func(ctx context.Context) error {
-			var d appsv1.Deployment
-			if err := admin.Get(ctx, client.ObjectKey{Namespace: system, Name: parts.Keycloak}, &d); err != nil {
-				return err
-			}
-			want := fmt.Sprintf("jdbc:postgresql://localhost:%d/keycloak?sslmode=verify-full&sslrootcert=", o.postgres.Port)
-			for _, e := range d.Spec.Template.Spec.Containers[0].Env {
-				if e.Name == "KC_DB_URL" && strings.HasPrefix(e.Value, want) {
-					return admin.Get(ctx, client.ObjectKey{Namespace: system, Name: "keycloak-database"}, &c)
-				}
-			}
-			return fmt.Errorf("Keycloak's environment is %v", d.Spec.Template.Spec.Containers[0].Env)
-		})
-		if c.Data["ca.crt"] != string(o.ca.Cert) {
-			t.Error("Keycloak does not trust the company's authority")
-		}
 	})
 
 	t.Run("Vault", func(t *testing.T) {
@@ -457,10 +461,141 @@ func TestExternalParts(t *testing.T) {
 		stays(t, p, "nats", func(s *cloud.PlatformSpec) { s.NATS.External = nil })
 	})
 
+	r := o.realm(whole)
+	var before object
+	t.Run("Keycloak", func(t *testing.T) { before = o.keycloak(t, whole, p, r) })
+	t.Run("nothing of the four runs here", func(t *testing.T) {
+		var sets appsv1.StatefulSetList
+		if err := admin.List(t.Context(), &sets, client.InNamespace(system)); err != nil || len(sets.Items) > 0 {
+			t.Errorf("%d StatefulSets, %v", len(sets.Items), err)
+		}
+		var deployments appsv1.DeploymentList
+		if err := admin.List(t.Context(), &deployments, client.InNamespace(system)); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range deployments.Items {
+			if d.Name != parts.Cloud && d.Name != parts.Operator {
+				t.Errorf("Deployment %s", d.Name)
+			}
+		}
+	})
+
 	t.Run("a cell on them", func(t *testing.T) { o.cell(t) })
 
 	if err := admin.Delete(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+	r.t = whole
+	r.same(t, before)
+	for _, name := range []string{platform.ClientConsole, platform.ClientCLI, platform.ClientTerraform, platform.ClientRoles, platform.ClientOrganizations} {
+		if r.client(name) != "" {
+			t.Errorf("client %s is left in the company's realm", name)
+		}
+	}
+}
+
+// TestMixedParts has platforms of which a company runs some parts: the others are made here, and know where those are.
+func TestMixedParts(t *testing.T) {
+	collectGarbage(t)
+	o := newOutside(t)
+	closed, err := freeport.Pick()
+	if err != nil {
+		t.Fatal(err)
+	}
+	given(t, "our-postgresql", map[string]string{"username": "kaphera", "password": "of the account"})
+	given(t, "our-keycloak", map[string]string{"client-id": "kaphera", "client-secret": "of the platform"})
+	ca := cloud.CABundle(o.ca.Cert)
+	mixed := func(name string, spec cloud.PlatformSpec, here ...string) *cloud.Platform {
+		spec.Domain, spec.DataPolicy = "mixed.example", "Delete"
+		p := &cloud.Platform{ObjectMeta: named(name), Spec: spec}
+		create(t, p)
+		for _, part := range []string{parts.PostgreSQL, parts.OpenBao, parts.NATS, parts.Keycloak} {
+			if !slices.Contains(here, part) {
+				continue
+			}
+			eventually(t, func(ctx context.Context) error {
+				return errors.Join(admin.Get(ctx, client.ObjectKey{Namespace: system, Name: part}, &corev1.Service{}), admin.Get(ctx, client.ObjectKey{Namespace: system, Name: part}, &networkingv1.NetworkPolicy{}))
+			})
+		}
+		eventually(t, func(ctx context.Context) error { // one look at all parts is over
+			if err := admin.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
+				return err
+			}
+			if p.Status.ObservedGeneration != p.Generation {
+				return errors.New("it has not been looked at")
+			}
+			return nil
+		})
+		for _, part := range []string{parts.PostgreSQL, parts.OpenBao, parts.NATS, parts.Keycloak} {
+			if !slices.Contains(here, part) {
+				notMade(t, part)
+			}
+		}
+		return p
+	}
+
+	t.Run("PostgreSQL is the company's", func(t *testing.T) {
+		p := mixed("postgresql-outside", cloud.PlatformSpec{PostgreSQL: cloud.PostgreSQLPart{External: &cloud.ExternalPostgreSQL{
+			Host: "localhost", Port: int32(o.postgres.Port), CABundle: ca, CredentialsSecret: cloud.SecretName{Name: "our-postgresql"},
+		}}}, parts.OpenBao, parts.NATS, parts.Keycloak)
+		fault(t, p, cloud.ConditionPostgreSQLReady, cloud.ReasonReady, "external: localhost answers")
+		var c corev1.ConfigMap
+		eventually(t, func(ctx context.Context) error {
+			var d appsv1.Deployment
+			if err := admin.Get(ctx, client.ObjectKey{Namespace: system, Name: parts.Keycloak}, &d); err != nil {
+				return err
+			}
+			want := fmt.Sprintf("jdbc:postgresql://localhost:%d/keycloak?sslmode=verify-full&sslrootcert=", o.postgres.Port)
+			for _, e := range d.Spec.Template.Spec.Containers[0].Env {
+				if e.Name == "KC_DB_URL" && strings.HasPrefix(e.Value, want) {
+					return admin.Get(ctx, client.ObjectKey{Namespace: system, Name: "keycloak-database"}, &c)
+				}
+			}
+			return fmt.Errorf("Keycloak's environment is %v", d.Spec.Template.Spec.Containers[0].Env)
+		})
+		if c.Data["ca.crt"] != string(o.ca.Cert) {
+			t.Error("Keycloak does not trust the company's authority")
+		}
+		if err := admin.Delete(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+	})
+
+	collectGarbage(t)
+	t.Run("the Vault is the company's, and asks this cluster whom a token belongs to", func(t *testing.T) {
+		p := mixed("vault-outside", cloud.PlatformSpec{Vault: cloud.VaultPart{External: &cloud.ExternalVault{
+			Address: o.vaultURL, Mount: "industrial/kv", CABundle: ca, Auth: cloud.ExternalVaultAuth{Method: "Kubernetes", MountPath: "cluster", Role: "kaphera"},
+			Connectors: cloud.ConnectorsVaultAuth{Method: "Kubernetes", MountPath: "cluster"},
+		}}}, parts.PostgreSQL, parts.NATS, parts.Keycloak)
+		fault(t, p, cloud.ConditionVaultReady, cloud.ReasonLogin, "cluster")
+		o.kubernetes(t)
+		fault(t, p, cloud.ConditionVaultReady, cloud.ReasonRights, `path "auth/cluster/role/cell-*"`)
+		o.vault.Call(t, http.MethodPut, "sys/policies/acl/kaphera", map[string]any{"policy": parts.VaultPlace(p, parts.Endpoint{}).OperatorPolicy()})
+		fault(t, p, cloud.ConditionVaultReady, cloud.ReasonReady, "external: localhost answers")
+		if err := admin.Delete(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+	})
+
+	collectGarbage(t)
+	t.Run("NATS and Keycloak are the company's, and do not answer", func(t *testing.T) {
+		p := mixed("two-outside", cloud.PlatformSpec{
+			NATS:     cloud.NATSPart{External: &cloud.ExternalNATS{URL: fmt.Sprintf("tls://localhost:%d", closed), CABundle: ca, CredentialsSecret: cloud.SecretName{Name: "our-nats"}}},
+			Keycloak: cloud.KeycloakPart{External: &cloud.ExternalKeycloak{URL: fmt.Sprintf("https://localhost:%d", closed), Realm: "industry", CABundle: ca, CredentialsSecret: cloud.SecretName{Name: "our-keycloak"}}},
+		}, parts.PostgreSQL, parts.OpenBao)
+		fault(t, p, cloud.ConditionKeycloakReady, cloud.ReasonUnreachable, "nobody listens there")
+		if err := admin.Delete(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		fault(t, p, cloud.ConditionKeycloakReady, cloud.ReasonUnreachable, "deletion waits until what the platform has in the realm is removed")
+		change(t, p, func() { p.Spec.DataPolicy = "Retain" })
+		eventually(t, func(ctx context.Context) error { return absent(ctx, p) })
+		ours := client.MatchingLabels{kube.PartOfLabel: kube.PartOf, kube.ManagedBy: kube.FieldOwner}
+		if err := admin.DeleteAllOf(t.Context(), &corev1.Secret{}, client.InNamespace(system), ours); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

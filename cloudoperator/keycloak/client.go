@@ -22,18 +22,21 @@ import (
 // Rep is a representation as the admin API speaks it. Members that are not named are left as they are.
 type Rep map[string]any
 
-// Client is an administrator of one server.
+// Client is an administrator of one server, or of one realm.
 type Client struct {
-	base, clientID, secret string
-	http                   *http.Client
-	token                  string
-	expires                time.Time
-	now                    func() time.Time
+	base, realm, clientID, secret string
+	http                          *http.Client
+	token                         string
+	expires                       time.Time
+	now                           func() time.Time
 }
 
-// New makes a client that logs in with client credentials in the realm master.
-func New(base, clientID, secret string, tlsConfig *tls.Config) *Client {
-	return &Client{base: strings.TrimSuffix(base, "/"), clientID: clientID, secret: secret, now: time.Now, http: &http.Client{
+// Master is the realm of administrators of the server.
+const Master = "master"
+
+// New makes a client that logs in with client credentials in a realm.
+func New(base, realm, clientID, secret string, tlsConfig *tls.Config) *Client {
+	return &Client{base: strings.TrimSuffix(base, "/"), realm: realm, clientID: clientID, secret: secret, now: time.Now, http: &http.Client{
 		Timeout:   20 * time.Second,
 		Transport: &http.Transport{TLSClientConfig: tlsConfig, MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second},
 	}}
@@ -61,7 +64,7 @@ func (c *Client) Login(ctx context.Context) error {
 		return nil
 	}
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {c.clientID}, "client_secret": {c.secret}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/realms/master/protocol/openid-connect/token", strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/realms/"+url.PathEscape(c.realm)+"/protocol/openid-connect/token", strings.NewReader(form.Encode()))
 	if err != nil {
 		return fmt.Errorf("log in to keycloak: %w", err)
 	}

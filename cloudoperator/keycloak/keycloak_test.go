@@ -32,7 +32,7 @@ func start(t *testing.T) (*server, *keycloak.Client) {
 	s := &server{lists: map[string][]keycloak.Rep{}, extra: map[string]keycloak.Rep{"users/profile": {"attributes": []any{}}}}
 	h := httptest.NewServer(s)
 	t.Cleanup(h.Close)
-	return s, keycloak.New(h.URL, "operator", "secret", nil)
+	return s, keycloak.New(h.URL, keycloak.Master, "operator", "secret", nil)
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -221,12 +221,12 @@ func TestErrorsAreTold(t *testing.T) {
 	t.Parallel()
 	h := httptest.NewServer(&server{})
 	defer h.Close()
-	err := keycloak.New(h.URL, "operator", "wrong-secret", nil).Ensure(t.Context(), realm())
+	err := keycloak.New(h.URL, keycloak.Master, "operator", "wrong-secret", nil).Ensure(t.Context(), realm())
 	if err == nil || !strings.Contains(err.Error(), "Invalid client credentials") || strings.Contains(err.Error(), "wrong-secret") {
 		t.Errorf("a wrong secret: %v", err)
 	}
 	h.Close()
-	if err := keycloak.New(h.URL, "operator", "secret", nil).Ensure(t.Context(), realm()); err == nil {
+	if err := keycloak.New(h.URL, keycloak.Master, "operator", "secret", nil).Ensure(t.Context(), realm()); err == nil {
 		t.Error("a server that does not answer is no error")
 	}
 }
@@ -252,7 +252,7 @@ func TestStandingIsWhatThePersonHasNow(t *testing.T) {
 	standing(keycloak.Standing{})
 	s.lists["users"] = nil
 	standing(keycloak.Standing{})
-	gone := keycloak.New("http://127.0.0.1:1", "operator", "secret", nil)
+	gone := keycloak.New("http://127.0.0.1:1", keycloak.Master, "operator", "secret", nil)
 	if _, err := gone.Standing(t.Context(), "kaphera", user); err == nil {
 		t.Error("a server that does not answer says that a person has no role")
 	}

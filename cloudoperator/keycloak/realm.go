@@ -5,6 +5,7 @@ package keycloak
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -29,6 +30,8 @@ type ClientSpec struct {
 	Rep    Rep
 	// Roles of its service account.
 	Roles []string
+	// Grants of its service account, in a Guest.
+	Grants Grants
 }
 
 // Person is a user.
@@ -58,7 +61,7 @@ func (c *Client) Ensure(ctx context.Context, r Realm) error {
 		return fmt.Errorf("client scope: %w", err)
 	}
 	for _, cl := range r.Clients {
-		if err := e.client(ctx, cl, scope); err != nil {
+		if _, err := e.client(ctx, cl, scope); err != nil {
 			return fmt.Errorf("client %s: %w", cl.ID, err)
 		}
 	}
@@ -121,6 +124,7 @@ type ensurer struct {
 	realm string
 	known map[string]Rep // roles by name
 	ours  []string
+	mark  string // of a Guest
 }
 
 func (e *ensurer) settings(ctx context.Context, r Realm) error {
@@ -137,33 +141,40 @@ func (e *ensurer) settings(ctx context.Context, r Realm) error {
 }
 
 func (e *ensurer) roles(ctx context.Context, roles map[string]string) error {
+	var err error
+	e.known, err = e.rolesAt(ctx, e.realm+"/roles", roles)
+	e.ours = slices.Collect(maps.Keys(roles))
+	return err
+}
+
+// rolesAt makes roles, with their descriptions, and returns all that are there, by name.
+func (e *ensurer) rolesAt(ctx context.Context, path string, roles map[string]string) (map[string]Rep, error) {
 	var have []Rep
-	if err := e.c.call(ctx, http.MethodGet, e.realm+"/roles?briefRepresentation=false", nil, &have); err != nil {
-		return err
+	if err := e.c.call(ctx, http.MethodGet, path+"?briefRepresentation=false", nil, &have); err != nil {
+		return nil, err
 	}
-	e.known = byName(have)
+	known := byName(have)
 	for name, description := range roles {
-		e.ours = append(e.ours, name)
 		want := Rep{"name": name, "description": description}
 		var err error
-		switch h := e.known[name]; {
+		switch h := known[name]; {
 		case h == nil:
-			err = e.c.call(ctx, http.MethodPost, e.realm+"/roles", want, nil)
+			err = e.c.call(ctx, http.MethodPost, path, want, nil)
 		case !covers(h, want):
-			err = e.c.call(ctx, http.MethodPut, e.realm+"/roles/"+url.PathEscape(name), merge(h, want), nil)
+			err = e.c.call(ctx, http.MethodPut, path+"/"+url.PathEscape(name), merge(h, want), nil)
 		default:
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		var made Rep
-		if err := e.c.call(ctx, http.MethodGet, e.realm+"/roles/"+url.PathEscape(name), nil, &made); err != nil {
-			return err
+		if err := e.c.call(ctx, http.MethodGet, path+"/"+url.PathEscape(name), nil, &made); err != nil {
+			return nil, err
 		}
-		e.known[name] = made
+		known[name] = made
 	}
-	return nil
+	return known, nil
 }
 
 func (e *ensurer) profile(ctx context.Context, attributes []Rep) error {
@@ -194,11 +205,7 @@ func (e *ensurer) profile(ctx context.Context, attributes []Rep) error {
 
 // scope makes the client scope with its mappers and returns its id.
 func (e *ensurer) scope(ctx context.Context, want Rep) (string, error) {
-	find := func() (Rep, error) {
-		var have []Rep
-		err := e.c.call(ctx, http.MethodGet, e.realm+"/client-scopes", nil, &have)
-		return byName(have)[text(want, "name")], err
-	}
+	find := func() (Rep, error) { return e.findScope(ctx, text(want, "name")) }
 	have, err := find()
 	if err != nil {
 		return "", err
@@ -212,6 +219,9 @@ func (e *ensurer) scope(ctx context.Context, want Rep) (string, error) {
 			err = fmt.Errorf("%q was made and is not there", text(want, "name"))
 		}
 		return id(have), err
+	}
+	if err := e.own(have); err != nil {
+		return "", err
 	}
 	mappers := byName(list(have["protocolMappers"]))
 	for _, m := range list(want["protocolMappers"]) {
@@ -229,46 +239,65 @@ func (e *ensurer) scope(ctx context.Context, want Rep) (string, error) {
 	return id(have), nil
 }
 
-func (e *ensurer) client(ctx context.Context, cl ClientSpec, scope string) error {
+func (e *ensurer) findScope(ctx context.Context, name string) (Rep, error) {
+	var have []Rep
+	err := e.c.call(ctx, http.MethodGet, e.realm+"/client-scopes", nil, &have)
+	return byName(have)[name], err
+}
+
+func (e *ensurer) find(ctx context.Context, clientID string) (Rep, error) {
+	var have []Rep
+	err := e.c.call(ctx, http.MethodGet, e.realm+"/clients?clientId="+url.QueryEscape(clientID), nil, &have)
+	if err != nil || len(have) == 0 {
+		return nil, err
+	}
+	return have[0], nil
+}
+
+// client makes it with the client scope, if there is one, and returns its id.
+func (e *ensurer) client(ctx context.Context, cl ClientSpec, scope string) (string, error) {
 	want := merge(cl.Rep, Rep{"clientId": cl.ID, "enabled": true, "protocol": "openid-connect"})
 	if cl.Secret != "" {
 		want["secret"] = cl.Secret
 	}
-	find := func() (Rep, error) {
-		var have []Rep
-		err := e.c.call(ctx, http.MethodGet, e.realm+"/clients?clientId="+url.QueryEscape(cl.ID), nil, &have)
-		if err != nil || len(have) == 0 {
-			return nil, err
-		}
-		return have[0], nil
-	}
-	have, err := find()
+	have, err := e.find(ctx, cl.ID)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if have == nil {
 		if err := e.c.call(ctx, http.MethodPost, e.realm+"/clients", want, nil); err != nil {
-			return err
+			return "", err
 		}
-		if have, err = find(); err != nil || have == nil {
-			return fmt.Errorf("was made and is not there: %w", err)
+		if have, err = e.find(ctx, cl.ID); err != nil || have == nil {
+			return "", fmt.Errorf("was made and is not there: %w", err)
 		}
+	} else if err := e.own(have); err != nil {
+		return "", err
 	} else if !covers(have, want) {
 		if err := e.c.call(ctx, http.MethodPut, e.realm+"/clients/"+id(have), merge(have, want), nil); err != nil {
-			return err
+			return "", err
 		}
 	}
-	if err := e.c.call(ctx, http.MethodPut, e.realm+"/clients/"+id(have)+"/default-client-scopes/"+scope, nil, nil); err != nil {
-		return err
+	if scope != "" {
+		if err := e.c.call(ctx, http.MethodPut, e.realm+"/clients/"+id(have)+"/default-client-scopes/"+scope, nil, nil); err != nil {
+			return "", err
+		}
 	}
 	if len(cl.Roles) == 0 {
-		return nil
+		return id(have), nil
 	}
+	account, err := e.account(ctx, id(have))
+	if err != nil {
+		return "", err
+	}
+	return id(have), e.grant(ctx, account, cl.Roles)
+}
+
+// account is the id of a client's service account.
+func (e *ensurer) account(ctx context.Context, client string) (string, error) {
 	var account Rep
-	if err := e.c.call(ctx, http.MethodGet, e.realm+"/clients/"+id(have)+"/service-account-user", nil, &account); err != nil {
-		return err
-	}
-	return e.grant(ctx, id(account), cl.Roles)
+	err := e.c.call(ctx, http.MethodGet, e.realm+"/clients/"+client+"/service-account-user", nil, &account)
+	return id(account), err
 }
 
 func (e *ensurer) user(ctx context.Context, username string) (Rep, error) {

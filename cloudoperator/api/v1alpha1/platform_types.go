@@ -13,6 +13,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="(has(self.postgresql) && has(self.postgresql.external)) == (has(oldSelf.postgresql) && has(oldSelf.postgresql.external))",message="postgresql cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
 // +kubebuilder:validation:XValidation:rule="(has(self.vault) && has(self.vault.external)) == (has(oldSelf.vault) && has(oldSelf.vault.external))",message="vault cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
 // +kubebuilder:validation:XValidation:rule="(has(self.nats) && has(self.nats.external)) == (has(oldSelf.nats) && has(oldSelf.nats.external))",message="nats cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
+// +kubebuilder:validation:XValidation:rule="(has(self.keycloak) && has(self.keycloak.external)) == (has(oldSelf.keycloak) && has(oldSelf.keycloak.external))",message="keycloak cannot change between managed and external: what it holds would stay behind; delete the Platform, which keeps its volumes unless dataPolicy is Delete, move the data, and create it again"
 type PlatformSpec struct {
 	// Domain is the base of the platform's host names: console.<domain>, api.<domain>, id.<domain>, nats.<domain>.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
@@ -44,7 +45,7 @@ type PlatformSpec struct {
 	// +optional
 	NATS NATSPart `json:"nats,omitzero"`
 	// +optional
-	Keycloak ManagedPart `json:"keycloak,omitzero"`
+	Keycloak KeycloakPart `json:"keycloak,omitzero"`
 	// Cloud is the Cloud API with the console.
 	// +optional
 	Cloud CloudPart `json:"cloud,omitzero"`
@@ -111,17 +112,6 @@ type PostgreSQLPart struct {
 	// External says where one is that somebody else runs.
 	// +optional
 	External *ExternalPostgreSQL `json:"external,omitempty"`
-}
-
-// ManagedPart is a part that the operator runs.
-type ManagedPart struct {
-	// StorageSize of the persistent volume, where the operator runs it.
-	// +kubebuilder:default="1Gi"
-	// +optional
-	StorageSize string `json:"storageSize,omitempty"`
-	// StorageClassName; empty takes the cluster's default.
-	// +optional
-	StorageClassName *string `json:"storageClassName,omitempty"`
 }
 
 // ExternalPostgreSQL is a server, version 15 or newer, that somebody else runs; TLS is required.
@@ -238,6 +228,32 @@ type ExternalNATS struct {
 	CABundle CABundle `json:"caBundle,omitempty"`
 	// CredentialsSecret names the Secret with operator.seed, the seed of the operator's key or of one of its signing keys, and system.creds, the credentials
 	// file of a user of the system account.
+	CredentialsSecret SecretName `json:"credentialsSecret"`
+}
+
+// KeycloakPart is where people and programs log in.
+type KeycloakPart struct {
+	// External says where one is that somebody else runs. One that the operator runs keeps its data in PostgreSQL.
+	// +optional
+	External *ExternalKeycloak `json:"external,omitempty"`
+}
+
+// ExternalKeycloak is a realm of a Keycloak server that somebody else runs. The operator makes clients, their roles and a client scope in it, marked by the
+// attribute kaphera.platform, and touches nothing else: people of the Platform must be there already.
+type ExternalKeycloak struct {
+	// URL by which people and programs reach the server, up to /realms, such as https://sso.example or https://sso.example/auth.
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'https' && url(self).getHost() != ''",message="url must be such as https://sso.example"
+	URL string `json:"url"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="self != 'master'",message="realm master has the administrators of all realms: choose another"
+	Realm string `json:"realm"`
+	// CABundle is PEM of the authority that signed the server's certificate; empty trusts the system's.
+	// +optional
+	CABundle CABundle `json:"caBundle,omitempty"`
+	// CredentialsSecret names the Secret with client-id and client-secret of a confidential client of the realm, whose service account has the roles
+	// manage-clients and manage-users of client realm-management.
 	CredentialsSecret SecretName `json:"credentialsSecret"`
 }
 

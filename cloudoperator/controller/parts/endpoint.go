@@ -86,6 +86,9 @@ func external(p *cloud.Platform, part string) (Endpoint, bool) {
 	if x := p.Spec.NATS.External; part == NATS && x != nil {
 		return at(x.URL, PortNATS, x.CABundle, "$.spec.nats.external"), true
 	}
+	if x := p.Spec.Keycloak.External; part == Keycloak && x != nil {
+		return at(x.URL, 443, x.CABundle, "$.spec.keycloak.external"), true
+	}
 	return Endpoint{}, false
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/fault"
+	"github.com/kaphera/kaphera/cloudoperator/keycloak"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
@@ -67,6 +68,8 @@ const (
 	KeyOperatorJWT       = "operator.jwt"
 	KeySystemJWT         = "system.jwt"
 	KeySystemCredentials = "system.creds"
+	KeyClientID          = "client-id"
+	KeyClientSecret      = "client-secret" // #nosec G101 -- a name
 )
 
 // Superuser of the managed PostgreSQL.
@@ -253,6 +256,32 @@ func (a Access) vaultLogin(ctx context.Context, e Endpoint, x *cloud.ExternalVau
 	}
 	l.JWT = strings.TrimSpace(string(token))
 	return l, nil
+}
+
+// KeycloakClient is the operator's own client in the realm master of a managed Keycloak, which makes it on its first start.
+const KeycloakClient = "kaphera-cloud-operator"
+
+// OpenKeycloak prepares to log in as the administrator of a managed server; in a realm that somebody else runs it logs in.
+func (a Access) OpenKeycloak(ctx context.Context, p *cloud.Platform) (*keycloak.Client, error) {
+	e, t, err := a.Reach(ctx, p, Keycloak)
+	if err != nil {
+		return nil, err
+	}
+	x := p.Spec.Keycloak.External
+	if x == nil {
+		secret, err := a.key(ctx, SecretKeycloak, KeyClientSecret)
+		return keycloak.New(e.URL, keycloak.Master, KeycloakClient, string(secret), t), err
+	}
+	id, err := a.given(ctx, e, x.CredentialsSecret, KeyClientID)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := a.given(ctx, e, x.CredentialsSecret, KeyClientSecret)
+	if err != nil {
+		return nil, err
+	}
+	kc := keycloak.New(e.URL, x.Realm, id, secret, t)
+	return kc, e.explain(kc.Enter(ctx))
 }
 
 // Operator returns the keys of the NATS operator: of an external one the key with which accounts are signed, and no system account's.

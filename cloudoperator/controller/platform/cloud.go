@@ -29,6 +29,16 @@ const (
 	programUser int64 = 65532
 )
 
+// oidcCA is the file of the authorities that the Cloud API trusts for the realm, in its ConfigMap.
+const oidcCA = "gateway-ca.crt"
+
+func issuerCA(p *cloud.Platform) string {
+	if x := p.Spec.Keycloak.External; x != nil {
+		return string(x.CABundle)
+	}
+	return p.Spec.CABundle
+}
+
 // natsCA is the file of the authorities that the Cloud API trusts for the message server, in its ConfigMap.
 const natsCA = "nats-ca.crt"
 
@@ -43,8 +53,8 @@ func cloudConfig(p *cloud.Platform, nats parts.Endpoint) config.Config {
 	if len(nats.CA) > 0 {
 		c.NATS.CAFile = "/etc/kaphera/config/" + natsCA
 	}
-	if p.Spec.CABundle != "" {
-		c.OIDC.CAFile = "/etc/kaphera/config/gateway-ca.crt"
+	if issuerCA(p) != "" {
+		c.OIDC.CAFile = "/etc/kaphera/config/" + oidcCA
 	}
 	return c
 }
@@ -76,8 +86,8 @@ func (r *run) cloud(ctx context.Context) error {
 		return fmt.Errorf("configuration of the Cloud API: %w", err)
 	}
 	cm := r.configMap(parts.Cloud, map[string]string{"config.yaml": string(raw), natsCA: string(nats.CA)})
-	if r.platform.Spec.CABundle != "" {
-		cm.Data["gateway-ca.crt"] = r.platform.Spec.CABundle
+	if ca := issuerCA(r.platform); ca != "" {
+		cm.Data[oidcCA] = ca
 	}
 	w := cloudWorkload(r.platform, r.images.Cloud, kube.Digest(cm.Data))
 	objects := []clientObject{cm, r.configMap(parts.ConfigLogOuts, nil), w.service(), r.ingress("kaphera-api", w.name, apiHost(r.platform), "/"), r.ingress("kaphera-console", w.name, consoleHost(r.platform), "/")}

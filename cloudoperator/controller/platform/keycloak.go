@@ -5,7 +5,9 @@ package platform
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,12 +26,6 @@ const (
 	ClientCLI       = "kaphera-cli"
 	ClientTerraform = "kaphera-terraform"
 	Audience        = "kaphera-api"
-)
-
-// adminClient is the operator's own client in the realm master; Keycloak makes it on its first start.
-const (
-	adminClient    = "kaphera-cloud-operator"
-	adminSecretKey = "client-secret" // #nosec G101 -- a name
 )
 
 // publicKeycloak are the paths that people and programs log in by. The realm master and the administration are reached inside the cluster only.
@@ -52,7 +48,12 @@ func apiHost(p *cloud.Platform) string     { return "api." + p.Spec.Domain }
 func idHost(p *cloud.Platform) string      { return "id." + p.Spec.Domain }
 
 // IssuerURL of the realm.
-func IssuerURL(p *cloud.Platform) string { return "https://" + idHost(p) + "/realms/" + Realm }
+func IssuerURL(p *cloud.Platform) string {
+	if x := p.Spec.Keycloak.External; x != nil {
+		return strings.TrimSuffix(x.URL, "/") + "/realms/" + url.PathEscape(x.Realm)
+	}
+	return "https://" + idHost(p) + "/realms/" + Realm
+}
 
 func keycloakWorkload(p *cloud.Platform, db parts.Endpoint, image string, optimized bool, digest string) workload {
 	trust := "&sslrootcert=/etc/kaphera-ca/" + databaseCA
@@ -69,11 +70,11 @@ func keycloakWorkload(p *cloud.Platform, db parts.Endpoint, image string, optimi
 		{Name: "KC_HTTPS_CERTIFICATE_FILE", Value: "/etc/keycloak-tls/tls.crt"}, {Name: "KC_HTTPS_CERTIFICATE_KEY_FILE", Value: "/etc/keycloak-tls/tls.key"},
 		{Name: "KC_HEALTH_ENABLED", Value: "true"}, {Name: "KC_METRICS_ENABLED", Value: "true"}, {Name: "KC_CACHE", Value: "local"},
 		{Name: "KC_LOG_LEVEL", Value: "info"}, {Name: "KC_LOG_CONSOLE_OUTPUT", Value: "json"},
-		{Name: "KC_BOOTSTRAP_ADMIN_CLIENT_ID", Value: adminClient},
+		{Name: "KC_BOOTSTRAP_ADMIN_CLIENT_ID", Value: parts.KeycloakClient},
 		{Name: "JAVA_OPTS_KC_HEAP", Value: "-Xms96m -Xmx320m"},
 		fromSecret("KC_DB_USERNAME", parts.DatabaseSecret(databaseKeycloak), parts.KeyUsername),
 		fromSecret("KC_DB_PASSWORD", parts.DatabaseSecret(databaseKeycloak), parts.KeyPassword),
-		fromSecret("KC_BOOTSTRAP_ADMIN_CLIENT_SECRET", parts.SecretKeycloak, adminSecretKey),
+		fromSecret("KC_BOOTSTRAP_ADMIN_CLIENT_SECRET", parts.SecretKeycloak, parts.KeyClientSecret),
 	}
 	w := workload{
 		name: parts.Keycloak, namespace: p.Namespace, image: image, pullSecrets: p.Spec.ImagePullSecrets, command: []string{"/opt/keycloak/bin/kc.sh"}, args: []string{"start", "--optimized"}, env: env,
@@ -109,7 +110,10 @@ func fromSecret(env, secret, key string) corev1.EnvVar {
 }
 
 func (r *run) keycloak(ctx context.Context) error {
-	admin, err := r.access.Ensure(ctx, parts.SecretKeycloak, map[string]kube.Make{adminSecretKey: kube.Password})
+	if x := r.platform.Spec.Keycloak.External; x != nil {
+		return r.externalKeycloak(ctx, x)
+	}
+	admin, err := r.access.Ensure(ctx, parts.SecretKeycloak, map[string]kube.Make{parts.KeyClientSecret: kube.Password})
 	if err != nil {
 		return err
 	}
@@ -141,13 +145,13 @@ func (r *run) keycloak(ctx context.Context) error {
 	if err := r.running(ctx, w.name, false); err != nil {
 		return err
 	}
-	return r.realm(ctx, string(admin[adminSecretKey]))
+	return r.realm(ctx)
 }
 
-// realmEvery is how often the realm is compared with what it should be, and approval keys with their people, when nothing of the Platform has changed.
-const realmEvery = 5 * time.Minute
+// RealmEvery is how often the realm is compared with what it should be, and approval keys with their people, when nothing of the Platform has changed.
+const RealmEvery = 5 * time.Minute
 
-func (r *run) realm(ctx context.Context, secret string) error {
+func (r *run) realm(ctx context.Context) error {
 	clients, err := r.oidcSecrets(ctx)
 	if err != nil {
 		return err
@@ -160,12 +164,11 @@ func (r *run) realm(ctx context.Context, secret string) error {
 	want.People = people.want
 	digest := kube.Digest(want, people.gone)
 	memo := r.realms.get(r.key())
-	e, t, err := r.access.Reach(ctx, r.platform, parts.Keycloak)
+	kc, err := r.access.OpenKeycloak(ctx, r.platform)
 	if err != nil {
 		return err
 	}
-	kc := keycloak.New(e.URL, adminClient, secret, t)
-	if memo.digest == digest && r.Now().Sub(memo.at) < realmEvery {
+	if memo.digest == digest && r.Now().Sub(memo.at) < RealmEvery {
 		return nil
 	}
 	if err := kc.Ensure(ctx, want); err != nil {

@@ -201,6 +201,15 @@ func (r *Reconciler) delete(ctx context.Context, p *cloud.Platform) (ctrl.Result
 		return ctrl.Result{RequeueAfter: everyWhileStarting}, kube.WriteStatus(ctx, r.Access.Client, r.Events, p, before)
 	}
 	if p.Spec.DataPolicy == "Delete" {
+		if p.Spec.Keycloak.External != nil {
+			if err := r.leave(ctx, p); err != nil {
+				before := p.DeepCopy()
+				c := describe(cloud.ConditionKeycloakReady, "Keycloak", err)
+				c.Message = "deletion waits until what the platform has in the realm is removed; with dataPolicy Retain it stays there: " + c.Message
+				kube.Set(&p.Status.Conditions, p.Generation, c)
+				return ctrl.Result{RequeueAfter: everyWhileStarting}, kube.WriteStatus(ctx, r.Access.Client, r.Events, p, before)
+			}
+		}
 		if err := r.deleteData(ctx, p.Namespace); err != nil {
 			return ctrl.Result{}, err
 		}
