@@ -27,18 +27,21 @@ type archiveFlags struct {
 	to, from, identity string
 	recipients         []age.Recipient
 	contexts           []string
+	hold, nowhere      bool
 }
 
 func (a *archiveFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&a.to, "to", "", "file that the archive is written to; - is the standard output")
 	flags.StringVar(&a.from, "from", "", "file that the archive is read from; - is the standard input")
 	flags.StringVar(&a.identity, "identity", "", "file with the private key that opens the archive, as age-keygen makes it; - is the standard input, to the first empty line")
+	flags.BoolVar(&a.hold, "hold", false, "end, before the export, all that the connector does for the contexts, which move to another one")
+	flags.BoolVar(&a.nowhere, "imported-nowhere", false, "say that the archive of the contexts to release was imported nowhere: else there would be two of them")
 	flags.Func("recipient", "public key that the archive is encrypted to; give several to let any of them open it", func(s string) error {
 		r, err := age.ParseX25519Recipient(s)
 		a.recipients = append(a.recipients, r)
 		return err
 	})
-	flags.Func("context", "participant context or issuer to export; give several, or none for all", func(s string) error {
+	flags.Func("context", "participant context or issuer to export or release; give several, or none to export all", func(s string) error {
 		a.contexts = append(a.contexts, s)
 		return nil
 	})
@@ -48,6 +51,15 @@ func (a *archiveFlags) register(flags *flag.FlagSet) {
 func export(ctx context.Context, log *slog.Logger, cfg config.Config, a archiveFlags) error {
 	if a.to == "" || len(a.recipients) == 0 {
 		return errors.New("export: --to and --recipient are needed")
+	}
+	if a.hold {
+		if len(a.contexts) == 0 {
+			return errors.New("export: --hold needs --context")
+		}
+		if err := runtime.Hold(ctx, cfg, a.contexts...); err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		log.Info("the contexts are held; connector release lets them go on here", "contexts", a.contexts)
 	}
 	var w io.Writer = os.Stdout
 	finish := func() error { return nil }
@@ -105,6 +117,18 @@ func readKey(in *bufio.Reader, file string) ([]byte, error) {
 }
 
 const maxKey = 1 << 16
+
+// release lets contexts go on that were held.
+func release(ctx context.Context, log *slog.Logger, cfg config.Config, a archiveFlags) error {
+	if len(a.contexts) == 0 || !a.nowhere {
+		return errors.New("release: --context and --imported-nowhere are needed")
+	}
+	if err := runtime.Release(ctx, cfg, a.contexts...); err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	log.Info("the contexts go on here", "contexts", a.contexts)
+	return nil
+}
 
 // restore reads an archive.
 func restore(ctx context.Context, log *slog.Logger, cfg config.Config, a archiveFlags) error {

@@ -99,6 +99,28 @@ vault: {address: %q, mount: secret, prefix: %s, auth: {method: token, tokenFile:
 		}
 		_ = in.Close()
 	}
+	if _, err := from.Exec(t.Context(), "INSERT INTO audit.chains (ctx) VALUES ('acme')"); err != nil {
+		t.Fatal(err)
+	}
+	held := func() (held bool) {
+		t.Helper()
+		if err := from.QueryRow(t.Context(), "SELECT moving FROM audit.chains WHERE ctx = 'acme'").Scan(&held); err != nil {
+			t.Fatal(err)
+		}
+		return held
+	}
+	if err := command("export", "--config="+one, "--to="+archive, "--recipient="+key.Recipient().String(), "--hold"); err == nil || !strings.Contains(err.Error(), "--context") || held() {
+		t.Errorf("all contexts are held: %v", err)
+	}
+	if err := command("export", "--config="+one, "--to="+archive, "--recipient="+key.Recipient().String(), "--hold", "--context=acme"); err != nil || !held() {
+		t.Errorf("it is not held: %v", err)
+	}
+	if err := command("release", "--config="+one, "--context=acme"); err == nil || !strings.Contains(err.Error(), "--imported-nowhere") || !held() {
+		t.Errorf("it is released without a word: %v", err)
+	}
+	if err := command("release", "--config="+one, "--context=acme", "--imported-nowhere"); err != nil || held() {
+		t.Errorf("it is not released: %v", err)
+	}
 	var contexts string
 	if err := to.QueryRow(t.Context(), "SELECT string_agg(ctx, ',') FROM wallet.participants").Scan(&contexts); err != nil || contexts != "acme" {
 		t.Errorf("imported: %q, %v", contexts, err)

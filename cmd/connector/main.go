@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command connector is the connector runtime: `serve` runs roles, `migrate` brings the database up to date, `export` and `import` write
-// and read archives, `wait` waits for one of them to be executed beside it, `version` tells the version.
+// and read archives, `wait` waits for one of them to be executed beside it, `release` takes back that a participant is held for a move, `version` tells
+// the version.
 package main
 
 import (
@@ -23,7 +24,8 @@ import (
 const usage = `usage:
   connector serve --roles=control-plane,wallet,data-plane,issuer --config=FILE
   connector migrate --config=FILE
-  connector export --config=FILE --to=FILE --recipient=age1… [--context=NAME]…
+  connector export --config=FILE --to=FILE --recipient=age1… [--context=NAME]… [--hold]
+  connector release --config=FILE --context=NAME… --imported-nowhere
   connector import --config=FILE --from=FILE --identity=FILE
   connector wait
   connector version`
@@ -82,7 +84,7 @@ func run(ctx context.Context, log *slog.Logger, args []string) error {
 		}
 		return runtime.Run(ctx, runtime.Options{Config: cfg, Roles: list, Log: log})
 	}
-	if run := map[string]func(context.Context, *slog.Logger, config.Config, archiveFlags) error{"export": export, "import": restore}[args[0]]; run != nil {
+	if run := map[string]func(context.Context, *slog.Logger, config.Config, archiveFlags) error{"export": export, "import": restore, "release": release}[args[0]]; run != nil {
 		cfg, err := config.Load(*file)
 		if err != nil {
 			return err

@@ -130,7 +130,7 @@ func versions(ctx context.Context, tx pgx.Tx) (map[string]int64, error) {
 	return out, nil
 }
 
-// tables are those of the database of which rows go along, each after those that it refers to; audit.chains without the mark that an import sets.
+// tables are those of the database of which rows go along, each after those that it refers to; audit.chains without its marks of what is on its way.
 func tables(ctx context.Context, tx pgx.Tx) ([]table, error) {
 	var names []string
 	for name := range shared {
@@ -141,7 +141,7 @@ func tables(ctx context.Context, tx pgx.Tx) ([]table, error) {
 			ARRAY(SELECT DISTINCT fn.nspname || '.' || f.relname FROM pg_constraint k JOIN pg_class f ON f.oid = k.confrelid JOIN pg_namespace fn ON fn.oid = f.relnamespace
 				WHERE k.conrelid = c.oid AND k.contype = 'f') AS after
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-		WHERE n.nspname = ANY ($1) AND a.attname <> 'importing' AND c.relkind IN ('r', 'p') GROUP BY c.oid, n.nspname, c.relname
+		WHERE n.nspname = ANY ($1) AND a.attname NOT IN ('importing', 'moving') AND c.relkind IN ('r', 'p') GROUP BY c.oid, n.nspname, c.relname
 		HAVING bool_or(a.attname = 'ctx') OR n.nspname || '.' || c.relname = ANY ($2) ORDER BY 1`, schemas, names)
 	if err != nil {
 		return nil, err

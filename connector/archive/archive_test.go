@@ -22,9 +22,11 @@ import (
 	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/kaphera/kaphera/connector/archive"
 	"github.com/kaphera/kaphera/connector/audit"
+	"github.com/kaphera/kaphera/connector/limits"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 	"github.com/kaphera/kaphera/connector/vault"
@@ -295,6 +297,130 @@ func TestAnArchiveBringsEverything(t *testing.T) {
 	}
 	if err := writing.imports(t, raw); !errors.Is(err, archive.ErrExists) || !strings.Contains(err.Error(), "another connector") {
 		t.Errorf("where it was deleted: %v", err)
+	}
+}
+
+// forget is what deleting a participant does.
+func (p *place) forget(t *testing.T, ctx string) {
+	t.Helper()
+	for _, table := range []string{"control_plane.participants", "wallet.participants", "issuer.issuers", "data_plane.flows", "data_plane.accesses"} {
+		p.exec(t, "DELETE FROM "+table+" WHERE ctx = $1", ctx)
+	}
+	if err := audit.Close(t.Context(), p.conn, ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"keys", "secrets"} {
+		names, err := p.kv.List(t.Context(), ctx+"/"+kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if err := p.kv.Delete(t.Context(), ctx+"/"+kind+"/"+name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestAParticipantMovesAwayAndComesBack(t *testing.T) {
+	home, away := empty(t, vaulttest.New()), empty(t, vaulttest.New())
+	home.fill(t, "acme")
+	home.fill(t, "other")
+	head := func(p *place) audit.Head {
+		t.Helper()
+		h, err := audit.HeadOf(t.Context(), p.conn, "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	refused := func(p *place, with string) {
+		t.Helper()
+		var pg *pgconn.PgError
+		if err := audit.Append(t.Context(), p.conn, "acme", audit.Entry{Type: audit.Management}); !errors.As(err, &pg) || pg.Code != with {
+			t.Errorf("a record of it: %v, not %s", err, with)
+		}
+	}
+	first := head(home)
+	if err := archive.Hold(t.Context(), home.cc, "nobody"); !errors.Is(err, archive.ErrNoContext) {
+		t.Errorf("nobody is held: %v", err)
+	}
+	hold := func(p *place) {
+		t.Helper()
+		for range 2 { // it may be said again
+			if err := archive.Hold(t.Context(), p.cc, "acme"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	hold(home)
+	refused(home, audit.CodeMoving)
+	var busy *limits.BusyError
+	if err := audit.Open(t.Context(), home.conn, "acme"); !errors.As(err, &busy) {
+		t.Errorf("it is set up anew: %v", err)
+	}
+	leased := func() []string {
+		t.Helper()
+		home.exec(t, "UPDATE control_plane.negotiations SET lease_until = NULL")
+		defer home.exec(t, "SET kaphera.ctx = '*'") // which the functions end
+		return column(t, home, "SELECT ctx FROM ("+audit.NotMoving("SELECT * FROM control_plane.lease_negotiations(9, 9, 9, 'worker', '1 minute')")+") due ORDER BY 1")
+	}
+	if got := leased(); !slices.Equal(got, []string{"other"}) {
+		t.Errorf("work is done for %v", got)
+	}
+	home.record(t, "other", audit.Management)
+	if err := archive.Release(t.Context(), home.cc, "acme"); err != nil {
+		t.Fatal(err)
+	}
+	home.record(t, "acme", audit.Management)
+	if got := leased(); !slices.Equal(got, []string{"acme", "other"}) {
+		t.Errorf("work is done for %v", got)
+	}
+	hold(home)
+	held := head(home)
+	raw := home.export(t, "acme")
+	if heads, err := audit.Heads(t.Context(), home.conn); err != nil || slices.ContainsFunc(heads, func(h audit.Head) bool { return h.Chain == held.Chain }) {
+		t.Errorf("the head of a trail that is being moved is told: %v, %v", heads, err)
+	}
+	if err := away.imports(t, raw); err != nil {
+		t.Fatal(err)
+	}
+	home.forget(t, "acme")
+	if last := column(t, home, "SELECT type FROM audit.records WHERE chain = '"+held.Chain+"' ORDER BY seq DESC LIMIT 1"); last[0] != audit.Management {
+		t.Errorf("the trail ends here with %s, as if the participant were no more", last[0])
+	}
+	refused(home, audit.CodeNoChain)
+	away.record(t, "acme", audit.Management, audit.Management)
+	if r, err := audit.Verify(away.trail(t, "acme"), []audit.Head{first, held}); err != nil || r.Head.Seq != held.Seq+3 {
+		t.Errorf("the trail away: %+v, %v", r, err)
+	}
+
+	// Back home: with a copy of the time before it is refused, as with one that is another's.
+	early := head(away)
+	hold(away)
+	late := away.export(t, "acme")
+	before := home.holds(t)
+	cut := rewrite(t, late, func(lines []string) []string {
+		return slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, audit.ParticipantRestored) })
+	})
+	if err := home.imports(t, cut); !errors.Is(err, archive.ErrDamaged) {
+		t.Errorf("a trail with a gap after what is here: %v", err)
+	}
+	if now := home.holds(t); !cmp.Equal(now, before) {
+		t.Errorf("what was refused left something: %s", cmp.Diff(before, now))
+	}
+	if err := home.imports(t, late); err != nil {
+		t.Fatal(err)
+	}
+	home.record(t, "acme", audit.Management)
+	if r, err := audit.Verify(home.trail(t, "acme"), []audit.Head{first, held, early}); err != nil || r.Head.Seq != early.Seq+2 || r.ByType[audit.ParticipantRestored] != 2 {
+		t.Errorf("the trail at home again: %+v, %v", r, err)
+	}
+	away.forget(t, "acme")
+	hold(home)
+	home.forget(t, "acme")
+	if err := home.imports(t, raw); !errors.Is(err, archive.ErrExists) || !strings.Contains(err.Error(), "where it is now") {
+		t.Errorf("from before it moved: %v", err)
 	}
 }
 

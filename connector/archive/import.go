@@ -84,7 +84,9 @@ type importer struct {
 	heads    []audit.Head
 	profiles []string
 	secrets  []secret
-	counts   Counts
+	// last is the last record that is here of chains that come back.
+	last   map[string]int64
+	counts Counts
 }
 
 const uniqueViolation = "23505"
@@ -227,6 +229,7 @@ func (i *importer) write(ctx context.Context, t *table, rows [][]*string) error 
 	}
 	of := slices.Index(columns, "ctx")
 	b := &pgx.Batch{}
+	chain, seq := slices.Index(columns, "chain"), slices.Index(columns, "seq")
 	for _, row := range rows {
 		if len(row) != len(t.Columns) || of >= 0 && (row[of] == nil || !slices.Contains(i.header.Contexts, *row[of])) {
 			return fmt.Errorf("%w: a row of %s has another form, or is of a context of which the archive is not", ErrDamaged, t.Name)
@@ -237,6 +240,17 @@ func (i *importer) write(ctx context.Context, t *table, rows [][]*string) error 
 				return fmt.Errorf("%w: %s: %w", ErrDamaged, t.Name, err)
 			}
 			i.heads = append(i.heads, h)
+			if back, err := i.comesBack(ctx, h); err != nil || back {
+				if err != nil {
+					return fmt.Errorf("import %s: %w", t.Name, err)
+				}
+				continue
+			}
+		}
+		if t.Name == records && row[chain] != nil && row[seq] != nil {
+			if n, err := strconv.ParseInt(*row[seq], 10, 64); err == nil && n <= i.last[*row[chain]] {
+				continue
+			}
 		}
 		if t.Name == profiles {
 			i.profiles = append(i.profiles, *cmp.Or(row[0], new(string)))
@@ -261,6 +275,32 @@ func (i *importer) write(ctx context.Context, t *table, rows [][]*string) error 
 		return fmt.Errorf("import %s: %w", t.Name, err)
 	}
 	return nil
+}
+
+// comesBack finds the chain of a participant that was moved away from this connector, and lets it go on after its last record here: whether the next one
+// of the archive follows is for the database to judge. A chain that had ended before it moved may be here as it is.
+func (i *importer) comesBack(ctx context.Context, h audit.Head) (bool, error) {
+	var here audit.Head
+	var moving bool
+	err := i.tx.QueryRow(ctx, "SELECT seq, encode(hash, 'hex'), open, moving FROM audit.chains WHERE id = $1::text::uuid AND ctx = $2", h.Chain, h.Ctx).Scan(&here.Seq, &here.Hash, &here.Open, &moving)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !moving && (here.Open || h.Open || here.Seq != h.Seq || here.Hash != h.Hash):
+		return false, nil // the insert says why
+	case moving && h.Seq < here.Seq:
+		return false, fmt.Errorf("%w: the audit trail of %s was moved away from here with %d records, and the archive has %d of them: export it where it is now", ErrExists, h.Ctx, here.Seq, h.Seq)
+	}
+	if i.last == nil {
+		i.last = map[string]int64{}
+	}
+	i.last[h.Chain] = here.Seq
+	if moving {
+		_, err = i.tx.Exec(ctx, "UPDATE audit.chains SET open = $2, moving = false, importing = pg_current_xact_id() WHERE id = $1::text::uuid", h.Chain, h.Open)
+	}
+	return true, err
 }
 
 // headOf reads a row of audit.chains: id, ctx, open, seq, at, hash.

@@ -25,6 +25,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -33,6 +34,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/kaphera/kaphera/connector/limits"
 )
 
 // Types of records. A body is a JSON object; what it holds is declared where it is written.
@@ -149,6 +152,9 @@ const CodeNoChain = "KA001"
 // CodeRefused is the SQLSTATE of what would change what is recorded, and of a record of an archive that does not fit.
 const CodeRefused = "KA002"
 
+// CodeMoving is the SQLSTATE of an append to a participant context that is being moved to another connector.
+const CodeMoving = "KA003"
+
 // Self is the actor of what the connector does by itself.
 const Self = "connector"
 
@@ -200,10 +206,24 @@ func Append(ctx context.Context, db DB, participant string, entries ...Entry) er
 	}
 	_, err = db.Exec(ctx, `SELECT audit.append($1, e.type, e.actor, e.body::json)
 		FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY e (type, actor, body, n) ORDER BY n`, participant, types, actors, bodies)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
+	return failed(participant, err)
+}
+
+// failed explains an error of the schema's functions: what is being moved is busy, to whoever asks, for as long as that takes.
+func failed(participant string, err error) error {
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg) && pg.Code == CodeMoving:
+		return fmt.Errorf("audit: %w (%w)", &limits.BusyError{Party: participant, Moving: true}, err)
 	}
-	return nil
+	return fmt.Errorf("audit: %w", err)
+}
+
+// NotMoving leaves out of a query's rows, which have a column ctx, those of participant contexts that are being moved.
+func NotMoving(query string) string {
+	return "SELECT due.* FROM (" + query + ") due WHERE due.ctx NOT IN (SELECT audit.moving())"
 }
 
 // Columns are what the function audit.append takes of each entry.
@@ -233,7 +253,7 @@ func (e Entry) JSON() (string, error) {
 // Open begins the chain of a participant context, unless it has one.
 func Open(ctx context.Context, db DB, participant string) error {
 	_, err := db.Exec(ctx, "SELECT audit.open($1)", participant)
-	return err
+	return failed(participant, err)
 }
 
 // Close ends the chain of a participant context with the record that it was deleted. The chain stays.

@@ -39,13 +39,17 @@ type places struct {
 	waiting []chan struct{} // each is closed when a place is handed over
 }
 
-// BusyError is a party whose share is used up.
+// BusyError is a party whose share is used up, or for which nothing can be done for a while since it is being moved to another connector.
 type BusyError struct {
 	Share
-	Party string
+	Party  string
+	Moving bool
 }
 
 func (e *BusyError) Error() string {
+	if e.Moving {
+		return e.Party + " is being moved to another connector: try again in a while"
+	}
 	return fmt.Sprintf("%s has %d %s under way, which is its share: try again once one of them has ended", e.Party, e.Most, e.Name)
 }
 
@@ -78,7 +82,7 @@ func (s *Shares) Enter(ctx context.Context, party string) (leave func(), err err
 	s.mu.Unlock()
 	s.meter.reached(s.Share, party, full)
 	if full {
-		return nil, &BusyError{s.Share, party}
+		return nil, &BusyError{Share: s.Share, Party: party}
 	}
 	timer := time.NewTimer(s.Patience)
 	defer timer.Stop()
@@ -88,7 +92,7 @@ func (s *Shares) Enter(ctx context.Context, party string) (leave func(), err err
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		err = &BusyError{s.Share, party}
+		err = &BusyError{Share: s.Share, Party: party}
 	}
 	s.mu.Lock()
 	i := slices.Index(p.waiting, place)

@@ -23,6 +23,24 @@ func Export(ctx context.Context, cfg config.Config, w io.Writer, recipients []ag
 	return archive.Export(ctx, cc, kv, w, recipients, contexts...)
 }
 
+// Hold ends all that the connector of a configuration does for contexts that are to move (archive.Hold).
+func Hold(ctx context.Context, cfg config.Config, contexts ...string) error {
+	cc, err := cfg.Database.ConnConfig()
+	if err != nil {
+		return err
+	}
+	return archive.Hold(ctx, cc, contexts...)
+}
+
+// Release lets the connector of a configuration go on with contexts that were held (archive.Release).
+func Release(ctx context.Context, cfg config.Config, contexts ...string) error {
+	cc, err := cfg.Database.ConnConfig()
+	if err != nil {
+		return err
+	}
+	return archive.Release(ctx, cc, contexts...)
+}
+
 // Import brings an archive into the connector of a configuration, whose database is up to date.
 func Import(ctx context.Context, cfg config.Config, r io.Reader, identities ...age.Identity) (*archive.Header, archive.Counts, error) {
 	cc, kv, err := stores(ctx, cfg, vault.Restore)

@@ -20,11 +20,14 @@ import (
 	"github.com/kaphera/kaphera/connector/adminapi"
 	"github.com/kaphera/kaphera/connector/archive"
 	"github.com/kaphera/kaphera/connector/audit"
+	"github.com/kaphera/kaphera/connector/config"
 	"github.com/kaphera/kaphera/connector/gate"
 	"github.com/kaphera/kaphera/connector/gate/gatetest"
 	"github.com/kaphera/kaphera/connector/runtime"
 	"github.com/kaphera/kaphera/connector/store"
 	"github.com/kaphera/kaphera/connector/store/pgtest"
+	"github.com/kaphera/kaphera/connector/vault"
+	"github.com/kaphera/kaphera/connector/vault/vaulttest"
 )
 
 // TestARestoredConnectorGoesOn: a connector is lost, and one with another database and another Vault takes over from its archive: with the same keys,
@@ -129,5 +132,126 @@ func TestARestoredConnectorGoesOn(t *testing.T) {
 	r, err := audit.Verify(bytes.NewReader(trail), heads)
 	if err != nil || r.Compared != 1 || r.ByType[audit.ParticipantRestored] != 1 || r.ByType[audit.Agreement] != 3 || r.ByType[audit.ParticipantMade] != 1 {
 		t.Errorf("the audit trail: %+v, %v", r, err)
+	}
+}
+
+// TestAParticipantMovesThereAndBack between connectors that go on running, with others under way to it: it keeps its DID, its keys, its transfers and its
+// audit trail, and what was begun ends where it is then.
+func TestAParticipantMovesThereAndBack(t *testing.T) {
+	patient := func(o *runtime.Options) { o.Config.Protocol.RetryFor = config.Duration(10 * time.Minute) } // a move under load takes a while
+	all := []runtime.Role{runtime.ControlPlane, runtime.Wallet, runtime.DataPlane}
+	type place struct {
+		*connector
+		kv  vault.KV
+		dsn string
+	}
+	run := func() place {
+		kv, dsn := vaulttest.New(), pgtest.NewDatabase(t)
+		return place{startWith(t, kv, dsn, patient, all), kv, dsn}
+	}
+	authority := start(t, []runtime.Role{runtime.Issuer})
+	home, away := run(), run()
+	buyer := startWith(t, vaulttest.New(), pgtest.NewDatabase(t), patient, all)
+	authority.call(http.MethodPut, authority.admin(runtime.Issuer, "/issuers/authority"), adminapi.IssuerConfig{DID: authority.did("authority"),
+		Types: []adminapi.CredentialType{{Type: "MembershipCredential", Validity: "P365D"}}}, nil)
+	f, member := pilot(authority.did("authority")), map[string]any{"MembershipCredential": map[string]any{"member": true}}
+	home.join("acme", authority, f, member)
+	home.join("stays", authority, f, member)
+	buyer.join("buyer", authority, f, member)
+	did, birthplace := home.did("acme"), home.public
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Api-Key") != "hush" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer backend.Close()
+	home.call(http.MethodPut, home.api("acme", "/secrets/backend"), adminapi.Secret{Value: "hush"}, nil)
+	home.call(http.MethodPut, home.api("acme", "/assets/pcf"), adminapi.Asset{DataAddress: map[string]string{
+		"type": "HttpData", "baseUrl": backend.URL, "authKey": "X-Api-Key", "secretName": "backend"}}, nil)
+	home.call(http.MethodPut, home.api("acme", "/offers/pcf"), adminapi.Offer{Assets: []string{"pcf"}, ContractPolicy: json.RawMessage(`{"@type":"Set","permission":[{"action":"use"}]}`)}, nil)
+	running := buyer.transfer("buyer", did)
+	keys := home.keys("acme")
+	data := func() int {
+		return buyer.status(http.MethodGet, buyer.api("buyer", "/transfers/"+running.ID+"/data"), nil, nil)
+	}
+	var catalog []adminapi.CatalogEntry
+	buyer.call(http.MethodGet, buyer.api("buyer", "/catalog?counterparty="+url.QueryEscape(did)), nil, &catalog)
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := func(dsn string) *pgx.ConnConfig {
+		cc, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cc
+	}
+	told := func(p place) (heads []audit.Head) {
+		p.call(http.MethodGet, p.admin(runtime.ControlPlane, "/audit/heads"), nil, &heads)
+		return slices.DeleteFunc(heads, func(h audit.Head) bool { return h.Ctx != "acme" })
+	}
+	move := func(from, to place, route *connector) {
+		t.Helper()
+		var begun [3]adminapi.Negotiation // in whatever state the move finds them
+		for i := range begun {
+			buyer.call(http.MethodPost, buyer.api("buyer", "/negotiations"), adminapi.NegotiationRequest{Counterparty: did, OfferID: catalog[0].OfferID}, &begun[i])
+		}
+		if err := archive.Hold(t.Context(), owner(from.dsn), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		if status := data(); status == http.StatusOK {
+			t.Error("data is served, of which nothing is recorded any more")
+		}
+		for address, body := range map[string]any{
+			from.admin(runtime.Wallet, "/participants/acme"): adminapi.WalletParticipant{DID: did, PublicURL: birthplace, TrustedIssuers: f.TrustedIssuers, Key: adminapi.Key{Generation: 9}},
+			from.api("acme", "/secrets/backend"):             adminapi.Secret{Value: "late"},
+		} {
+			if status := from.status(http.MethodPut, address, body, nil); status != http.StatusServiceUnavailable {
+				t.Errorf("PUT %s while it moves: %d", address, status)
+			}
+		}
+		if heads := told(from); len(heads) > 0 {
+			t.Errorf("it tells %+v of a trail that goes on elsewhere", heads)
+		}
+		var moved bytes.Buffer
+		if _, _, err := archive.Export(t.Context(), owner(from.dsn), from.kv, &moved, []age.Recipient{identity.Recipient()}, "acme"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := archive.Import(t.Context(), owner(to.dsn), to.kv, &moved, identity); err != nil {
+			t.Fatal(err)
+		}
+		to.call(http.MethodPut, to.admin(runtime.ControlPlane, "/profiles/"+f.Name), f, nil)
+		to.call(http.MethodPut, to.admin(runtime.ControlPlane, "/participants/acme"), adminapi.Participant{DID: did, Profile: f.Name, Active: true}, nil)
+		to.call(http.MethodPut, to.admin(runtime.Wallet, "/participants/acme"), adminapi.WalletParticipant{DID: did, PublicURL: birthplace, TrustedIssuers: f.TrustedIssuers}, nil)
+		home.successor.Store(route)
+		for _, role := range []runtime.Role{runtime.ControlPlane, runtime.Wallet} {
+			from.call(http.MethodDelete, from.admin(role, "/participants/acme"), nil, nil)
+		}
+		for i := range begun {
+			if n := buyer.follow("buyer", begun[i].ID); n.State != "FINALIZED" {
+				t.Errorf("a negotiation that was under way: %+v", n)
+			}
+		}
+		if status := data(); status != http.StatusOK {
+			t.Errorf("the transfer that was running: %d", status)
+		}
+		if now := to.keys("acme"); !slices.Equal(now, keys) || len(now) != 1 {
+			t.Errorf("keys %v, were %v", now, keys)
+		}
+	}
+	first := told(home)
+	move(home, away, away.connector)
+	second := told(away)
+	buyer.transfer("buyer", did)
+	move(away, home, nil)
+	buyer.transfer("buyer", did)
+	_, trail := home.trail("acme", "", "")
+	r, err := audit.Verify(bytes.NewReader(trail), append(first, second...))
+	if err != nil || r.Compared != 2 || r.ByType[audit.ParticipantRestored] != 2 || r.ByType[audit.Agreement] != 9 || r.ByType[audit.ParticipantMade] != 1 || r.ByType[audit.ParticipantDeleted] != 0 {
+		t.Errorf("the audit trail: %+v, %v", r, err)
+	}
+	if s := home.status(http.MethodGet, home.public+"/stays/did.json", nil, nil); s != http.StatusOK {
+		t.Errorf("one that stays: %d", s)
 	}
 }

@@ -27,13 +27,13 @@ type HeadRequest struct {
 // LeaseHeadRequests takes up to limit of those that are due, one of each counterparty, for the time of the lease.
 func (s *Store) LeaseHeadRequests(ctx context.Context, limit int, lease time.Duration) (out []*HeadRequest, err error) {
 	err = s.tx(ctx, s.db, func(tx pgx.Tx) (err error) {
-		out, err = tenant.Across(ctx, tx, "SELECT * FROM control_plane.lease_head_requests($1, $2)", []any{limit, lease},
+		out, err = tenant.Across(ctx, tx, audit.NotMoving("SELECT * FROM control_plane.lease_head_requests($1, $2)"), []any{limit, lease},
 			`SELECT h.ctx, h.agreement_id, h.attempts, n.counterparty, n.address, n.profile, a.signed_at FROM control_plane.head_requests h
 				JOIN control_plane.agreements a ON a.ctx = h.ctx AND a.id = h.agreement_id
 				JOIN control_plane.negotiations n ON n.ctx = a.ctx AND n.id = a.negotiation_id WHERE h.ctx = $1 AND h.agreement_id = $2`,
 			pgx.RowToAddrOfStructByNameLax[HeadRequest])
 		if err == nil && len(out) == 0 {
-			return errNothing // nothing to commit
+			return unlessLeased(ctx, tx)
 		}
 		return err
 	})

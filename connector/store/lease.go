@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/store/tenant"
 )
 
@@ -30,11 +31,11 @@ func (s *Store) LeaseTransfers(ctx context.Context, limit int, places Places) ([
 
 func lease[T any](ctx context.Context, s *Store, o own, limit int, places Places) (out []*T, err error) {
 	err = s.tx(ctx, s.db, func(tx pgx.Tx) (err error) {
-		out, err = tenant.Across(ctx, tx, "SELECT * FROM control_plane.lease_"+o.table+"($1, $2, $3, $4, $5)",
+		out, err = tenant.Across(ctx, tx, audit.NotMoving("SELECT * FROM control_plane.lease_"+o.table+"($1, $2, $3, $4, $5)"),
 			[]any{limit, places.PerParticipant, places.PerCounterparty, s.opt.Owner, s.opt.Lease},
 			o.sel()+"WHERE ctx = $1 AND id = $2", pgx.RowToAddrOfStructByNameLax[T])
 		if err == nil && len(out) == 0 {
-			return errNothing // nothing to commit
+			return unlessLeased(ctx, tx)
 		}
 		return err
 	})
@@ -45,6 +46,16 @@ func lease[T any](ctx context.Context, s *Store, o own, limit int, places Places
 }
 
 var errNothing = errors.New("nothing is due")
+
+// unlessLeased is errNothing when there is nothing to commit: rows of participants that are being moved are leased too, so that others have their turn.
+func unlessLeased(ctx context.Context, tx pgx.Tx) error {
+	var leased bool
+	err := tx.QueryRow(ctx, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL").Scan(&leased)
+	if err == nil && !leased {
+		return errNothing
+	}
+	return err
+}
 
 // NextDue returns how long it is until a row is due that no worker has; more than max counts as max.
 func (s *Store) NextDue(ctx context.Context, limit time.Duration) (time.Duration, error) {

@@ -86,8 +86,8 @@ func KeepAuditBodies(ctx context.Context, cc *pgx.ConnConfig, age time.Duration)
 
 // auditGrants is what the roles may do in the schema audit: append; begin and end chains; read and prune them. None may change a record.
 var auditGrants = map[string]string{
-	SchemaControlPlane: "GRANT SELECT ON ALL TABLES IN SCHEMA audit TO @; GRANT EXECUTE ON FUNCTION audit.append, audit.open, audit.close, audit.prune, audit.heads TO @",
-	SchemaWallet:       "GRANT EXECUTE ON FUNCTION audit.append, audit.open, audit.close_unused TO @",
+	SchemaControlPlane: "GRANT SELECT ON ALL TABLES IN SCHEMA audit TO @; GRANT EXECUTE ON FUNCTION audit.append, audit.open, audit.close, audit.prune, audit.heads, audit.moving TO @",
+	SchemaWallet:       "GRANT EXECUTE ON FUNCTION audit.append, audit.open, audit.close_unused, audit.moving TO @",
 	SchemaDataPlane:    "GRANT EXECUTE ON FUNCTION audit.append TO @",
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/kaphera/kaphera/connector/adminapi"
+	"github.com/kaphera/kaphera/connector/audit"
 	"github.com/kaphera/kaphera/connector/dsp/state"
 	"github.com/kaphera/kaphera/connector/store/tenant"
 )
@@ -87,14 +88,14 @@ type DueCallback struct {
 func (s *Store) LeaseCallbacks(ctx context.Context, limit int) ([]*DueCallback, error) {
 	var out []*DueCallback
 	err := s.tx(ctx, s.db, func(tx pgx.Tx) (err error) {
-		out, err = tenant.Across(ctx, tx, "SELECT * FROM control_plane.lease_callbacks($1, $2)", []any{limit, s.opt.Lease},
+		out, err = tenant.Across(ctx, tx, audit.NotMoving("SELECT * FROM control_plane.lease_callbacks($1, $2)"), []any{limit, s.opt.Lease},
 			`SELECT c.ctx, c.process_id, c.position, c.uri, c.events, c.told, c.attempts, t.id IS NOT NULL AS transfer, coalesce(n.history, t.history, '[]') AS history
 			FROM control_plane.callbacks c
 			LEFT JOIN control_plane.negotiations n ON n.ctx = c.ctx AND n.id = c.process_id
 			LEFT JOIN control_plane.transfers t ON t.ctx = c.ctx AND t.id = c.process_id
 			WHERE c.ctx = $1 AND c.process_id = $2 AND c.position = $3`, pgx.RowToAddrOfStructByNameLax[DueCallback])
 		if err == nil && len(out) == 0 {
-			return errNothing
+			return unlessLeased(ctx, tx)
 		}
 		return err
 	})

@@ -139,7 +139,7 @@ func (s *store) request(ctx context.Context, pctx, id string) (request, error) {
 
 // lease takes requests that are due, for a minute; a worker that dies leaves them to the others.
 func (s *store) lease(ctx context.Context, now time.Time, limit int) ([]request, error) {
-	due, err := tenant.Across(ctx, s.db, "SELECT * FROM wallet.lease_requests($1, $2)", []any{now, limit},
+	due, err := tenant.Across(ctx, s.db, audit.NotMoving("SELECT * FROM wallet.lease_requests($1, $2)"), []any{now, limit},
 		"SELECT "+requestColumns+" FROM wallet.requests WHERE ctx = $1 AND id = $2", pgx.RowToStructByName[request])
 	if err != nil {
 		return nil, fmt.Errorf("lease requests: %w", err)
@@ -263,7 +263,7 @@ func (s *store) credentials(ctx context.Context, pctx string) ([]held, error) {
 
 // leaseStatuses takes credentials whose status has not been looked at since before.
 func (s *store) leaseStatuses(ctx context.Context, before, now time.Time, limit int) ([]held, error) {
-	due, err := tenant.Across(ctx, s.db, "SELECT * FROM wallet.lease_statuses($1, $2, $3)", []any{before, now, limit},
+	due, err := tenant.Across(ctx, s.db, audit.NotMoving("SELECT * FROM wallet.lease_statuses($1, $2, $3)"), []any{before, now, limit},
 		"SELECT "+heldColumns+" FROM wallet.credentials WHERE ctx = $1 AND digest = $2", pgx.RowToStructByName[held])
 	if err != nil {
 		return nil, fmt.Errorf("lease credentials: %w", err)
