@@ -117,12 +117,27 @@ func (r *realm) theirs() object {
 				attributes, _ := x.(object)["attributes"].(object)
 				return attributes["kaphera.platform"] == "external.example"
 			})
-			slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprint(a.(object)["id"]), fmt.Sprint(b.(object)["id"])) })
 			have = list
 		}
-		out[path] = have
+		out[path] = sorted(have)
 	}
 	return out
+}
+
+// sorted puts the elements of all lists in v in one order: the server's is that of sets.
+func sorted(v any) any {
+	switch v := v.(type) {
+	case object:
+		for k, x := range v {
+			v[k] = sorted(x)
+		}
+	case []any:
+		for i, x := range v {
+			v[i] = sorted(x)
+		}
+		slices.SortFunc(v, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	}
+	return v
 }
 
 // claims of the access token that a client would get for a user.
