@@ -83,7 +83,11 @@ func (s *Service) send(ctx context.Context, to callee, r cellrpc.Request, body a
 	resp, err := s.Cells.Call(ctx, to.cell, r)
 	switch {
 	case errors.Is(err, cellrpc.ErrNotConnected), errors.Is(err, context.DeadlineExceeded):
-		return resp, s.notConnected(ctx, to, err)
+		out := s.notConnected(ctx, to, err)
+		if r.Method != http.MethodGet {
+			out.Detail += "; what was asked has expired: unless the cell had it before, it is not executed"
+		}
+		return resp, out
 	case err != nil:
 		return resp, internalError(fmt.Errorf("calling the %s in cell %s: %w", to.words, to.cell, err))
 	case resp.Status < 200 || resp.Status > 299:

@@ -86,6 +86,13 @@ func TestFailuresOnTheWayToAConnector(t *testing.T) {
 	if a := b.call(operator, "GET", "/participants/supplier/assets/a", nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.problem.Detail, "it has never connected") {
 		t.Errorf("a cell that never connected: %d %s", a.status, a.body)
 	}
+	const expired = "what was asked has expired"
+	if a := b.call(operator, "GET", "/participants/supplier/assets/a", nil); strings.Contains(a.problem.Detail, expired) {
+		t.Errorf("a question that was not answered: %s", a.body)
+	}
+	if a := b.call(operator, "DELETE", "/participants/supplier/assets/a", nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.problem.Detail, expired) {
+		t.Errorf("a command that was not answered: %d %s", a.status, a.body)
+	}
 	for name, c := range map[string]struct {
 		arrange      func()
 		status       int
