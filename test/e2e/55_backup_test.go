@@ -155,9 +155,10 @@ func backUpShared(t *testing.T, key *age.X25519Identity) {
 	if !runtimes["connector"] || len(issuers.Items) == 0 {
 		t.Errorf("the archives are of %v, the issuers are %v", runtimes, issuers.Items)
 	}
-	if pods := cloudKubectl(t, "get", "pods", "-n", cellNamespace, "-l", "app.kubernetes.io/component=backup", "-o", "name"); strings.TrimSpace(pods) != "" {
-		t.Errorf("there is still %s", pods)
-	}
+	eventually(t, "no pod is left", func(context.Context) (bool, string) {
+		pods := strings.TrimSpace(cloudKubectl(t, "get", "pods", "-n", cellNamespace, "-l", "app.kubernetes.io/component=backup", "-o", "name"))
+		return pods == "", pods
+	})
 }
 
 // backupBlocks are the commands of docs/operator.md.
