@@ -55,6 +55,8 @@ func (v *Verifier) checkStatus(ctx context.Context, c *Credential) (code, reason
 		}
 		set, err := v.statusBit(ctx, c.Issuer, entry)
 		switch {
+		case err != nil && temporary(err):
+			return identity.CodeUnreachable, fmt.Sprintf("its status could not be checked now at %s: %v", entry.List, err)
 		case err != nil:
 			return codeStatusUnavailable, fmt.Sprintf("its status could not be checked at %s: %v", entry.List, err)
 		case set && entry.Purpose == PurposeSuspension:

@@ -180,6 +180,9 @@ func (v *Verifier) Credential(ctx context.Context, raw, holder string, trust []p
 		return nil, refuse(c, codeWrongIssuer, "%s is not trusted to issue %s; trusted: %s", c.Issuer, strings.Join(c.Types, ", "), trustedFor(c.Types, trust))
 	}
 	if err := v.verifyToken(ctx, c.token, c.Issuer, AssertionMethod); err != nil {
+		if temporary(err) {
+			return nil, refuse(c, identity.CodeUnreachable, "the keys of %s could not be fetched now: %v", c.Issuer, err)
+		}
 		return nil, refuse(c, codeBadSignature, "its signature by %s could not be verified: %v", c.Issuer, err)
 	}
 	for _, s := range c.Subjects {

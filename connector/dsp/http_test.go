@@ -80,6 +80,37 @@ func provider(t *testing.T) (who *people, s *side, offerID string) {
 	return who, s, s.offer("pcf", openPolicy)
 }
 
+// An issuer that is not reached ends nothing: who needs its credentials has the message for later. Who needs none of them does not notice.
+func TestAnIssuerThatIsNotReachedEndsNothing(t *testing.T) {
+	who, s, offerID := provider(t)
+	cutOff := func(is bool) {
+		who.Lock()
+		defer who.Unlock()
+		who.cutOff = is
+	}
+	before := s.requested(offerID, "c-0")
+	cutOff(true)
+	for what, call := range map[string][2]string{
+		"a request":  {"/negotiations/request", s.requestBody(offerID, "c-1")},
+		"an event":   {"/negotiations/" + before + "/events", `{` + head + `,"@type":"ContractNegotiationEventMessage","eventType":"ACCEPTED","providerPid":"` + before + `","consumerPid":"c-0"}`},
+		"a catalog":  {"/catalog/request", `{` + head + `,"@type":"CatalogRequestMessage"}`},
+		"a transfer": {"/transfers/request", `{` + head + `,"@type":"TransferRequestMessage","consumerPid":"t","agreementId":"none","format":"HttpData-PULL","callbackAddress":"http://x/"}`},
+	} {
+		if status, body := s.send(http.MethodPost, call[0], s.as(buyer), call[1]); status != http.StatusServiceUnavailable || body["code"] != "identity-unavailable" {
+			t.Errorf("%s: %d %v", what, status, body)
+		}
+	}
+	if status, body := s.send(http.MethodPost, "/catalog/request", s.as("did:web:nobody.example"), `{`+head+`,"@type":"CatalogRequestMessage"}`); status != http.StatusForbidden {
+		t.Errorf("who shows nothing: %d %v", status, body)
+	}
+	termination := `{` + head + `,"@type":"ContractNegotiationTerminationMessage","providerPid":"` + before + `","consumerPid":"c-0"}`
+	if status, body := s.send(http.MethodPost, "/negotiations/"+before+"/termination", s.as(buyer), termination); status/100 != 2 {
+		t.Errorf("a termination, which needs no credential: %d %v", status, body)
+	}
+	cutOff(false)
+	s.requested(offerID, "c-1")
+}
+
 func TestWhoMayDoWhat(t *testing.T) {
 	who, s, offerID := provider(t)
 	pid := s.requested(offerID, "c-1")

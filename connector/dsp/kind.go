@@ -165,6 +165,10 @@ func (k *kind[T]) receive(ctx context.Context, p *store.Participant, r *http.Req
 	if row == nil || k.process(row).Counterparty != agent.ID {
 		return nil, errUnknown
 	}
+	// Whoever the counterparty is by now, it may end what it is part of.
+	if missing != nil && missing.Status == http.StatusServiceUnavailable && m.Type != wire.NegotiationTermination && m.Type != wire.TransferTermination {
+		return nil, missing
+	}
 	common := k.process(row)
 	// As EDC checks; a check by role fails with the signaling test kit.
 	if m.ProviderPID != common.ID && m.ConsumerPID != common.ID {

@@ -49,17 +49,30 @@ func subjectOf(r state.Role) profile.Subject {
 }
 
 // verify proves who sent a message, and that the profile's required credentials are held. Membership that is missing is a RefusalError with its
-// trace, which a caller that keeps traces may use instead.
+// trace, which a caller that keeps traces may use instead; one with status 503 where it cannot be found out now, so that the sender keeps its message.
 func (e *Engine) verify(ctx context.Context, p *store.Participant, r *http.Request, ev *odrl.Evaluator, scopes []string) (identity.Agent, *RefusalError, error) {
 	agent, err := e.authenticate(ctx, p, r, scopes)
 	if err != nil {
 		return identity.Agent{}, nil, err
 	}
 	if m := ev.Membership(agent); !m.Allowed {
+		if unknown := e.unavailable(p, &agent); unknown != nil {
+			return agent, unknown, nil
+		}
 		m.By = p.DID
 		return agent, &RefusalError{Status: http.StatusForbidden, Code: "policy-denied", Message: odrl.Reason(m, ""), Trace: &m}, nil
 	}
 	return agent, nil, nil
+}
+
+// unavailable asks for the message again where a credential of a party may count and its issuer is not reached: nothing ends over that.
+func (e *Engine) unavailable(p *store.Participant, parties ...*identity.Agent) *RefusalError {
+	c := identity.Unreachable(parties...)
+	if c == nil {
+		return nil
+	}
+	e.opt.Log.Warn("a credential could not be verified now", "participant", p.Ctx, "type", c.Type, "issuer", c.Issuer, "error", c.Reason)
+	return refuse(http.StatusServiceUnavailable, "identity-unavailable", "%s by %s could not be verified now; send the message again", c.Type, c.Issuer)
 }
 
 func (e *Engine) authenticate(ctx context.Context, p *store.Participant, r *http.Request, scopes []string) (identity.Agent, error) {
@@ -139,6 +152,12 @@ func (e *Engine) judge(ctx context.Context, in evaluation) (judgement, error) {
 	}
 	out := judgement{trace: ev.Evaluate(ctx, req)}
 	if !out.trace.Allowed {
+		// A catalog leaves out what it cannot show now, and an access without an answer is none: what is under way waits.
+		if in.phase != profile.PhaseCatalog && in.phase != profile.PhaseAccess {
+			if unknown := e.unavailable(in.participant, in.peer, self); unknown != nil {
+				return judgement{}, unknown
+			}
+		}
 		out.denial = denied(odrl.Reason(out.trace, ""))
 	}
 	return out, nil
@@ -228,6 +247,11 @@ func (e *Engine) outdated(ctx context.Context, p *store.Participant, useCase str
 // mayAccess evaluates an access policy on the consumer.
 func (e *Engine) mayAccess(ctx context.Context, p *store.Participant, access *odrl.Policy, consumer *identity.Agent) (bool, error) {
 	j, err := e.judgeSight(ctx, p, access, consumer)
+	if err == nil && j.denial != nil {
+		if unknown := e.unavailable(p, consumer); unknown != nil {
+			return false, unknown
+		}
+	}
 	return err == nil && j.denial == nil, err
 }
 

@@ -80,6 +80,8 @@ type people struct {
 	credentials map[string][]identity.Credential
 	endpoints   map[string]string
 	unavailable bool
+	// cutOff says that no issuer is reached.
+	cutOff bool
 	// trust names the one issuer that a profile trusts; the profiles that it does not name trust everybody.
 	trust map[string]string
 	// slow, when set, is waited for while the credentials of a party are asked for.
@@ -162,6 +164,8 @@ func (p *people) agent(did, profile string, shown func(scope string) bool) (iden
 	for _, c := range p.credentials[did] {
 		switch issuer := p.trust[profile]; {
 		case !shown(identity.TypeScope(c.Type)):
+		case p.cutOff:
+			a.Refused = append(a.Refused, identity.Refusal{ID: c.ID, Type: c.Type, Issuer: c.Issuer, Code: identity.CodeUnreachable, Reason: "its issuer is not reached"})
 		case issuer != "" && issuer != c.Issuer:
 			a.Refused = append(a.Refused, identity.Refusal{ID: c.ID, Type: c.Type, Issuer: c.Issuer, Code: "wrong-issuer", Reason: c.Issuer + " is not trusted for it"})
 		default:

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,8 +31,25 @@ type Credential struct {
 // Refusal is a credential that was presented and does not count, with the reason for people.
 type Refusal struct {
 	ID, Type, Issuer string
-	Code             string // expired, not-yet-valid, revoked, suspended, wrong-issuer, bad-signature, holder-mismatch, schema, status-unavailable
+	Code             string // expired, not-yet-valid, revoked, suspended, wrong-issuer, bad-signature, holder-mismatch, schema, status-unavailable, unreachable
 	Reason           string
+}
+
+// CodeUnreachable is of a credential whose issuer's keys or status list are not reached now.
+const CodeUnreachable = "unreachable"
+
+// Unreachable returns the first credential of the parties that may count, which cannot be found out now; nil when there is none. It does not count as long
+// as that lasts, and nothing should end over it.
+func Unreachable(parties ...*Agent) *Refusal {
+	for _, a := range parties {
+		if a == nil {
+			continue
+		}
+		if i := slices.IndexFunc(a.Refused, func(r Refusal) bool { return r.Code == CodeUnreachable }); i >= 0 {
+			return &a.Refused[i]
+		}
+	}
+	return nil
 }
 
 // Agent is a party whose identity has been proven.

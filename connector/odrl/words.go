@@ -54,6 +54,7 @@ var refusals = map[string][2]string{
 	"bad-signature":      {"the signature of the %[1]s by %[2]s is not valid", "die Signatur von %[1]s durch %[2]s ist ungültig"},
 	"holder-mismatch":    {"the %[1]s by %[2]s was issued to somebody else", "%[1]s von %[2]s wurde für jemand anderen ausgestellt"},
 	"schema":             {"the %[1]s by %[2]s does not follow its schema", "%[1]s von %[2]s entspricht nicht seinem Schema"},
+	"unreachable":        {"the %[1]s by %[2]s could not be checked now, since its issuer is not reached", "%[1]s von %[2]s war jetzt nicht prüfbar, weil der Aussteller nicht erreichbar ist"},
 	"status-unavailable": {"whether the %[1]s by %[2]s is revoked could not be found out", "ob %[1]s von %[2]s widerrufen ist, war nicht feststellbar"},
 }
 

@@ -161,6 +161,10 @@ func TestCredentialsAreJudged(t *testing.T) {
 				"credentialSubject": map[string]any{"statusPurpose": purpose, "encodedList": encoded}})
 		})
 	}
+	is.page("/trouble", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "later", http.StatusServiceUnavailable) })
+	gone := newParty(t, "gone")
+	r.trust = append(r.trust, profile.TrustedIssuer{DID: gone.did, Types: []string{membership}})
+	gone.server.Close()
 	list("/list", is.did, "revocation", 9)
 	list("/others", p.did, "revocation")
 	list("/suspended", is.did, "suspension", 9)
@@ -200,6 +204,8 @@ func TestCredentialsAreJudged(t *testing.T) {
 		"list for other use":  {issue(status("/list", "suspension", "1")), "status-unavailable", "suspension"},
 		"list not there":      {issue(status("/none", "revocation", "1")), "status-unavailable", "404"},
 		"unknown status type": {issue(map[string]any{"credentialStatus": map[string]any{"type": "RevocationList2020Status"}}), "status-unavailable", "RevocationList2020Status"},
+		"list in trouble":     {issue(status("/trouble", "revocation", "1")), "unreachable", "503"},
+		"keys in trouble":     {gone.sign(gone.credential(p.did, membership, nil)), "unreachable", gone.did},
 		"no credential":       {"x", "malformed", ""},
 	} {
 		p.presents(p.sign(p.presentation(r.did("globex"), []string{tc.raw}, nil)))
