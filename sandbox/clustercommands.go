@@ -196,7 +196,7 @@ func newKubectlCommand() *cobra.Command {
 }
 
 func newFirewallCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "firewall NAME", Short: "Print, as JSON, what went through the firewall of a company's cluster", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			seen, err := cluster.Firewall(c.Context(), args[0])
@@ -208,6 +208,16 @@ func newFirewallCommand() *cobra.Command {
 			return e.Encode(seen)
 		},
 	}
+	c.AddCommand(
+		&cobra.Command{
+			Use: "cut NAME [POD-ADDRESS ...]", Short: "Drop all between a company's cluster and its cloud, or what is of some pods; for trials of faults", Args: cobra.MinimumNArgs(1),
+			RunE: func(c *cobra.Command, args []string) error { return cluster.Cut(c.Context(), args[0], args[1:]...) },
+		},
+		&cobra.Command{
+			Use: "heal NAME", Short: "End what cut began", Args: cobra.ExactArgs(1),
+			RunE: func(c *cobra.Command, args []string) error { return cluster.Heal(c.Context(), args[0]) },
+		})
+	return c
 }
 
 func newSignalCommand() *cobra.Command {

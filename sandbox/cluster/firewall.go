@@ -116,6 +116,46 @@ func (f *firewall) nft(ctx context.Context, args ...string) (string, error) {
 	return toolOutput(ctx, nil, "nsenter", append([]string{"--net=" + f.netnsPath(), "--", "nft"}, args...)...)
 }
 
+const cutTable = "kaphera_cut"
+
+// Cut drops, in both directions, all that goes between a company's cluster and its cloud, or what only some pods of the company send and get, by their
+// addresses. It takes the place of an earlier cut; what it drops the firewall does not count.
+func Cut(ctx context.Context, name string, pods ...string) error {
+	l, err := newLayout(name)
+	if err != nil {
+		return err
+	}
+	s, err := readState(l)
+	if err != nil {
+		return err
+	}
+	if s.Cloud == "" {
+		return fmt.Errorf("cluster %q plays no company and has no link to cut", name)
+	}
+	to, from := "", ""
+	if len(pods) > 0 {
+		all := " { " + strings.Join(pods, ", ") + " }"
+		to, from = "ip daddr"+all, "ip saddr"+all
+	}
+	rules := fmt.Sprintf("table inet %[1]s {}\ndelete table inet %[1]s\ntable inet %[1]s {\n", cutTable)
+	for _, hook := range []string{"input", "forward", "output"} {
+		rules += fmt.Sprintf("  chain %[1]s {\n    type filter hook %[1]s priority filter - 50\n    iifname %[2]q %[3]s drop\n    oifname %[2]q %[4]s drop\n  }\n", hook, cloudLink, to, from)
+	}
+	_, err = toolOutput(ctx, []byte(rules+"}\n"), "nsenter", "--net="+l.netnsPath(), "--", "nft", "-f", "-")
+	return err
+}
+
+// Heal ends a cut; nothing is cut afterwards, also when nothing was.
+func Heal(ctx context.Context, name string) error {
+	l, err := newLayout(name)
+	if err != nil {
+		return err
+	}
+	rules := fmt.Sprintf("table inet %[1]s {}\ndelete table inet %[1]s\n", cutTable)
+	_, err = toolOutput(ctx, []byte(rules), "nsenter", "--net="+l.netnsPath(), "--", "nft", "-f", "-")
+	return err
+}
+
 // VPN is the path of the network namespace from which the API server of cluster
 // name is reached, empty when it plays no company.
 func VPN(name string) (string, error) {

@@ -8,13 +8,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -222,14 +219,11 @@ func whatTerraformMayDo(t *testing.T) {
 		if !slices.Equal(may, want) {
 			t.Errorf("in namespace %s it may %v, and documented is %v", namespace, may, want)
 		}
-		if _, said, code := command(t, "vpn", append(installer, "get", "secrets", "-n", namespace)...); code == 0 || !strings.Contains(said, "Forbidden") {
-			t.Errorf("it lists the Secrets of %s: %s", namespace, said)
-		}
 	}
-	for _, secret := range strings.Fields(companyKubectl(t, "get", "secrets", "-A", "-o", `jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}`)) {
+	for secret, own := range map[string]bool{companyNamespace + "/" + install.CredentialsSecret: true, companyNamespace + "/dataspace-account": false, industrial + "/openbao-unseal": false} {
 		namespace, name, _ := strings.Cut(secret, "/")
+		companyKubectl(t, "get", "secret", "-n", namespace, name) // it is there
 		_, said, code := command(t, "vpn", append(installer, "get", "secret", "-n", namespace, name, "-o", "name")...)
-		own := secret == companyNamespace+"/"+install.CredentialsSecret
 		if own != (code == 0) || !own && !strings.Contains(said, "Forbidden") {
 			t.Errorf("Secret %s: exit code %d, %s", secret, code, said)
 		}
@@ -350,127 +344,4 @@ func (v vault) list(t *testing.T, path string) []string {
 	var found struct{ Data struct{ Keys []string } }
 	ask(&found, path, "--request", "LIST", "--header", secret("X-Vault-Token: "+login.Auth.ClientToken))
 	return found.Data.Keys
-}
-
-// cutOff drops everything that the agent sends and gets, while all else of the company's cluster has its ways.
-func cutOff(t *testing.T) {
-	api := cloud(t)
-	connected := func(want string) {
-		t.Helper()
-		eventually(t, "cell "+companyCell+" connected: "+want, func(ctx context.Context) (bool, string) {
-			c, err := api.GetCellWithResponse(ctx, companyCell)
-			if err != nil {
-				return false, err.Error()
-			}
-			for _, k := range c.JSON200.Status.Conditions {
-				if k.Type == "Connected" {
-					return k.Status == want, k.Message
-				}
-			}
-			return false, string(c.Body)
-		})
-	}
-	connected("True")
-	offerPassport(t, api, "oem", "e2e-cut-off", "http://pcf-backend.plant.svc/readyz")
-	leaver := placeInFrankfurt(t, api, "e2e-leaver")
-
-	agents := strings.Fields(companyKubectl(t, "get", "pods", "-n", companyNamespace, "-l", "app.kubernetes.io/name=kaphera-cell-agent", "-o", "jsonpath={.items[*].status.podIP}"))
-	nft := func(ctx context.Context, commands string) error {
-		args := append(inNetworkOf(companyCluster(t)), "nft", commands)
-		if said, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, said)
-		}
-		return nil
-	}
-	mend := sync.OnceValue(func() error { // also after the test's own time
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		return nft(ctx, "delete table inet e2e_cut")
-	})
-	if err := nft(t.Context(), fmt.Sprintf("add table inet e2e_cut; add chain inet e2e_cut cut { type filter hook forward priority -50; }; "+
-		"add rule inet e2e_cut cut ip saddr { %[1]s } oifname cloud drop; add rule inet e2e_cut cut ip daddr { %[1]s } iifname cloud drop", strings.Join(agents, ", "))); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := mend(); err != nil {
-			t.Error(err)
-		}
-	})
-
-	_, err := api.PutAssetWithResponse(t.Context(), "oem", "e2e-too-late", client.Asset{
-		ID: "e2e-too-late", Properties: map[string]any{"name": "written by a command that expired"},
-		DataAddress: map[string]string{"type": "HttpData", "baseUrl": "http://pcf-backend.plant.svc/readyz"},
-	})
-	if err == nil {
-		t.Fatal("a command to a cell that is cut off succeeded")
-	}
-	if _, err := api.DeleteParticipantWithResponse(t.Context(), "e2e-leaver", &client.DeleteParticipantParams{}); err != nil {
-		t.Fatal(err)
-	}
-	connected("False")
-	eventually(t, "the status says since when it is not heard", func(context.Context) (bool, string) {
-		_, all, _ := command(t, "kaphera", "status")
-		return strings.Contains(all, "not heard from since"), all
-	})
-	// What the cloud knows of this is the supplier's side.
-	if n := negotiate(t, api, "supplier", "oem", "e2e-cut-off"); n.State != "FINALIZED" {
-		t.Errorf("a negotiation with the connector of a cell that is cut off: %s %+v", n.State, n.Reason)
-	}
-	if _, err := api.GetParticipantWithResponse(t.Context(), "e2e-leaver"); err != nil {
-		t.Errorf("a participant that still runs is forgotten: %v", err)
-	}
-	if status, _ := publicGet(t, readFile(t, caFile()), leaver); status != http.StatusOK {
-		t.Errorf("its DID document answers %d before the agent is back", status)
-	}
-
-	if err := mend(); err != nil {
-		t.Fatal(err)
-	}
-	connected("True")
-	eventually(t, "what was removed meanwhile is removed", func(ctx context.Context) (bool, string) {
-		p, err := api.GetParticipantWithResponse(ctx, "e2e-leaver")
-		if client.IsNotFound(err) {
-			return true, ""
-		}
-		if err != nil {
-			return false, err.Error()
-		}
-		return false, string(p.Body)
-	})
-	if left := companyKubectl(t, "get", "participantcontexts", "-n", companyNamespace, "-o", "name"); strings.TrimSpace(left) != "participantcontext.edc.kaphera.io/rheintal-motoren" {
-		t.Errorf("in the company's cluster are: %s", left)
-	}
-	if status, _ := publicGet(t, readFile(t, caFile()), leaver); status == http.StatusOK {
-		t.Error("its DID document still answers")
-	}
-	eventually(t, "the OEM answers", func(ctx context.Context) (bool, string) {
-		_, err := api.GetAssetWithResponse(ctx, "oem", "e2e-cut-off")
-		return err == nil, fmt.Sprint(err)
-	})
-	if _, err := api.GetAssetWithResponse(t.Context(), "oem", "e2e-too-late"); !client.IsNotFound(err) {
-		t.Errorf("the command that expired was executed: %v", err)
-	}
-}
-
-// placeInFrankfurt makes another participant of the company there, and returns the address of its DID document, which answers.
-func placeInFrankfurt(t *testing.T, api *client.API, name string) string {
-	t.Helper()
-	oem, err := api.GetParticipantWithResponse(t.Context(), "oem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec := oem.JSON200.Spec
-	spec.Identity.Context = name
-	if _, err := api.PutParticipantWithResponse(t.Context(), name, &client.PutParticipantParams{}, client.Participant{Spec: spec}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { removeParticipant(t, api, name) })
-	eventually(t, name+" takes part", func(ctx context.Context) (bool, string) {
-		p, err := api.GetParticipantWithResponse(ctx, name)
-		if err != nil {
-			return false, err.Error()
-		}
-		return ready(p.JSON200.Status.Conditions)
-	})
-	return "https://dataspace." + os.Getenv("TF_VAR_company_domain") + "/" + name + "/did.json"
 }

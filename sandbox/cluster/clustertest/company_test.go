@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -111,6 +112,34 @@ func (f *fixture) company(t *testing.T) {
 			}
 			return nil
 		})
+	})
+	t.Run("a link that is cut, and healed", func(t *testing.T) {
+		dial := func(from, to string) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			conn, err := cluster.DialIn(from)(ctx, "tcp", net.JoinHostPort(to, gateway))
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err
+		}
+		ways := []struct{ from, to string }{{cloud, other.info.Node}, {own, f.info.Node}, {vpn, f.info.Node}}
+		must(t, cluster.Cut(t.Context(), o.Name))
+		for _, w := range ways {
+			if err := dial(w.from, w.to); !errors.Is(err, context.DeadlineExceeded) && !os.IsTimeout(err) {
+				t.Errorf("from %s to %s: %v", w.from, w.to, err)
+			}
+		}
+		must(t, cluster.Cut(t.Context(), o.Name, "192.0.2.1")) // a pod that is not there: the others have their ways again
+		for range 2 {
+			for _, w := range ways {
+				waitFor(t, w.from+" to "+w.to, func() error { return dial(w.from, w.to) })
+			}
+			must(t, cluster.Heal(t.Context(), o.Name))
+		}
+		if err := cluster.Cut(t.Context(), f.info.Name); err == nil {
+			t.Error("a cluster that plays no company was cut off")
+		}
 	})
 	t.Run("who calls is known by name", func(t *testing.T) {
 		wantContains(t, f.inPod(t, "/resolve?name=anything."+other.info.Domain, http.StatusOK), other.info.Node)
