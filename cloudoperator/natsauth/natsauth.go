@@ -115,7 +115,7 @@ func (o Operator) AccountJWT(a Account) (string, error) {
 	ac := jwt.NewAccountClaims(pub)
 	ac.Name = a.Name
 	ac.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: a.Storage, MemoryStorage: 0, Streams: 8, Consumer: 32}
-	ac.Limits.Conn = 12
+	ac.Limits.Conn = 48 // of up to 16 replicas of the Cloud API, twice in an update, the operators and the agent
 	for _, user := range a.Revoked {
 		ac.Revoke(user)
 	}

@@ -355,6 +355,12 @@ func TestAParticipantMovesAwayAndComesBack(t *testing.T) {
 	}
 	hold(home)
 	refused(home, audit.CodeMoving)
+	if n := column(t, home, "SELECT data_plane.close_orphans(100)::text"); !slices.Equal(n, []string{"1"}) {
+		t.Errorf("accesses of ended processes that are settled meanwhile, which others' are: %s", n)
+	}
+	if left := column(t, home, "SELECT ctx FROM data_plane.accesses"); !slices.Equal(left, []string{"acme"}) {
+		t.Errorf("accesses that wait: %s", left)
+	}
 	var busy *limits.BusyError
 	if err := audit.Open(t.Context(), home.conn, "acme"); !errors.As(err, &busy) {
 		t.Errorf("it is set up anew: %v", err)

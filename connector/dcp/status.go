@@ -55,7 +55,7 @@ func (v *Verifier) checkStatus(ctx context.Context, c *Credential) (code, reason
 		}
 		set, err := v.statusBit(ctx, c.Issuer, entry)
 		switch {
-		case err != nil && temporary(err):
+		case err != nil && unreachable(err):
 			return identity.CodeUnreachable, fmt.Sprintf("its status could not be checked now at %s: %v", entry.List, err)
 		case err != nil:
 			return codeStatusUnavailable, fmt.Sprintf("its status could not be checked at %s: %v", entry.List, err)

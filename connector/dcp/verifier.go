@@ -4,6 +4,7 @@ package dcp
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kaphera/kaphera/connector/identity"
+	"github.com/kaphera/kaphera/connector/netguard"
 	"github.com/kaphera/kaphera/connector/profile"
 )
 
@@ -180,7 +182,7 @@ func (v *Verifier) Credential(ctx context.Context, raw, holder string, trust []p
 		return nil, refuse(c, codeWrongIssuer, "%s is not trusted to issue %s; trusted: %s", c.Issuer, strings.Join(c.Types, ", "), trustedFor(c.Types, trust))
 	}
 	if err := v.verifyToken(ctx, c.token, c.Issuer, AssertionMethod); err != nil {
-		if temporary(err) {
+		if unreachable(err) {
 			return nil, refuse(c, identity.CodeUnreachable, "the keys of %s could not be fetched now: %v", c.Issuer, err)
 		}
 		return nil, refuse(c, codeBadSignature, "its signature by %s could not be verified: %v", c.Issuer, err)
@@ -244,6 +246,15 @@ func temporary(err error) bool {
 		return !se.Refused()
 	}
 	return errors.As(err, &ue) || errors.As(err, &ne) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// unreachable is temporary for what is as it is until somebody changes it: a name that does not exist, a certificate that is not trusted, an address that
+// may not be connected to.
+func unreachable(err error) bool {
+	var refused *netguard.RefusedError
+	var dns *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	return temporary(err) && !errors.As(err, &refused) && !(errors.As(err, &dns) && dns.IsNotFound) && !errors.As(err, &certificate)
 }
 
 // Signature verifies the signature of a credential by its issuer, and nothing else.

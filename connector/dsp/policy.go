@@ -56,7 +56,7 @@ func (e *Engine) verify(ctx context.Context, p *store.Participant, r *http.Reque
 		return identity.Agent{}, nil, err
 	}
 	if m := ev.Membership(agent); !m.Allowed {
-		if unknown := e.unavailable(p, &agent); unknown != nil {
+		if unknown := e.unavailable(p, m, &agent); unknown != nil {
 			return agent, unknown, nil
 		}
 		m.By = p.DID
@@ -65,14 +65,20 @@ func (e *Engine) verify(ctx context.Context, p *store.Participant, r *http.Reque
 	return agent, nil, nil
 }
 
-// unavailable asks for the message again where a credential of a party may count and its issuer is not reached: nothing ends over that.
-func (e *Engine) unavailable(p *store.Participant, parties ...*identity.Agent) *RefusalError {
-	c := identity.Unreachable(parties...)
-	if c == nil {
-		return nil
+// unavailable asks for the message again where a check of a denial failed only since an issuer is not reached: nothing ends over that.
+func (e *Engine) unavailable(p *store.Participant, denial adminapi.Trace, parties ...*identity.Agent) *RefusalError {
+	for _, check := range denial.Checks {
+		for _, a := range parties {
+			if check.Satisfied || a == nil || a.ID != check.Party {
+				continue
+			}
+			if c := a.Unreachable(check.CredentialType); c != nil {
+				e.opt.Log.Warn("a credential could not be verified now", "participant", p.Ctx, "party", a.ID, "type", c.Type, "issuer", c.Issuer, "error", c.Reason)
+				return refuse(http.StatusServiceUnavailable, "identity-unavailable", "%s by %s could not be verified now; send the message again", c.Type, c.Issuer)
+			}
+		}
 	}
-	e.opt.Log.Warn("a credential could not be verified now", "participant", p.Ctx, "type", c.Type, "issuer", c.Issuer, "error", c.Reason)
-	return refuse(http.StatusServiceUnavailable, "identity-unavailable", "%s by %s could not be verified now; send the message again", c.Type, c.Issuer)
+	return nil
 }
 
 func (e *Engine) authenticate(ctx context.Context, p *store.Participant, r *http.Request, scopes []string) (identity.Agent, error) {
@@ -154,7 +160,7 @@ func (e *Engine) judge(ctx context.Context, in evaluation) (judgement, error) {
 	if !out.trace.Allowed {
 		// A catalog leaves out what it cannot show now, and an access without an answer is none: what is under way waits.
 		if in.phase != profile.PhaseCatalog && in.phase != profile.PhaseAccess {
-			if unknown := e.unavailable(in.participant, in.peer, self); unknown != nil {
+			if unknown := e.unavailable(in.participant, out.trace, in.peer, self); unknown != nil {
 				return judgement{}, unknown
 			}
 		}
@@ -248,7 +254,7 @@ func (e *Engine) outdated(ctx context.Context, p *store.Participant, useCase str
 func (e *Engine) mayAccess(ctx context.Context, p *store.Participant, access *odrl.Policy, consumer *identity.Agent) (bool, error) {
 	j, err := e.judgeSight(ctx, p, access, consumer)
 	if err == nil && j.denial != nil {
-		if unknown := e.unavailable(p, consumer); unknown != nil {
+		if unknown := e.unavailable(p, j.trace, consumer); unknown != nil {
 			return false, unknown
 		}
 	}

@@ -38,18 +38,16 @@ type Refusal struct {
 // CodeUnreachable is of a credential whose issuer's keys or status list are not reached now.
 const CodeUnreachable = "unreachable"
 
-// Unreachable returns the first credential of the parties that may count, which cannot be found out now; nil when there is none. It does not count as long
-// as that lasts, and nothing should end over it.
-func Unreachable(parties ...*Agent) *Refusal {
-	for _, a := range parties {
-		if a == nil {
-			continue
-		}
-		if i := slices.IndexFunc(a.Refused, func(r Refusal) bool { return r.Code == CodeUnreachable }); i >= 0 {
-			return &a.Refused[i]
-		}
+// Unreachable returns the credential of a type that the agent presented and of which it cannot be found out now whether it counts; nil when there is
+// none. It does not count as long as that lasts, and nothing should end over it.
+func (a *Agent) Unreachable(credentialType string) *Refusal {
+	i := slices.IndexFunc(a.Refused, func(r Refusal) bool {
+		return r.Code == CodeUnreachable && slices.Contains(strings.Split(r.Type, ", "), credentialType)
+	})
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return &a.Refused[i]
 }
 
 // Agent is a party whose identity has been proven.

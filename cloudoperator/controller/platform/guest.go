@@ -4,6 +4,7 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -81,12 +82,7 @@ func (r *run) externalKeycloak(ctx context.Context, x *cloud.ExternalKeycloak) e
 	if memo := r.realms.get(r.key()); memo.digest == digest && r.Now().Sub(memo.at) < RealmEvery {
 		return nil
 	}
-	if err := kc.EnsureGuest(ctx, want); err != nil {
-		return err
-	}
-	if err := r.forget(ctx, want.Gone); err != nil {
-		return err
-	}
+	ensured := kc.EnsureGuest(ctx, want)
 	standing := func(ctx context.Context, person string) (keycloak.Standing, error) {
 		held, err := kc.Held(ctx, x.Realm, person, ClientRoles, ClientOrganizations)
 		s := keycloak.Standing{Roles: held[ClientRoles]}
@@ -95,8 +91,15 @@ func (r *run) externalKeycloak(ctx context.Context, x *cloud.ExternalKeycloak) e
 		}
 		return s, err
 	}
+	// Whatever else is wrong in the realm, such as somebody whom the spec names still and the realm no more: who has left may approve nothing.
 	if err := refreshKeys(ctx, r.access.Reader, r.client, r.platform.Namespace, standing); err != nil {
-		return fmt.Errorf("approval keys: %w", err)
+		return errors.Join(ensured, fmt.Errorf("approval keys: %w", err))
+	}
+	if ensured != nil {
+		return ensured
+	}
+	if err := r.forget(ctx, want.Gone); err != nil {
+		return err
 	}
 	r.realms.set(r.key(), memoEntry{digest, r.Now()})
 	return nil
