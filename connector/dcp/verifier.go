@@ -254,7 +254,7 @@ func unreachable(err error) bool {
 	var refused *netguard.RefusedError
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
-	return temporary(err) && !errors.As(err, &refused) && !(errors.As(err, &dns) && dns.IsNotFound) && !errors.As(err, &certificate)
+	return temporary(err) && !errors.As(err, &refused) && !errors.As(err, &certificate) && (!errors.As(err, &dns) || !dns.IsNotFound)
 }
 
 // Signature verifies the signature of a credential by its issuer, and nothing else.
