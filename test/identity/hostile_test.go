@@ -96,8 +96,9 @@ func TestMessagesAreBounded(t *testing.T) {
 				t.Errorf("%s, %s: %d %.200s, want %d and %q", path, name, resp.StatusCode, body, tc.status, tc.says)
 			}
 		}
-		// Without a token nothing of the body is looked at.
-		if resp, body := send(t, path, deep, nil); resp.StatusCode != http.StatusUnauthorized {
+		// Without a token nothing of the body is looked at: it is short, since a server that leaves much of one unread may reset the connection.
+		unread := []byte(strings.Repeat("[", 100) + strings.Repeat("]", 100))
+		if resp, body := send(t, path, unread, nil); resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s without a token: %d %s", path, resp.StatusCode, body)
 		}
 	}
