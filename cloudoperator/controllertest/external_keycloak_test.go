@@ -40,7 +40,7 @@ const realmName = "industry"
 func (o *outside) realm(t *testing.T) *realm {
 	t.Helper()
 	r := &realm{keycloak.Start(t, o.ca.Cert, o.cert.Cert, o.cert.Key), t}
-	r.Call(t, http.MethodPost, "", object{"realm": realmName, "enabled": true}, nil)
+	r.Call(t, http.MethodPost, "", object{"realm": realmName, "enabled": true, "accessTokenLifespan": 3600}, nil)
 	for _, name := range []string{"olga", "rita"} {
 		r.post("/users", object{"username": name, "enabled": true, "email": name + "@oem.example", "firstName": name, "lastName": "Example"})
 	}
@@ -148,6 +148,8 @@ func (r *realm) claims(client, user string) object {
 	return out
 }
 
+func number(v any) float64 { n, _ := v.(float64); return n }
+
 func texts(v any) []string {
 	var out []string
 	switch v := v.(type) {
@@ -253,6 +255,9 @@ func (r *realm) tokens(t *testing.T) {
 	olga := r.claims(platform.ClientConsole, "olga")
 	if !slices.Equal(texts(olga["roles"]), []string{"organization-admin", "viewer"}) || !slices.Equal(texts(olga["organization"]), []string{"oem"}) || !slices.Contains(texts(olga["aud"]), platform.Audience) {
 		t.Errorf("the token of olga: %v", olga)
+	}
+	if life := number(olga["exp"]) - number(olga["iat"]); life != 300 {
+		t.Errorf("the token of olga lives for %v s, and not for 300, in a realm whose tokens live for 3600", life)
 	}
 	if access, ok := olga["resource_access"].(object); ok && access["realm-management"] != nil {
 		t.Errorf("with the token of olga the realm is administered: %v", access)

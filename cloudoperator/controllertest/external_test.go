@@ -28,6 +28,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
@@ -53,6 +54,7 @@ type outside struct {
 	natsPort int
 	dir      string
 	stops    []func()
+	move     func() // the message server to another port
 }
 
 func newOutside(t *testing.T) *outside {
@@ -161,7 +163,7 @@ func (o *outside) nats(t *testing.T, op natsauth.Operator, signer nkeys.KeyPair,
 }
 
 // cell is a cell on the company's servers: its agent and its connector are told where they are, and nothing is left there when it goes.
-func (o *outside) cell(t *testing.T) {
+func (o *outside) cell(t *testing.T, p *cloud.Platform) {
 	cell := &cloud.Cell{ObjectMeta: named("outside"), Spec: cloud.CellSpec{Type: "shared", Hostname: "outside.external.example", OperatingParty: "Kaphera"}}
 	create(t, cell)
 	agentUp(t, "outside")
@@ -187,6 +189,16 @@ func (o *outside) cell(t *testing.T) {
 	if got := policies(); !strings.Contains(got, "cell-outside-connector-wallet") {
 		t.Errorf("policies: %s", got)
 	}
+	before := cell.Status.Revision
+	o.move()
+	change(t, p, func() { p.Spec.NATS.External.URL = fmt.Sprintf("tls://localhost:%d", o.natsPort) })
+	change(t, cell, func() { cell.Spec.Replicas = ptr.To[int32](2) })
+	eventually(t, func(ctx context.Context) error { // through a connection to where the server is now
+		if err := admin.Get(ctx, client.ObjectKeyFromObject(cell), cell); err != nil || cell.Status.Revision > before {
+			return err
+		}
+		return fmt.Errorf("revision %d is the newest: %s", before, message(cell, cloud.ConditionReady))
+	})
 	crowded := &cloud.Cell{ObjectMeta: named("crowded"), Spec: cloud.CellSpec{Type: "shared", Hostname: "crowded.external.example", OperatingParty: "Kaphera"}}
 	create(t, crowded)
 	eventually(t, func(ctx context.Context) error {
@@ -457,6 +469,10 @@ func TestExternalParts(t *testing.T) {
 		fault(t, p, ready, cloud.ReasonRights, "at most 1048576 bytes", "max_payload: 4MB")
 		again(fmt.Sprintf(stream, filepath.Join(o.dir, "js"), "100MB") + "max_payload: 4MB")
 		fault(t, p, ready, cloud.ReasonReady, "external: localhost answers")
+		o.move = func() {
+			o.natsPort = 0
+			again(fmt.Sprintf(stream, filepath.Join(o.dir, "js"), "100MB") + "max_payload: 4MB")
+		}
 		notMade(t, parts.NATS)
 		stays(t, p, "nats", func(s *cloud.PlatformSpec) { s.NATS.External = nil })
 	})
@@ -480,7 +496,7 @@ func TestExternalParts(t *testing.T) {
 		}
 	})
 
-	t.Run("a cell on them", func(t *testing.T) { o.cell(t) })
+	t.Run("a cell on them", func(t *testing.T) { o.cell(t, p) })
 
 	if err := admin.Delete(t.Context(), p); err != nil {
 		t.Fatal(err)

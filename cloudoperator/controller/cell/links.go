@@ -18,6 +18,7 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/fault"
 	"github.com/kaphera/kaphera/connector/audit"
@@ -36,6 +37,7 @@ type Links struct {
 type link struct {
 	nc     *nats.Conn
 	creds  []byte
+	at     string // digest of where nc was opened
 	report *celllink.Report
 	heard  time.Time
 	watch  audit.Watch // of the heads that are kept
@@ -84,12 +86,6 @@ func (l *Links) Open(ctx context.Context, cell string, creds []byte) (*nats.Conn
 		k.creds = creds // used at the next reconnect
 	}
 	l.mu.Unlock()
-	if k != nil && k.nc.IsConnected() {
-		return k.nc, nil
-	}
-	if k != nil && !k.nc.IsClosed() {
-		return nil, fmt.Errorf("the connection to the message server is down: %w", nats.ErrConnectionReconnecting)
-	}
 	p, err := l.access.Platform(ctx)
 	if err != nil {
 		return nil, err
@@ -98,7 +94,17 @@ func (l *Links) Open(ctx context.Context, cell string, creds []byte) (*nats.Conn
 	if err != nil {
 		return nil, err
 	}
-	k = &link{creds: creds}
+	at := kube.Digest(e)
+	if k != nil && k.at != at { // the server has moved, or is trusted by another authority
+		k.nc.Close()
+	}
+	if k != nil && k.nc.IsConnected() {
+		return k.nc, nil
+	}
+	if k != nil && !k.nc.IsClosed() {
+		return nil, fmt.Errorf("the connection to the message server is down: %w", nats.ErrConnectionReconnecting)
+	}
+	k = &link{creds: creds, at: at}
 	current := func() ([]byte, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
