@@ -343,10 +343,14 @@ func (p *party) offers(t *testing.T, asset, backend string) {
 	t.Helper()
 	a := adminapi.Asset{ID: asset, Properties: map[string]any{"name": asset}, DataAddress: map[string]string{"type": "HttpData", "baseUrl": backend}}
 	offer := adminapi.Offer{ID: "offer-" + asset, Assets: []string{asset}, ContractPolicy: json.RawMessage(`{"@type":"Set","permission":[{"action":"use"}]}`)}
-	for path, body := range map[string]any{"/assets/" + asset: a, "/offers/" + offer.ID: offer} {
-		if err := p.call(t.Context(), http.MethodPut, path, body, nil); err != nil {
-			t.Fatal(err)
-		}
+	for _, put := range []struct {
+		path string
+		body any
+	}{{"/assets/" + asset, a}, {"/offers/" + offer.ID, offer}} {
+		eventually(t, p.name+" has "+put.path, func(ctx context.Context) (bool, string) { // a pod that is not ready for a moment is none of this test's business
+			err := p.call(ctx, http.MethodPut, put.path, put.body, nil)
+			return err == nil, fmt.Sprint(err)
+		})
 	}
 }
 
