@@ -52,14 +52,8 @@ func export(ctx context.Context, log *slog.Logger, cfg config.Config, a archiveF
 	if a.to == "" || len(a.recipients) == 0 {
 		return errors.New("export: --to and --recipient are needed")
 	}
-	if a.hold {
-		if len(a.contexts) == 0 {
-			return errors.New("export: --hold needs --context")
-		}
-		if err := runtime.Hold(ctx, cfg, a.contexts...); err != nil {
-			return fmt.Errorf("export: %w", err)
-		}
-		log.Info("the contexts are held; connector release lets them go on here", "contexts", a.contexts)
+	if a.hold && len(a.contexts) == 0 {
+		return errors.New("export: --hold needs --context")
 	}
 	var w io.Writer = os.Stdout
 	finish := func() error { return nil }
@@ -85,13 +79,21 @@ func export(ctx context.Context, log *slog.Logger, cfg config.Config, a archiveF
 			return errors.Join(d.Sync(), d.Close())
 		}
 	}
+	held := ""
+	if a.hold { // last of what may go wrong
+		if err := runtime.Hold(ctx, cfg, a.contexts...); err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		log.Info("the contexts are held; connector release lets them go on here", "contexts", a.contexts)
+		held = "; the contexts are held still: export again, or let them go on here with connector release --imported-nowhere"
+	}
 	sum := sha256.New()
 	h, n, err := runtime.Export(ctx, cfg, io.MultiWriter(w, sum), a.recipients, a.contexts...)
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
+	if err == nil {
+		err = finish()
 	}
-	if err := finish(); err != nil {
-		return fmt.Errorf("export: %w", err)
+	if err != nil {
+		return fmt.Errorf("export: %w%s", err, held)
 	}
 	log.Info("the archive is written", "to", a.to, "contexts", h.Contexts, "rows", n.Rows, "secrets", n.Secrets, "sha256", hex.EncodeToString(sum.Sum(nil)))
 	return nil

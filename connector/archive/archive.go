@@ -30,6 +30,8 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrNoContext: there is nothing of the context to be exported.
 	ErrNoContext = errors.New("there is no such participant context or issuer")
+	// ErrMoving: an archive of all is asked for while a context is on its way to another connector.
+	ErrMoving = errors.New("it is held, to be moved: end that first, or name the contexts to export")
 	// ErrDamaged: the archive is not whole, was changed, or holds what no export writes.
 	ErrDamaged = errors.New("the archive is damaged")
 	// ErrKey: the identities given do not open the archive.
@@ -175,10 +177,15 @@ func tables(ctx context.Context, tx pgx.Tx) ([]table, error) {
 	return out, nil
 }
 
-// in is the condition that chooses rows by the contexts $1.
+// in is the condition that chooses rows by the contexts $1. An audit trail that was moved away is an archive's of where it goes on.
 func (t *table) in() string {
-	if t.shared != "" {
+	switch {
+	case t.shared != "":
 		return t.shared
+	case t.Name == chains:
+		return "ctx = ANY ($1) AND (open OR NOT moving)"
+	case t.Name == records:
+		return "ctx = ANY ($1) AND NOT EXISTS (SELECT FROM audit.chains c WHERE c.id = records.chain AND c.moving AND NOT c.open)"
 	}
 	return "ctx = ANY ($1)"
 }

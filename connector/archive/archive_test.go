@@ -358,6 +358,7 @@ func TestAParticipantMovesAwayAndComesBack(t *testing.T) {
 	if n := column(t, home, "SELECT data_plane.close_orphans(100)::text"); !slices.Equal(n, []string{"1"}) {
 		t.Errorf("accesses of ended processes that are settled meanwhile, which others' are: %s", n)
 	}
+	home.exec(t, "SELECT control_plane.record_profile(profile, 'profile', 'connector', '{}') FROM control_plane.participants WHERE ctx = 'acme'") // which may change meanwhile
 	if left := column(t, home, "SELECT ctx FROM data_plane.accesses"); !slices.Equal(left, []string{"acme"}) {
 		t.Errorf("accesses that wait: %s", left)
 	}
@@ -396,6 +397,7 @@ func TestAParticipantMovesAwayAndComesBack(t *testing.T) {
 		t.Errorf("the trail ends here with %s, as if the participant were no more", last[0])
 	}
 	refused(home, audit.CodeNoChain)
+	all := home.export(t) // of who is here
 	away.record(t, "acme", audit.Management, audit.Management)
 	if r, err := audit.Verify(away.trail(t, "acme"), []audit.Head{first, held}); err != nil || r.Head.Seq != held.Seq+3 {
 		t.Errorf("the trail away: %+v, %v", r, err)
@@ -422,8 +424,20 @@ func TestAParticipantMovesAwayAndComesBack(t *testing.T) {
 	if r, err := audit.Verify(home.trail(t, "acme"), []audit.Head{first, held, early}); err != nil || r.Head.Seq != early.Seq+2 || r.ByType[audit.ParticipantRestored] != 2 {
 		t.Errorf("the trail at home again: %+v, %v", r, err)
 	}
+	third := empty(t, vaulttest.New())
+	for _, raw := range [][]byte{all, late} { // what moved away is none of an archive of all, and not in its own way later
+		if err := third.imports(t, raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := audit.Verify(third.trail(t, "acme"), []audit.Head{first, held, early}); err != nil || r.Head.Seq != early.Seq+1 {
+		t.Errorf("the trail at a third place: %+v, %v", r, err)
+	}
 	away.forget(t, "acme")
 	hold(home)
+	if _, _, err := archive.Export(t.Context(), home.cc, home.kv, io.Discard, []age.Recipient{key.Recipient()}); !errors.Is(err, archive.ErrMoving) || !strings.Contains(err.Error(), "acme") {
+		t.Errorf("an archive of all while one is held: %v", err)
+	}
 	home.forget(t, "acme")
 	if err := home.imports(t, raw); !errors.Is(err, archive.ErrExists) || !strings.Contains(err.Error(), "where it is now") {
 		t.Errorf("from before it moved: %v", err)

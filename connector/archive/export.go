@@ -22,7 +22,7 @@ import (
 // kinds of what the Vault holds of an owner (package vault).
 var kinds = []string{"keys", "secrets"}
 
-// Export writes an archive of contexts, of all when none is given, to w, encrypted to the recipients. It shows the database as it was at one moment,
+// Export writes an archive of contexts, of all when none is given and none of them is held, to w, encrypted to the recipients. It shows the database as it was at one moment,
 // and may be made while the connector works. It takes the account that migrates, and a Vault that lets it list and read.
 func Export(ctx context.Context, cc *pgx.ConnConfig, kv vault.KV, w io.Writer, recipients []age.Recipient, contexts ...string) (*Header, Counts, error) {
 	var n Counts
@@ -70,13 +70,23 @@ func Export(ctx context.Context, cc *pgx.ConnConfig, kv vault.KV, w io.Writer, r
 
 // choose returns the contexts to export, sorted: all of which there is an audit chain or an issuer, or those that are wanted.
 func choose(ctx context.Context, tx pgx.Tx, wanted []string) ([]string, error) {
-	rows, err := tx.Query(ctx, "SELECT ctx FROM wallet.participants UNION SELECT ctx FROM control_plane.participants UNION SELECT ctx FROM issuer.issuers UNION SELECT ctx FROM audit.chains ORDER BY 1")
+	rows, err := tx.Query(ctx, "SELECT ctx FROM wallet.participants UNION SELECT ctx FROM control_plane.participants UNION SELECT ctx FROM issuer.issuers UNION SELECT ctx FROM audit.chains WHERE open OR NOT moving ORDER BY 1")
 	if err != nil {
 		return nil, err
 	}
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil || len(wanted) == 0 {
-		return all, err
+	if err != nil {
+		return nil, err
+	}
+	if len(wanted) == 0 {
+		var held *string // who would be active where this is imported, and where it moves to
+		if err := tx.QueryRow(ctx, "SELECT min(ctx) FROM audit.chains WHERE open AND moving").Scan(&held); err != nil {
+			return nil, err
+		}
+		if held != nil {
+			return nil, fmt.Errorf("%q: %w", *held, ErrMoving)
+		}
+		return all, nil
 	}
 	wanted = slices.Clone(wanted)
 	slices.Sort(wanted)
