@@ -95,7 +95,7 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 			return fmt.Errorf("authorities of the cloud: %w", err)
 		}
 		o.CloudCA = string(pem)
-		if o.Cell != "" && o.Runtime.Trust.CABundle == "" { // its platform says what it trusts
+		if o.PlatformTrust {
 			o.Runtime.Trust.CABundle = o.CloudCA
 		}
 	}

@@ -199,6 +199,9 @@ func (c *Cell) await(ctx context.Context, missing func() (string, error)) error 
 	defer tick.Stop()
 	for last := ""; ; {
 		why, err := missing()
+		if err != nil && ctx.Err() != nil && last != "" {
+			return fmt.Errorf("%s: %w", last, ctx.Err())
+		}
 		if err != nil || why == "" {
 			return err
 		}
@@ -208,7 +211,7 @@ func (c *Cell) await(ctx context.Context, missing func() (string, error)) error 
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", last, ctx.Err())
+			return fmt.Errorf("%s: %w", why, ctx.Err())
 		case <-tick.C:
 		}
 	}

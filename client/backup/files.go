@@ -52,7 +52,7 @@ func (c *Cell) Write(ctx context.Context, directory string, recipients []age.Rec
 		}
 		a.File = filepath.Join(directory, u.Name+extension)
 		out = append(out, *a)
-		c.Progress("%s: %d rows and %d secrets of %s", a.File, a.Rows, a.Secrets, strings.Join(a.Contexts, ", "))
+		c.Progress("%s: %d rows and %d secrets of %s", u.Name, a.Rows, a.Secrets, strings.Join(a.Contexts, ", "))
 	}
 	if err := sync(part); err != nil {
 		return nil, err

@@ -43,7 +43,9 @@ func (i *Installation) Check(ctx context.Context, cloud *client.API, is CheckOpt
 		return preflight.Report{}, fmt.Errorf("cell %s: %w", i.Cell, err)
 	}
 	o.Cluster, o.Counterparts, o.Cloud, o.CloudCA, o.Installer = i.config, is.Counterparts, i.cloudAddress(), i.cloudCA(), i.Rights()
-	o.Runtime.Trust.CABundle = cmp.Or(o.Runtime.Trust.CABundle, o.CloudCA)
+	if o.PlatformTrust {
+		o.Runtime.Trust.CABundle = o.CloudCA
+	}
 	o.Skip = func(check string) bool {
 		return !is.All && check != "kubernetes-version" && check != "kubernetes-permissions" && check != "ingress-class"
 	}

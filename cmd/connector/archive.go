@@ -41,7 +41,7 @@ func (a *archiveFlags) register(flags *flag.FlagSet) {
 		a.recipients = append(a.recipients, r)
 		return err
 	})
-	flags.Func("context", "participant context or issuer to export or release; give several, or none to export all", func(s string) error {
+	flags.Func("context", "participant context or issuer to export, or participant context to release; give several, or none to export all", func(s string) error {
 		a.contexts = append(a.contexts, s)
 		return nil
 	})
@@ -80,7 +80,7 @@ func export(ctx context.Context, log *slog.Logger, cfg config.Config, a archiveF
 		}
 	}
 	held := ""
-	if a.hold { // last of what may go wrong
+	if a.hold { // once the file can be written
 		if err := runtime.Hold(ctx, cfg, a.contexts...); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}

@@ -65,7 +65,7 @@ func (e *Engine) verify(ctx context.Context, p *store.Participant, r *http.Reque
 	return agent, nil, nil
 }
 
-// unavailable asks for the message again where a check of a denial failed only since an issuer is not reached: nothing ends over that.
+// unavailable asks for the message again where a failed check of a denial is of a credential whose issuer is not reached: nothing ends over that.
 func (e *Engine) unavailable(p *store.Participant, denial adminapi.Trace, parties ...*identity.Agent) *RefusalError {
 	for _, check := range denial.Checks {
 		for _, a := range parties {

@@ -364,9 +364,7 @@ metadata: {name: other}
 	}}
 	must(t, c.Create(t.Context(), made, client.DryRunAll))
 	rt.Replicas = made.Spec.Replicas // Run takes one where none is said
-	want := workload.Runtime{Name: "acme", Namespace: "default", Roles: []workload.Role{workload.ControlPlane, workload.Wallet, workload.DataPlane}, Replicas: made.Spec.Replicas,
-		Exposure: made.Spec.Exposure, Trust: made.Spec.Trust, Database: made.Spec.Database, Vault: made.Spec.Vault}
-	if diff := cmp.Diff(want, rt); diff != "" {
+	if diff := cmp.Diff(workload.Connector(made, ""), rt, cmpopts.IgnoreFields(workload.Runtime{}, "Owner")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -384,7 +382,7 @@ spec:
   database: {host: db.example, name: edc, ownerSecret: {name: owner}}
   vault: {address: "https://vault.example:8200", mount: industrial/kv, prefix: edc, auth: {method: Kubernetes, mountPath: frankfurt}}
 `
-	want := Options{Cell: "oem-frankfurt", Secrets: map[string]map[string]string{}, Runtime: workload.Runtime{
+	want := Options{Cell: "oem-frankfurt", PlatformTrust: true, Secrets: map[string]map[string]string{}, Runtime: workload.Runtime{
 		Name: "connector", Namespace: "cell-oem-frankfurt", Roles: connectorRoles, Replicas: ptr.To[int32](2),
 		Exposure: v1alpha1.Exposure{Hostname: "oem.example", IngressClassName: "nginx"}, Trust: v1alpha1.Trust{AllowPrivateNetworks: true},
 		Database: v1alpha1.Database{Host: "db.example", Port: 5432, Name: "edc", SSLMode: "verify-full", OwnerSecret: corev1.LocalObjectReference{Name: "owner"}},
@@ -396,6 +394,9 @@ spec:
 		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Options{})); diff != "" {
 			t.Error(diff)
 		}
+	}
+	if own, err := Read(strings.NewReader("kind: cell\nname: oem-frankfurt"+spec+"  trust: {allowPrivateNetworks: true}\n"), "default"); err != nil || own.PlatformTrust || own.Runtime.Trust.CABundle != "" {
+		t.Errorf("a cell with trust of its own: %+v, %v", own.Runtime.Trust, err)
 	}
 	if _, err := Read(strings.NewReader("kind: cell\nname: shared\nspec: {type: shared, hostname: shared.example}"), "default"); err == nil || !strings.Contains(err.Error(), "spec.database.host: missing") {
 		t.Errorf("a cell that stands on the platform's parts: %v", err)

@@ -44,17 +44,11 @@ func Read(r io.Reader, namespace string) (Options, error) {
 		case kind == v1alpha1.GroupVersion.WithKind("Connector"):
 			var c v1alpha1.Connector
 			err = strict(raw, kind.Kind, &c)
-			found = append(found, Options{Runtime: workload.Runtime{
-				Name: c.Name, Namespace: c.Namespace, Roles: connectorRoles, PullSecrets: c.Spec.ImagePullSecrets,
-				Exposure: c.Spec.Exposure, Trust: c.Spec.Trust, Database: c.Spec.Database, Vault: c.Spec.Vault, Replicas: c.Spec.Replicas,
-			}})
+			found = append(found, Options{Runtime: workload.Connector(&c, "")})
 		case kind == v1alpha1.GroupVersion.WithKind("CredentialIssuer"):
 			var i v1alpha1.CredentialIssuer
 			err = strict(raw, kind.Kind, &i)
-			found = append(found, Options{Runtime: workload.Runtime{
-				Name: i.Name, Namespace: i.Namespace, Roles: []workload.Role{workload.Issuer}, PullSecrets: i.Spec.ImagePullSecrets,
-				Exposure: i.Spec.Exposure, Trust: i.Spec.Trust, Database: i.Spec.Database, Vault: i.Spec.Vault, Replicas: i.Spec.Replicas,
-			}})
+			found = append(found, Options{Runtime: workload.CredentialIssuer(&i, "")})
 		case kind.Group == "" && (kind.Kind == "cell" || kind.Kind == "cells"), kind.Group == "cloud.kaphera.io" && kind.Kind == "Cell":
 			var c cell
 			if err = yaml.Unmarshal(raw, &c); err == nil {
@@ -120,7 +114,7 @@ type cell struct {
 func (c cell) options() Options {
 	name := cmp.Or(c.Name, c.Metadata.Name)
 	proxy := c.Spec.Proxy
-	return Options{Cell: name, Proxy: proxy.URL, ProxyCA: proxy.CABundle, ProxySecret: proxy.CredentialsSecret.Name, Runtime: workload.Runtime{
+	return Options{Cell: name, PlatformTrust: c.Spec.Trust == nil, Proxy: proxy.URL, ProxyCA: proxy.CABundle, ProxySecret: proxy.CredentialsSecret.Name, Runtime: workload.Runtime{
 		Name: "connector", Namespace: "cell-" + name, Roles: connectorRoles, PullSecrets: c.Spec.ImagePullSecrets,
 		Exposure: v1alpha1.Exposure{Hostname: c.Spec.Hostname, IngressClassName: c.Spec.Ingress.ClassName}, Trust: *cmp.Or(c.Spec.Trust, &v1alpha1.Trust{AllowPrivateNetworks: true}),
 		Database: c.Spec.Database, Vault: c.Spec.Vault, Replicas: c.Spec.Replicas,

@@ -298,8 +298,8 @@ func (p *preflight) proxyURL(ctx context.Context) (*url.URL, finding) {
 	if f.result != "" {
 		return nil, f
 	}
-	user, password, ok := strings.Cut(strings.TrimSpace(data[key]), ":")
-	if !ok {
+	user, password, ok := strings.Cut(strings.TrimRight(data[key], "\r\n"), ":") // as the agent reads it
+	if !ok || user == "" {
 		return nil, failed("write user:password into it", "Secret %s/%s: key %s is no user:password", p.Runtime.Namespace, p.ProxySecret, key)
 	}
 	proxy.User = url.UserPassword(user, password)

@@ -83,6 +83,8 @@ type Options struct {
 	// ProxySecret names the Secret with the proxy's log-in under the key credentials (user:password), where Proxy has none. ProxyCA is PEM of the
 	// authorities of an https proxy; empty trusts the system's.
 	ProxySecret, ProxyCA string
+	// PlatformTrust says that the connector trusts what its platform does, which the manifest does not say: put it into Runtime.Trust.CABundle.
+	PlatformTrust bool
 	// CloudCA is PEM of the authorities of the cloud's certificate; empty trusts the system's.
 	CloudCA string
 	// Skip says which checks are left out, unless nil.

@@ -53,7 +53,8 @@ func cutOff(t *testing.T) {
 	}
 	connected("True")
 	must(t, sandbox, "firewall", "heal", companyCluster(t)) // of a run that was killed
-	const leaver, neighbour, asset = "e2e-leaver", "e2e-neighbour", "e2e-cut-off"
+	const leaver, neighbour = "e2e-leaver", "e2e-neighbour"
+	asset := "e2e-cut-off-" + uuid.NewString()[:8] // on a cluster that is kept, negotiations of another run are there
 	placeInFrankfurt(t, api, leaver, neighbour)
 	frankfurt, shared := companyConnector(t), sharedConnector(t)
 	oem, next, supplier := frankfurt.participant(t, "rheintal-motoren"), frankfurt.participant(t, neighbour), shared.participant(t, "brandt-guss")
@@ -395,7 +396,7 @@ func (e *exchange) until(ctx context.Context, what string, step func() (bool, er
 		}
 		select {
 		case <-ctx.Done():
-			e.failed("%s: %w, last: %w", what, ctx.Err(), err)
+			e.failed("%s: %w, last: %v", what, ctx.Err(), err)
 			return false
 		case <-tick.C:
 		}

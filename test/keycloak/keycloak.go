@@ -262,10 +262,13 @@ func extract(image, dir string) error {
 			continue
 		}
 		layer := tar.NewReader(outer)
-		for {
+		for first := true; ; first = false {
 			entry, err := layer.Next()
-			if err != nil {
+			if errors.Is(err, io.EOF) || err != nil && first {
 				break // the end of a layer, or a blob that is none
+			}
+			if err != nil {
+				return fmt.Errorf("layer %s of %s: %w", blob.Name, image, err)
 			}
 			name, ok := strings.CutPrefix(strings.TrimPrefix(entry.Name, "./"), "opt/keycloak/")
 			if !ok || entry.Typeflag != tar.TypeReg {

@@ -187,7 +187,10 @@ func (r *run) provision(ctx context.Context) error {
 	digest := kube.Digest(runtimeNames(runtimes), nats, facts, r.images, pull, r.cell.UID, r.cell.Generation)
 	due := !r.onPremise() && r.memo.due(r.cell.Name, digest, r.Now())
 	if due {
-		if err := errors.Join(r.namespace(ctx), r.copyPullSecrets(ctx, pull)); err != nil {
+		if err := r.namespace(ctx); err != nil {
+			return err
+		}
+		if err := r.copyPullSecrets(ctx, pull); err != nil {
 			return err
 		}
 	}

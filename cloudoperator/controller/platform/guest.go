@@ -75,7 +75,7 @@ func (r *run) externalKeycloak(ctx context.Context, x *cloud.ExternalKeycloak) e
 		organizations = append(organizations, o.Name)
 	}
 	want := guest(r.platform, clients, organizations)
-	if want.Gone, err = r.granted(ctx, x.Realm); err != nil {
+	if want.Gone, err = r.granted(ctx); err != nil {
 		return err
 	}
 	digest := kube.Digest(want, x)
@@ -106,10 +106,10 @@ func (r *run) externalKeycloak(ctx context.Context, x *cloud.ExternalKeycloak) e
 }
 
 // granted remembers to whom the platform gives roles in the realm, and returns those whom the spec names no longer.
-func (r *run) granted(ctx context.Context, realm string) (gone []string, err error) {
+func (r *run) granted(ctx context.Context) (gone []string, err error) {
 	wanted := map[string]kube.Make{}
 	for _, p := range r.platform.Spec.People {
-		wanted[p.Username] = kube.Text("the password is that of realm " + realm)
+		wanted[p.Username] = kube.Text("the password is that of the external realm")
 	}
 	known, err := r.access.Ensure(ctx, parts.SecretPeople, wanted)
 	for _, name := range kube.SortedKeys(known) {

@@ -69,8 +69,11 @@ func (r *run) certificate(ctx context.Context, part string) (pki.Pair, error) {
 	s = r.access.Secret(parts.TLSSecret(part))
 	s.Type = corev1.SecretTypeTLS
 	s.Data = map[string][]byte{corev1.TLSCertKey: pair.Cert, corev1.TLSPrivateKeyKey: pair.Key}
+	if err := kube.Apply(ctx, r.client, nil, s); err != nil {
+		return pair, err
+	}
 	r.expires(s.Name, pair)
-	return pair, kube.Apply(ctx, r.client, nil, s)
+	return pair, nil
 }
 
 func (r *run) expires(secret string, p pki.Pair) {
