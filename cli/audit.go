@@ -48,8 +48,8 @@ func (a *app) auditTail() *cobra.Command {
 				return err
 			}
 			ctx := cmd.Context()
-			records, _, err := page(ctx, c, args[0], &client.GetAuditParams{Last: count})
-			if err != nil {
+			var records []*audit.Record
+			if _, err := read(ctx, c, args[0], count, func(r *audit.Record, _ []byte) { records = append(records, r) }); err != nil {
 				return err
 			}
 			shown := slices.DeleteFunc(slices.Clone(records), func(r *audit.Record) bool { return len(types) > 0 && !slices.Contains(types, r.Type) })
@@ -66,7 +66,7 @@ func (a *app) auditTail() *cobra.Command {
 			return a.followTrail(ctx, c, args[0], types, records)
 		},
 	}
-	cmd.Flags().Int64VarP(&count, "lines", "n", 20, "how many")
+	cmd.Flags().Int64VarP(&count, "lines", "n", 20, "how many; 0 shows all")
 	cmd.Flags().StringSliceVar(&types, "type", nil, "of these types only")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the records that come")
 	return cmd
@@ -207,49 +207,46 @@ func (a *app) auditExport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := export(cmd.Context(), c, args[0])
+			var out bytes.Buffer
+			head, err := read(cmd.Context(), c, args[0], 0, func(_ *audit.Record, line []byte) { _, _ = fmt.Fprintf(&out, "%s\n", line) })
 			if err != nil {
 				return err
 			}
-			return a.deliver(file, raw, "the trail of "+args[0])
+			_, _ = fmt.Fprintf(&out, "%s\n", head)
+			return a.deliver(file, out.Bytes(), "the trail of "+args[0])
 		},
 	}
 	cmd.Flags().StringVar(&file, "to", "", "write into this file instead of printing")
 	return cmd
 }
 
-// export reads the trail up to the head that it has at the beginning.
-func export(ctx context.Context, c *client.API, participant string) ([]byte, error) {
-	var out bytes.Buffer
-	var head []byte
-	var until, after int64
-	for head == nil || after < until {
-		records, lines, err := page(ctx, c, participant, &client.GetAuditParams{After: after})
+// read hands over the trail, the last so many records or with 0 all, up to the head that it has at the beginning, and returns that as a line.
+func read(ctx context.Context, c *client.API, participant string, last int64, each func(r *audit.Record, line []byte)) (headLine []byte, err error) {
+	var head *audit.Head
+	p := client.GetAuditParams{Last: last}
+	for head == nil || p.After < head.Seq {
+		records, lines, err := page(ctx, c, participant, &p)
 		if err != nil {
 			return nil, err
 		}
 		if head == nil {
-			head = lines[len(lines)-1]
-			_, h, err := audit.ParseLine(head)
-			if err != nil || h == nil {
+			headLine = lines[len(lines)-1]
+			if _, head, err = audit.ParseLine(headLine); err != nil || head == nil {
 				return nil, fmt.Errorf("the audit trail of %s was answered without its head", participant)
 			}
-			until = h.Seq
 		}
-		if len(records) == 0 && after < until {
-			return nil, fmt.Errorf("the audit trail of %s ends with record %d, its head is record %d", participant, after, until)
+		if len(records) == 0 && p.After < head.Seq {
+			return nil, fmt.Errorf("the audit trail of %s ends with record %d, its head is record %d", participant, p.After, head.Seq)
 		}
+		p.Last = 0
 		for i, r := range records {
-			if after = r.Seq; after > until {
+			if p.After = r.Seq; p.After > head.Seq {
 				break
 			}
-			out.Write(lines[i])
-			out.WriteByte('\n')
+			each(r, lines[i])
 		}
 	}
-	out.Write(head)
-	out.WriteByte('\n')
-	return out.Bytes(), nil
+	return headLine, nil
 }
 
 // deliver writes into a file, or prints.

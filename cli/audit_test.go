@@ -68,6 +68,9 @@ func TestTheTrailIsShownExportedAndVerified(t *testing.T) {
 	if r := b.run("audit", "tail", "supplier", "-n", "2", "--type", "data.intent", "-o", "json"); r.code != ExitOK || !strings.Contains(r.out, `"seq": 4`) || strings.Contains(r.out, `"seq": 5`) {
 		t.Errorf("%d %s%s", r.code, r.out, r.err)
 	}
+	if r := b.run("audit", "tail", "supplier", "-n", "4", "-o", "json"); r.code != ExitOK || strings.Contains(r.out, `"seq": 1,`) || !strings.Contains(r.out, `"seq": 2,`) || !strings.Contains(r.out, `"seq": 5,`) {
+		t.Errorf("more than one page of last records: %d %s%s", r.code, r.out, r.err)
+	}
 	if r := b.run("audit", "tail", "supplier", "--type", "gossip"); r.code != ExitUsage {
 		t.Errorf("a type that there is not: %d %s", r.code, r.err)
 	}

@@ -248,7 +248,7 @@ const (
 	codeBadSignature      = "bad-signature"
 	codeHolderMismatch    = "holder-mismatch"
 	codeSchema            = "schema"
-	codeStatusUnavailable = "status-unavailable"
+	codeStatusUnavailable = identity.CodeStatusUnavailable
 	codeMalformed         = "malformed"
 )
 

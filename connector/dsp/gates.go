@@ -207,7 +207,7 @@ func (e *Engine) judgeCredentials(ctx context.Context, p *store.Participant, n *
 		return err
 	}
 	for _, r := range consumer.Refused {
-		if r.Code == "status-unavailable" || r.Code == identity.CodeUnreachable { // what was decided is not lost over a list that cannot be read for a moment
+		if r.Code == identity.CodeStatusUnavailable || r.Code == identity.CodeUnreachable { // what was decided is not lost over a list that cannot be read for a moment
 			return fmt.Errorf("%s of %s: %s", r.Type, n.Counterparty, r.Reason)
 		}
 	}

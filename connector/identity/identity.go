@@ -35,6 +35,9 @@ type Refusal struct {
 	Reason           string
 }
 
+// CodeStatusUnavailable is of a credential whose status list does not say now, or never will, whether it is revoked.
+const CodeStatusUnavailable = "status-unavailable"
+
 // CodeUnreachable is of a credential whose issuer's keys or status list are not reached now.
 const CodeUnreachable = "unreachable"
 
