@@ -183,7 +183,7 @@ func replicated(t *testing.T) {
 
 // lostPassword deletes the Secret of a role: the operator makes another and sets it.
 func lostPassword(t *testing.T) {
-	key := types.NamespacedName{Namespace: system, Name: parts.DatabaseSecret("cloud")}
+	key := types.NamespacedName{Namespace: system, Name: parts.DatabaseSecret("keycloak")}
 	var before corev1.Secret
 	if err := admin.Get(t.Context(), key, &before); err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func lostPassword(t *testing.T) {
 		}
 		s := superuser(t)
 		s.User, s.Password = string(after.Data[parts.KeyUsername]), string(after.Data[parts.KeyPassword])
-		cfg, err := pgx.ParseConfig("postgres://" + s.User + "@" + s.Address + "/cloud")
+		cfg, err := pgx.ParseConfig("postgres://" + s.User + "@" + s.Address + "/keycloak")
 		if err != nil {
 			return err
 		}

@@ -388,7 +388,7 @@ func databaseRoles(t *testing.T, cell string, others ...string) {
 		if err := admin.Get(t.Context(), types.NamespacedName{Namespace: snapshot.Namespace(cell), Name: snapshot.DatabaseSecret(snapshot.ConnectorName, role)}, &s); err != nil {
 			t.Fatal(err)
 		}
-		for _, database := range append([]string{resources.Database, "postgres", "template1", "template0", "cloud", "keycloak"}, others...) {
+		for _, database := range append([]string{resources.Database, "postgres", "template1", "template0", "keycloak"}, others...) {
 			server := superuser(t)
 			cfg, err := pgx.ParseConfig("postgres://" + string(s.Data[parts.KeyUsername]) + "@" + server.Address + "/" + database)
 			if err != nil {

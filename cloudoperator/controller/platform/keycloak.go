@@ -109,6 +109,13 @@ func fromSecret(env, secret, key string) corev1.EnvVar {
 	}}}
 }
 
+// keycloakLogin is the account that owns Keycloak's database.
+func (r *run) keycloakLogin(ctx context.Context) (map[string][]byte, error) {
+	return r.access.Ensure(ctx, parts.DatabaseSecret(databaseKeycloak), map[string]kube.Make{
+		parts.KeyUsername: kube.Text(databaseKeycloak), parts.KeyPassword: kube.Password,
+	})
+}
+
 func (r *run) keycloak(ctx context.Context) error {
 	if x := r.platform.Spec.Keycloak.External; x != nil {
 		return r.externalKeycloak(ctx, x)
@@ -117,9 +124,7 @@ func (r *run) keycloak(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	database, err := r.access.Ensure(ctx, parts.DatabaseSecret(databaseKeycloak), map[string]kube.Make{
-		parts.KeyUsername: kube.Text(databaseKeycloak), parts.KeyPassword: kube.Password,
-	})
+	database, err := r.keycloakLogin(ctx)
 	if err != nil {
 		return err
 	}

@@ -13,11 +13,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
 )
 
-// Databases of the platform's own.
-const (
-	databaseKeycloak = "keycloak"
-	databaseCloud    = "cloud"
-)
+const databaseKeycloak = "keycloak"
 
 // postgresStart finds the server's programs, makes the database on the first start and sets the superuser's password to the
 // Secret's on every start, without the network. A first start that was cut off begins again.
@@ -91,17 +87,15 @@ func (r *run) postgresql(ctx context.Context) error {
 		return err
 	}
 	defer db.Close(ctx)
-	for _, name := range []string{databaseKeycloak, databaseCloud} {
-		s, err := r.access.Ensure(ctx, parts.DatabaseSecret(name), map[string]kube.Make{parts.KeyUsername: kube.Text(name), parts.KeyPassword: kube.Password})
-		if err != nil {
-			return err
-		}
-		owner := postgres.Role{Name: string(s[parts.KeyUsername]), Password: string(s[parts.KeyPassword])}
-		if err := db.Ensure(ctx, postgres.Database{Name: name, Owner: owner}); err != nil {
-			return err
-		}
+	if r.platform.Spec.Keycloak.External != nil {
+		return nil
 	}
-	return nil
+	s, err := r.keycloakLogin(ctx)
+	if err != nil {
+		return err
+	}
+	owner := postgres.Role{Name: string(s[parts.KeyUsername]), Password: string(s[parts.KeyPassword])}
+	return db.Ensure(ctx, postgres.Database{Name: databaseKeycloak, Owner: owner})
 }
 
 func (r *run) managedPostgreSQL(ctx context.Context) error {
