@@ -123,6 +123,7 @@ func TestOnPremise(t *testing.T) {
 	})
 	t.Run("its API server is reached from its VPN alone", apiServerOfTheCompany)
 	t.Run("Terraform's account has the documented rights alone", whatTerraformMayDo)
+	t.Run("its infrastructure team sees the whole state and no Secret", whatInfrastructureSees)
 	t.Run("its Vault and its database hold what is its own", whatTheCompanyHolds)
 	t.Run("cut off and back", cutOff)
 }
@@ -255,6 +256,52 @@ func mayDo(t *testing.T, namespace string, kubectl func(...string) string) []str
 		}
 	}
 	return out
+}
+
+// whatInfrastructureSees binds the role of docs/on-premise.md to a group, who then read of every kind in the cell's namespace what its administrator
+// reads, but Secrets, and change nothing anywhere.
+func whatInfrastructureSees(t *testing.T) {
+	const group = "plant-infrastructure"
+	companyKubectl(t, "-n", companyNamespace, "create", "rolebinding", "infrastructure", "--role=kaphera-cell-viewer", "--group="+group)
+	defer companyKubectl(t, "-n", companyNamespace, "delete", "rolebinding", "infrastructure")
+	member := []string{kubectl(t), "--kubeconfig", os.Getenv("KAPHERA_COMPANY_KUBECONFIG"), "--as=ines", "--as-group=" + group, "--as-group=system:authenticated"}
+	read := map[string]bool{}
+	for _, kind := range strings.Fields(companyKubectl(t, "api-resources", "--namespaced", "--verbs=list", "-o", "name")) {
+		names := []string{"get", kind, "-n", companyNamespace, "-o", "name"}
+		there := companyKubectl(t, names...)
+		if there == "" || kind == "endpoints" { // which EndpointSlices have replaced
+			continue
+		}
+		out, said, code := command(t, "vpn", append(slices.Clone(member), names...)...)
+		switch {
+		case kind == "secrets":
+			if code == 0 || !strings.Contains(said, "Forbidden") {
+				t.Errorf("Secrets: exit code %d, %s", code, said)
+			}
+		case code != 0:
+			t.Errorf("%s: %s", kind, said)
+		default:
+			read[kind] = out != ""
+		}
+	}
+	for _, kind := range []string{"connectors.edc.kaphera.io", "participantcontexts.edc.kaphera.io", "pods", "events", "deployments.apps", "leases.coordination.k8s.io"} {
+		if !read[kind] {
+			t.Errorf("nothing is seen of %s", kind)
+		}
+	}
+	state := must(t, "vpn", append(slices.Clone(member), "get", "connectors.edc.kaphera.io", "-n", companyNamespace, "-o", "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}")...)
+	if state != "True" {
+		t.Errorf("the connector's state is %q", state)
+	}
+	for _, namespace := range []string{companyNamespace, industrial} {
+		anybody := mayDo(t, namespace, func(args ...string) string { return companyKubectl(t, append(args, "--as=ines")...) })
+		for _, right := range mayDo(t, namespace, func(args ...string) string { return must(t, "vpn", append(slices.Clone(member), args...)...) }) {
+			verb, _, _ := strings.Cut(right, " ")
+			if !slices.Contains(anybody, right) && (namespace != companyNamespace || !slices.Contains([]string{"get", "list", "watch"}, verb)) {
+				t.Errorf("in namespace %s they may %s", namespace, right)
+			}
+		}
+	}
 }
 
 func whatTheCompanyHolds(t *testing.T) {
