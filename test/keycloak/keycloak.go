@@ -20,7 +20,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/kaphera/kaphera/connector/store/pgtest"
 	"github.com/kaphera/kaphera/test/freeport"
+	"github.com/kaphera/kaphera/test/process"
 )
 
 // Server is a running Keycloak.
@@ -99,19 +99,8 @@ func (s *Server) start(tb testing.TB, dist, dir string, db *pgtest.Server) error
 	cmd := exec.CommandContext(context.Background(), "java", args...) // #nosec G204 -- what is made above
 	cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}
 	cmd.Stdout, cmd.Stderr = &log, &log
-	// The server dies with the test binary, also when that is killed. The death signal follows the starting thread, which is therefore kept.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, done := make(chan error, 1), make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-		close(done)
-	}()
-	if err := <-started; err != nil {
+	done, err := process.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		return fmt.Errorf("start Keycloak: %w", err)
 	}
 	deadline := time.After(startTimeout)

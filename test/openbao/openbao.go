@@ -17,13 +17,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/kaphera/kaphera/test/freeport"
+	"github.com/kaphera/kaphera/test/process"
 )
 
 // Server is a running OpenBao; its KV version 2 engine is mounted at "secret".
@@ -63,19 +63,8 @@ func start(tb testing.TB, binary string) (*Server, error) {
 	cmd := exec.CommandContext(context.Background(), binary, "server", "-dev", "-dev-no-store-token", "-dev-root-token-id="+s.RootToken, "-dev-listen-address="+address) // #nosec G204
 	cmd.Env = []string{"HOME=" + tb.TempDir(), "PATH=" + os.Getenv("PATH")}
 	cmd.Stdout, cmd.Stderr = &log, &log
-	// The server dies with the test binary, also when that is killed. The death signal follows the starting thread, which is therefore kept.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, done := make(chan error, 1), make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-		close(done)
-	}()
-	if err := <-started; err != nil {
+	done, err := process.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", binary, err)
 	}
 	deadline := time.After(startTimeout)

@@ -20,7 +20,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"sort"
 	"strconv"
 	"strings"
@@ -32,6 +31,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/kaphera/kaphera/test/freeport"
+	"github.com/kaphera/kaphera/test/process"
 )
 
 const startTimeout = 60 * time.Second
@@ -42,7 +42,7 @@ type Server struct {
 	dir  string
 	cmd  *exec.Cmd
 	log  *bytes.Buffer
-	done chan struct{} // closed when the process has ended
+	done <-chan struct{} // closed when the process has ended
 }
 
 var shared struct {
@@ -219,24 +219,12 @@ func (s *Server) start(bin, data string, cred *syscall.Credential) error {
 		return err
 	}
 	s.log.Reset()
-	s.done = make(chan struct{})
 	// #nosec G204 -- as above
 	s.cmd = exec.CommandContext(context.Background(), filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.Port), "-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB")
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.log, s.log
-	// The server dies with the test binary, also when that is killed. The death signal follows the starting thread, which is therefore kept.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGQUIT}
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		err := s.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = s.cmd.Wait()
-		}
-		close(s.done)
-	}()
-	if err := <-started; err != nil {
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
+	if s.done, err = process.Start(s.cmd, syscall.SIGQUIT); err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)

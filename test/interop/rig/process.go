@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,13 +18,14 @@ import (
 	"time"
 
 	"github.com/kaphera/kaphera/test/freeport"
+	"github.com/kaphera/kaphera/test/process"
 	"github.com/kaphera/kaphera/test/tck/runner"
 )
 
 // Process is a program that runs until the test ends; its log is shown when the test has failed.
 type Process struct {
 	pid  int
-	done chan struct{}
+	done <-chan struct{}
 }
 
 func start(t *testing.T, name string, cmd *exec.Cmd) *Process {
@@ -37,20 +37,9 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *Process {
 	file, err := os.Create(filepath.Join(dir, name+".log"))
 	Must(t, err)
 	cmd.Stdout, cmd.Stderr = file, file
-	// It dies with this test, also when that is killed. The death signal follows the starting thread, which is therefore kept.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p, started := &Process{done: make(chan struct{})}, make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-		close(p.done)
-	}()
-	Must(t, <-started)
-	p.pid = cmd.Process.Pid
+	done, err := process.Start(cmd, syscall.SIGKILL)
+	Must(t, err)
+	p := &Process{pid: cmd.Process.Pid, done: done}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
