@@ -987,6 +987,16 @@ type ParticipantList struct {
 	Next string `json:"next,omitempty,omitzero"`
 }
 
+// ParticipantMove defines model for ParticipantMove.
+type ParticipantMove struct {
+	From  string    `json:"from"`
+	Key   Key       `json:"key,omitempty,omitzero"`
+	KeyID string    `json:"keyID,omitempty,omitzero"`
+	Phase string    `json:"phase"`
+	Since time.Time `json:"since"`
+	To    string    `json:"to"`
+}
+
 // ParticipantSpec defines model for ParticipantSpec.
 type ParticipantSpec struct {
 	Cell            string             `json:"cell"`
@@ -1002,11 +1012,14 @@ type ParticipantSpec struct {
 
 // ParticipantStatus defines model for ParticipantStatus.
 type ParticipantStatus struct {
+	Cell               string             `json:"cell,omitempty,omitzero"`
 	Checks             []OnboardingCheck  `json:"checks,omitempty,omitzero"`
 	Conditions         []Condition        `json:"conditions,omitempty,omitzero"`
 	Contracts          ContractStatus     `json:"contracts,omitempty,omitzero"`
 	Credentials        []CredentialStatus `json:"credentials,omitempty,omitzero"`
 	DID                string             `json:"did,omitempty,omitzero"`
+	Hostname           string             `json:"hostname,omitempty,omitzero"`
+	Move               ParticipantMove    `json:"move,omitempty,omitzero"`
 	ObservedGeneration int64              `json:"observedGeneration,omitempty,omitzero"`
 	ProtocolURL        string             `json:"protocolURL,omitempty,omitzero"`
 }

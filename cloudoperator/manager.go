@@ -100,7 +100,7 @@ func NewManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 		(&dataspaceprofile.Reconciler{Client: m.GetClient(), Events: events, Reports: reportOf, Reported: links.Events()}).SetupWithManager(m),
 		(&usecase.Reconciler{Client: m.GetClient(), Events: events, Reader: m.GetAPIReader(), Now: o.Now}).SetupWithManager(m),
 		(&organization.Reconciler{Client: m.GetClient(), Events: events}).SetupWithManager(m),
-		(&participant.Reconciler{Client: m.GetClient(), Events: events, Reports: links.Report, Reported: links.Events(), DID: o.DID, Now: o.Now}).SetupWithManager(m),
+		(&participant.Reconciler{Client: m.GetClient(), Reader: m.GetAPIReader(), Events: events, Reports: links.Report, Reported: links.Events(), DID: o.DID, Now: o.Now}).SetupWithManager(m),
 		m.AddHealthzCheck("ping", healthz.Ping),
 		m.AddReadyzCheck("caches", func(req *http.Request) error {
 			ctx, cancel := context.WithTimeout(req.Context(), time.Second)

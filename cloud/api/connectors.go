@@ -66,7 +66,7 @@ type callee struct {
 }
 
 func connectorOf(p *cloudv1.Participant) callee {
-	return callee{p.Spec.Cell, fmt.Sprintf("connector of participant %q", p.Name), "kaphera describe participant " + p.Name}
+	return callee{p.RunsIn(), fmt.Sprintf("connector of participant %q", p.Name), "kaphera describe participant " + p.Name}
 }
 
 // send calls a cell in the caller's name. Every answer that is no success is a *Problem.
@@ -97,15 +97,15 @@ func (s *Service) send(ctx context.Context, to callee, r cellrpc.Request, body a
 }
 
 // holdsContext refuses a participant that its cell does not run: one of an organization that the cell is not for, and one whose context is
-// another's. Two written at the same moment pass each other's check; the cell runs the first of them (snapshot.First), and only that one may
+// another's. Two written at the same moment pass each other's check; the cell runs one of them (snapshot.Taken), and only that one may
 // reach it.
 func (s *Service) holdsContext(ctx context.Context, p *cloudv1.Participant) error {
 	var cell cloudv1.Cell
-	if err := s.Cached.Get(ctx, ctrl.ObjectKey{Namespace: s.Namespace, Name: p.Spec.Cell}, &cell); ctrl.IgnoreNotFound(err) != nil {
-		return cells.problem(p.Spec.Cell, err)
+	if err := s.Cached.Get(ctx, ctrl.ObjectKey{Namespace: s.Namespace, Name: p.RunsIn()}, &cell); ctrl.IgnoreNotFound(err) != nil {
+		return cells.problem(p.RunsIn(), err)
 	}
 	if !cell.Spec.Hosts(p.Spec.Organization) {
-		why := fmt.Sprintf("there is no cell %q", p.Spec.Cell)
+		why := fmt.Sprintf("there is no cell %q", p.RunsIn())
 		if authz.From(ctx).Covers(cell.Spec.Organization) {
 			why = fmt.Sprintf("cell %q is for participants of organization %q alone", cell.Name, cell.Spec.Organization)
 		}
@@ -115,12 +115,9 @@ func (s *Service) holdsContext(ctx context.Context, p *cloudv1.Participant) erro
 	if err := s.Cached.List(ctx, &all, ctrl.InNamespace(s.Namespace)); err != nil {
 		return participants.problem("", err)
 	}
-	for i := range all.Items {
-		o := &all.Items[i]
-		if o.Name != p.Name && o.Spec.Cell == p.Spec.Cell && o.Spec.Identity.Context == p.Spec.Identity.Context && cell.Spec.Hosts(o.Spec.Organization) && snapshot.First(o, p) {
-			return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q has no connector: its context %q was taken before it was made", p.Name, p.Spec.Identity.Context),
-				"remove the participant and make it again with another identity.context")
-		}
+	if snapshot.Taken(p, all.Items, &cell.Spec) != nil {
+		return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q has no connector: its context %q was taken before it was made", p.Name, p.Spec.Identity.Context),
+			"remove the participant and make it again with another identity.context")
 	}
 	return nil
 }
@@ -457,7 +454,7 @@ func (s *Service) AuditHeads(ctx context.Context, participant string) (List[audi
 	if err := s.holdsContext(ctx, p); err != nil {
 		return List[audit.Head]{}, err
 	}
-	heads, err := s.Cells.Heads(ctx, p.Spec.Cell, p.Spec.Identity.Context)
+	heads, err := s.Cells.Heads(ctx, p.RunsIn(), p.Spec.Identity.Context)
 	switch {
 	case errors.Is(err, cellrpc.ErrNotConnected), errors.Is(err, context.DeadlineExceeded):
 		return List[audit.Head]{}, s.notConnected(ctx, connectorOf(p), err)

@@ -124,7 +124,7 @@ func (s *Service) UninstallCell(ctx context.Context, name string) error {
 	if _, err := s.onPremise(ctx, name); err != nil {
 		return err
 	}
-	if n := slices.IndexFunc(all.Items, func(p cloudv1.Participant) bool { return p.Spec.Cell == name }); n >= 0 {
+	if n := slices.IndexFunc(all.Items, func(p cloudv1.Participant) bool { return slices.Contains(p.Cells(), name) }); n >= 0 {
 		return problem(http.StatusConflict, CodeConflict, fmt.Sprintf("participant %q is in cell %q: without its agent nobody would take it down there", all.Items[n].Name, name), "remove the cell's participants first")
 	}
 	_, err := s.admit(ctx, name, "")

@@ -468,7 +468,7 @@ func (f *follower) round(ctx context.Context) error {
 		wire, content, err := deliverable(r, people)
 		for k := range participants.Items {
 			p, key := &participants.Items[k], [2]string{participants.Items[k].Name, u.Name}
-			if p.Status.DID == "" || !p.DeletionTimestamp.IsZero() || silent[p.Spec.Cell] || !slices.Contains(p.Spec.Profiles(), content.Profile) || f.done[key] == string(p.UID)+wire.Hash {
+			if p.Status.DID == "" || !p.DeletionTimestamp.IsZero() || silent[p.RunsIn()] || !slices.Contains(p.Spec.Profiles(), content.Profile) || f.done[key] == string(p.UID)+wire.Hash {
 				continue
 			}
 			failed := err
@@ -476,7 +476,7 @@ func (f *follower) round(ctx context.Context) error {
 				failed = f.deliver(ctx, p, wire)
 			}
 			var refused *Problem
-			silent[p.Spec.Cell] = errors.As(failed, &refused) && refused.Code == CodeNotConnected
+			silent[p.RunsIn()] = errors.As(failed, &refused) && refused.Code == CodeNotConnected
 			switch {
 			case failed == nil:
 				f.done[key] = string(p.UID) + wire.Hash

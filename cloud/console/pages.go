@@ -4,6 +4,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -197,6 +198,9 @@ func stateWords(state string) string {
 	}
 	return state
 }
+
+// runsIn is the cell in which a participant runs, which in a move is another than spec.cell.
+func runsIn(p api.Participant) string { return cmp.Or(p.Status.Cell, p.Spec.Cell) }
 
 func checkState(state string) string {
 	if state == "Passed" {

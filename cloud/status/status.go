@@ -80,7 +80,7 @@ func Assemble(participants []cloudv1.Participant, cells []cloudv1.Cell, now time
 	}
 	r := Report{Participants: make([]Participant, 0, len(participants))}
 	for i := range participants {
-		r.Participants = append(r.Participants, row(&participants[i], byName[participants[i].Spec.Cell], now))
+		r.Participants = append(r.Participants, row(&participants[i], byName[participants[i].RunsIn()], now))
 	}
 	slices.SortFunc(r.Participants, func(a, b Participant) int { return strings.Compare(a.Participant, b.Participant) })
 	return r
@@ -88,7 +88,7 @@ func Assemble(participants []cloudv1.Participant, cells []cloudv1.Cell, now time
 
 func row(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) Participant {
 	out := Participant{
-		Participant: p.Name, Organization: p.Spec.Organization, DID: p.Status.DID, Cell: p.Spec.Cell, OperatingParty: p.Spec.OperatingParty,
+		Participant: p.Name, Organization: p.Spec.Organization, DID: p.Status.DID, Cell: p.RunsIn(), OperatingParty: p.Spec.OperatingParty,
 		Credentials: Credentials{Items: p.Status.Credentials},
 	}
 	if out.Credentials.Items == nil {
@@ -120,8 +120,8 @@ func row(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) Participant 
 func unheard(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) (Health, bool) {
 	switch {
 	case cell == nil:
-		return Health{Unknown, fmt.Sprintf("cell %q does not exist: create it, or move the participant to one that does", p.Spec.Cell),
-			fmt.Sprintf("Die Zelle „%s“ gibt es nicht: sie anlegen oder den Teilnehmer in eine andere verlegen", p.Spec.Cell)}, true
+		return Health{Unknown, fmt.Sprintf("cell %q does not exist: create it, or move the participant to one that does", p.RunsIn()),
+			fmt.Sprintf("Die Zelle „%s“ gibt es nicht: sie anlegen oder den Teilnehmer in eine andere verlegen", p.RunsIn())}, true
 	case cell.Status.LastHeard == nil:
 		return Health{Unknown, fmt.Sprintf("cell %s has not connected yet", cell.Name), fmt.Sprintf("Die Zelle %s hat sich noch nie gemeldet", cell.Name)}, true
 	case now.Sub(cell.Status.LastHeard.Time) > SilentAfter:

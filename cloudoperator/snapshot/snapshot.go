@@ -156,7 +156,7 @@ func Resolve(p cloud.DataspaceProfile) profile.Profile {
 
 // Compile computes the objects of a cell. An error names the object that makes it impossible; the snapshot before stays in force.
 func Compile(in Input) ([]*unstructured.Unstructured, error) {
-	c := compiler{Input: in, cells: map[string]*cloud.CellSpec{}, profiles: map[string]cloud.DataspaceProfile{}}
+	c := compiler{Input: in, cells: map[string]*cloud.CellSpec{}, profiles: map[string]cloud.DataspaceProfile{}, sameContext: map[string][]cloud.Participant{}}
 	sort.Slice(c.Participants, func(i, j int) bool { return First(&c.Participants[i].ObjectMeta, &c.Participants[j].ObjectMeta) })
 	sort.Slice(c.Profiles, func(i, j int) bool { return First(&c.Profiles[i].ObjectMeta, &c.Profiles[j].ObjectMeta) })
 	for i := range in.Cells {
@@ -164,6 +164,9 @@ func Compile(in Input) ([]*unstructured.Unstructured, error) {
 	}
 	for _, p := range in.Profiles {
 		c.profiles[p.Name] = p
+	}
+	for _, p := range c.Participants {
+		c.sameContext[p.Spec.Identity.Context] = append(c.sameContext[p.Spec.Identity.Context], p)
 	}
 	participants := c.contexts()
 	connector, err := c.connector(participants)
@@ -193,10 +196,45 @@ func First(a, b metav1.Object) bool {
 	return a.GetName() < b.GetName()
 }
 
+// Taken finds who of others keeps p from having its context in its cell: whose context is there, or is on its way there, or whose DID p's would be,
+// since it was made there and has moved away. Where nobody has it yet it is the first's. What a participant has, as status.cell and status.hostname say,
+// nobody takes from it: nil for such a one.
+func Taken(p *cloud.Participant, others []cloud.Participant, cell *cloud.CellSpec) *cloud.Participant {
+	if p.Status.Cell != "" || cell == nil {
+		return nil
+	}
+	for i := range others {
+		o := &others[i]
+		m := cmp.Or(o.Status.Move, &cloud.ParticipantMove{})
+		switch {
+		case o.Name == p.Name || o.Spec.Identity.Context != p.Spec.Identity.Context:
+		case o.Status.Cell == "":
+			if o.Spec.Cell == p.Spec.Cell && cell.Hosts(o.Spec.Organization) && First(o, p) {
+				return o
+			}
+		case slices.Contains([]string{o.Status.Cell, m.From, m.To}, p.Spec.Cell), o.Status.Hostname == cell.Hostname:
+			return o
+		}
+	}
+	return nil
+}
+
 type compiler struct {
 	Input
-	cells    map[string]*cloud.CellSpec
-	profiles map[string]cloud.DataspaceProfile
+	cells       map[string]*cloud.CellSpec
+	profiles    map[string]cloud.DataspaceProfile
+	sameContext map[string][]cloud.Participant // by context
+}
+
+// runs says whether the cell in which p runs, or is to run, has it.
+func (c *compiler) runs(p *cloud.Participant) bool {
+	cell := c.cells[p.RunsIn()]
+	return cell != nil && cell.Hosts(p.Spec.Organization) && Taken(p, c.sameContext[p.Spec.Identity.Context], cell) == nil
+}
+
+// hostname is that of p's DID; p runs.
+func (c *compiler) hostname(p *cloud.Participant) string {
+	return cmp.Or(p.Status.Hostname, c.cells[p.RunsIn()].Hostname)
 }
 
 func (c *compiler) meta(name string) metav1.ObjectMeta {
@@ -262,11 +300,17 @@ func (c *compiler) connector(participants []*edc.ParticipantContext) (*edc.Conne
 			out.Spec.Trust = *own.Trust
 		}
 	}
-	used := map[string]bool{}
+	used, hosts := map[string]bool{}, map[string]bool{}
 	for _, p := range participants {
+		if p.Spec.Hostname != "" {
+			hosts[p.Spec.Hostname] = true
+		}
 		for _, name := range append([]string{p.Spec.Profile}, p.Spec.FurtherProfiles...) {
 			used[name] = true
 		}
+	}
+	for _, host := range sortedKeys(hosts) {
+		out.Spec.FurtherHosts = append(out.Spec.FurtherHosts, edc.FurtherHost{Hostname: host})
 	}
 	for _, name := range sortedKeys(used) {
 		resolved := Resolve(c.profiles[name])
@@ -334,12 +378,12 @@ func (c *compiler) holders(placed PlacedIssuer) []edc.Holder {
 		types[t.Type] = true
 	}
 	byDID := map[string]edc.Holder{}
-	for _, p := range c.Participants {
-		cell := c.cells[p.Spec.Cell]
-		if !slices.Contains(p.Spec.Profiles(), placed.Profile) || cell == nil || !cell.Hosts(p.Spec.Organization) || !p.DeletionTimestamp.IsZero() {
+	for i := range c.Participants {
+		p := &c.Participants[i]
+		if !slices.Contains(p.Spec.Profiles(), placed.Profile) || !c.runs(p) || !p.DeletionTimestamp.IsZero() {
 			continue
 		}
-		h := edc.Holder{DID: DID(cell.Hostname, p.Spec.Identity.Context)}
+		h := edc.Holder{DID: DID(c.hostname(p), p.Spec.Identity.Context)}
 		for _, cr := range p.Spec.Credentials {
 			if types[cr.Type] {
 				h.Credentials = append(h.Credentials, cr)
@@ -357,19 +401,16 @@ func (c *compiler) holders(placed PlacedIssuer) []edc.Holder {
 	return out
 }
 
-// contexts are the participants of this cell that it hosts and whose default profile exists, in those of their profiles that do; of several with
-// the same context the oldest.
+// contexts are the participants of this cell that it hosts and whose default profile exists, in those of their profiles that do.
 func (c *compiler) contexts() []*edc.ParticipantContext {
 	var out []*edc.ParticipantContext
-	seen := map[string]bool{}
-	for _, p := range c.Participants {
+	for i := range c.Participants {
+		p := &c.Participants[i]
 		prof, ok := c.profiles[p.Spec.Profile]
 		context := p.Spec.Identity.Context
-		if p.Spec.Cell != c.Cell.Name || !c.Cell.Spec.Hosts(p.Spec.Organization) || !ok || seen[context] {
-			continue
-		}
-		seen[context] = true
-		if !p.DeletionTimestamp.IsZero() {
+		move := cmp.Or(p.Status.Move, &cloud.ParticipantMove{})
+		// One that is deleted stays while it is between cells: its connector would delete what is being transferred, or would not know yet what has come.
+		if p.RunsIn() != c.Cell.Name || !ok || !p.DeletionTimestamp.IsZero() && !p.Between() || move.Phase == cloud.MoveLeaving || !c.runs(p) {
 			continue
 		}
 		m := c.meta(context)
@@ -378,8 +419,15 @@ func (c *compiler) contexts() []*edc.ParticipantContext {
 			TypeMeta: metav1.TypeMeta{APIVersion: edc.GroupVersion.String(), Kind: "ParticipantContext"}, ObjectMeta: m,
 			Spec: edc.ParticipantContextSpec{
 				ConnectorRef: corev1.LocalObjectReference{Name: ConnectorName}, Context: context, Profile: p.Spec.Profile,
-				BusinessPartnerNumber: p.Spec.Identity.BusinessPartnerNumber, Active: onboarded(p), SelfCheck: p.Spec.SelfCheck, Key: p.Spec.Key,
+				BusinessPartnerNumber: p.Spec.Identity.BusinessPartnerNumber, SelfCheck: p.Spec.SelfCheck, Key: p.Spec.Key,
+				Active: onboarded(p) && (move.Phase == "" || move.Phase == cloud.MoveActivating),
 			},
+		}
+		if move.Phase != "" {
+			pc.Spec.Key = move.Key
+		}
+		if host := c.hostname(p); host != c.Cell.Spec.Hostname {
+			pc.Spec.Hostname = host
 		}
 		profiles := []cloud.DataspaceProfile{prof}
 		for _, name := range p.Spec.FurtherProfiles {
@@ -422,7 +470,7 @@ func IssuersOf(profiles []cloud.DataspaceProfile, credentialType string) []strin
 	return out
 }
 
-func onboarded(p cloud.Participant) bool {
+func onboarded(p *cloud.Participant) bool {
 	for _, c := range p.Status.Conditions {
 		if c.Type == cloud.ConditionOnboarded {
 			return c.Status == metav1.ConditionTrue

@@ -18,6 +18,7 @@ const (
 	ConditionOnboarded       = "Onboarded"       // Participant: every onboarding check passed
 	ConditionActive          = "Active"          // Participant: its connector takes part in the protocol
 	ConditionCredentials     = "CredentialsHeld" // Participant
+	ConditionMoving          = "Moving"          // Participant: a move to another cell is under way; the message says what it waits for, or why none begins
 	ConditionPolicyValid     = "PolicyValid"     // UseCase, DataspaceProfile
 	ConditionSignedOff       = "SignedOff"       // UseCase: the newest revision is in force
 )

@@ -3,6 +3,9 @@
 package v1alpha1
 
 import (
+	"cmp"
+	"slices"
+
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -105,8 +108,8 @@ type ParticipantSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="organization cannot change; create a new participant"
 	Organization string   `json:"organization"`
 	Identity     Identity `json:"identity"`
-	// Cell in which its connector runs.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="cell cannot change: the DID contains the cell's host name, and what the participant agreed on, its keys and its audit trail are in that cell; create another participant in the other cell"
+	// Cell in which its connector runs. Another one of type shared or dedicated moves the participant there, with its DID, its keys, what it agreed on
+	// and its audit trail; status.move and the condition Moving say how far that is.
 	Cell string `json:"cell"`
 	// Profile of the dataspace it takes part in: the default one, whose protocol address is status.protocolURL. What was agreed in a profile can
 	// be used only as long as the participant takes part in it, at the same address.
@@ -142,7 +145,7 @@ func (s *ParticipantSpec) Profiles() []string {
 	return append([]string{s.Profile}, s.FurtherProfiles...)
 }
 
-// Identity is a participant's identity; its DID is did:web:<cell's hostname>:<context>.
+// Identity is a participant's identity; its DID is did:web:<hostname>:<context>, with the host name of the cell in which it was made.
 type Identity struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="context cannot change: the DID contains it"
@@ -158,6 +161,15 @@ type ParticipantStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// +optional
 	DID string `json:"did,omitempty"`
+	// Hostname in its DID and its addresses: that of the cell in which it was made, and the same ever after.
+	// +optional
+	Hostname string `json:"hostname,omitempty"`
+	// Cell in which it runs: spec.cell, or the one that it has yet to leave.
+	// +optional
+	Cell string `json:"cell,omitempty"`
+	// Move under way; absent when there is none.
+	// +optional
+	Move *ParticipantMove `json:"move,omitempty"`
 	// +optional
 	ProtocolURL string `json:"protocolURL,omitempty"`
 	// Checks are the profiles' onboarding checks.
@@ -175,6 +187,32 @@ type ParticipantStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
+// Phases of a move, in their order. Status.cell is from until the participant has left it, and to afterwards.
+const (
+	MoveStopping     = "Stopping"     // it is being made inactive in from
+	MoveTransferring = "Transferring" // it is held in from, and what is kept of it is being brought into to
+	MoveReleasing    = "Releasing"    // in place of all that follows, when the move is given up: from is to go on with it
+	MoveLeaving      = "Leaving"      // it is being taken out of from; it runs nowhere
+	MoveArriving     = "Arriving"     // it is being set up in to, inactive
+	MoveActivating   = "Activating"   // to is to make it active
+)
+
+// ParticipantMove is a move from one cell to another.
+type ParticipantMove struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	// +kubebuilder:validation:Enum=Stopping;Transferring;Releasing;Leaving;Arriving;Activating
+	Phase string `json:"phase"`
+	// Since is when the phase began.
+	Since metav1.Time `json:"since"`
+	// Key is spec.key when the move began: until it has ended the key is not replaced.
+	// +optional
+	Key edc.Key `json:"key,omitzero"`
+	// KeyID is the verification method with which it signed in from, and must in to.
+	// +optional
+	KeyID string `json:"keyID,omitempty"`
+}
+
 // OnboardingCheck is one check with its result.
 type OnboardingCheck struct {
 	Name string `json:"name"`
@@ -190,10 +228,12 @@ type OnboardingCheck struct {
 
 // Participant is a legal entity in a dataspace with its own connector identity.
 //
+// +kubebuilder:validation:XValidation:rule="self.spec.cell == oldSelf.spec.cell || !has(oldSelf.status) || !has(oldSelf.status.did) || has(oldSelf.status.cell)",message="cell cannot change yet: the operator has not noted in status.cell where the participant runs; try again in a moment"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Organization",type=string,JSONPath=`.spec.organization`
 // +kubebuilder:printcolumn:name="Cell",type=string,JSONPath=`.spec.cell`
+// +kubebuilder:printcolumn:name="Moving",type=string,JSONPath=`.status.move.phase`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Active",type=string,JSONPath=`.status.conditions[?(@.type=="Active")].status`
 // +kubebuilder:printcolumn:name="DID",type=string,JSONPath=`.status.did`,priority=1
@@ -203,6 +243,29 @@ type Participant struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              ParticipantSpec   `json:"spec"`
 	Status            ParticipantStatus `json:"status,omitzero"`
+}
+
+// RunsIn is the cell in which it runs, which in a move is another than spec.cell.
+func (p *Participant) RunsIn() string { return cmp.Or(p.Status.Cell, p.Spec.Cell) }
+
+// Between says that something of it may be in two cells, or in one that does not run it yet.
+func (p *Participant) Between() bool {
+	return p.Status.Move != nil && slices.Contains([]string{MoveTransferring, MoveReleasing, MoveLeaving, MoveArriving}, p.Status.Move.Phase)
+}
+
+// Cells names every cell that has to do with it, the one in which it runs first: where it is, where it is to be, and both ends of a move.
+func (p *Participant) Cells() []string {
+	out := []string{p.RunsIn()}
+	all := []string{p.Spec.Cell}
+	if m := p.Status.Move; m != nil {
+		all = append(all, m.From, m.To)
+	}
+	for _, c := range all {
+		if !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // ParticipantList is a list.

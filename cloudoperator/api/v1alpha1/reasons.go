@@ -14,6 +14,7 @@ const (
 	ReasonRefused  = "Refused"  // what it refers to is not for it; the message says whom it is for
 	ReasonInUse    = "InUse"    // deletion waits for the objects that refer to it; the message names them
 	ReasonDeleting = "Deleting" // it is being taken down
+	ReasonMoving   = "Moving"   // Participant: it is on its way to another cell, or is to go there
 
 	// Why an external part cannot be used; the message says what to do.
 	ReasonUnreachable = "Unreachable"  // nobody answers at its address

@@ -10,20 +10,27 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 )
 
-// onboardedChanged lets a Participant through whose onboarding has ended: its connector may become active.
-type onboardedChanged struct {
+// placeChanged lets a Participant through whose onboarding has ended, so that its connector may become active, or of which a cell is to run more or less.
+type placeChanged struct {
 	predicate.Funcs
 }
 
 // Update implements predicate.Predicate.
-func (onboardedChanged) Update(e event.UpdateEvent) bool {
+func (placeChanged) Update(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*cloud.Participant)
 	after, ok2 := e.ObjectNew.(*cloud.Participant)
-	return ok && ok2 && onboarded(before) != onboarded(after)
+	return ok && ok2 && (onboarded(before) != onboarded(after) || before.Status.Cell != after.Status.Cell || before.Status.Hostname != after.Status.Hostname || phase(before) != phase(after))
 }
 
 func onboarded(p *cloud.Participant) bool {
 	return apimeta.IsStatusConditionTrue(p.Status.Conditions, cloud.ConditionOnboarded)
+}
+
+func phase(p *cloud.Participant) string {
+	if p.Status.Move == nil {
+		return ""
+	}
+	return p.Status.Move.Phase
 }
 
 func runtimeNames(runtimes []runtimeSpec) []string {

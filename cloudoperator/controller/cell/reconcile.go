@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 		return err
 	}
 	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return r.allCells(ctx) })
-	changed := builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, onboardedChanged{}))
+	changed := builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, placeChanged{}))
 	return ctrl.NewControllerManagedBy(m).For(&cloud.Cell{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&cloud.Participant{}, all, changed).
 		Watches(&cloud.DataspaceProfile{}, all, changed).
@@ -468,9 +469,13 @@ func (r *run) removeNamespace(ctx context.Context) error {
 
 func (r *run) users() []string {
 	var out []string
-	for _, p := range r.participants {
-		if p.Spec.Cell == r.cell.Name {
+	for i := range r.participants {
+		p := &r.participants[i]
+		switch {
+		case slices.Contains(p.Cells(), r.cell.Name):
 			out = append(out, "participant "+p.Name)
+		case p.Status.Hostname == r.cell.Spec.Hostname: // whose paths at that host nobody else may have
+			out = append(out, "participant "+p.Name+" in cell "+p.RunsIn()+", whose DID has the cell's host name")
 		}
 	}
 	for _, p := range r.profiles {

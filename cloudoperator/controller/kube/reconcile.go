@@ -19,10 +19,19 @@ import (
 // WriteStatus patches in the status of o what differs from before, and tells people, in events, which conditions have changed; r may be nil. Each status
 // has one writer, so that no lock is needed.
 func WriteStatus(ctx context.Context, c client.Client, r events.EventRecorder, o, before Object) error {
+	return writeStatus(ctx, c, r, o, before, client.MergeFrom(before))
+}
+
+// WriteStatusOver is WriteStatus, and fails with a conflict when o is no more what before was.
+func WriteStatusOver(ctx context.Context, c client.Client, r events.EventRecorder, o, before Object) error {
+	return writeStatus(ctx, c, r, o, before, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+}
+
+func writeStatus(ctx context.Context, c client.Client, r events.EventRecorder, o, before Object, patch client.Patch) error {
 	if equality.Semantic.DeepEqual(before, o) {
 		return nil
 	}
-	if err := c.Status().Patch(ctx, o, client.MergeFrom(before)); err != nil {
+	if err := c.Status().Patch(ctx, o, patch); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("write the status of %s: %w", name(o), err))
 	}
 	if r != nil {

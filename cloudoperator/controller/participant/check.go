@@ -127,7 +127,7 @@ func (r *run) perform(ctx context.Context, name string) result {
 		if r.cell.Spec.Type == cloud.OnPremise {
 			return r.published()
 		}
-		if err := r.DID(ctx, r.bundle, r.cell.Spec.Hostname, r.p.Spec.Identity.Context); err != nil {
+		if err := r.DID(ctx, r.bundle, r.p.Status.Hostname, r.p.Spec.Identity.Context); err != nil {
 			return result{StateFailed, err.Error()}
 		}
 		return result{state: StatePassed}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -51,6 +52,12 @@ type Reconciler struct {
 	// DID checks that the DID document at an address is the participant's.
 	DID DIDCheck
 	Now func() time.Time
+	// Transfer of those that move; nil refuses moves.
+	Transfer Transfer
+	// Reader reads from the API itself.
+	Reader client.Reader
+
+	transferring sync.Mutex
 
 	mu   sync.Mutex
 	last map[string]heard // that participants were reconciled for, by cell
@@ -69,7 +76,7 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 	}
 	everybody := kube.EnqueueAll(r.Client, func() client.ObjectList { return &cloud.ParticipantList{} })
 	b := ctrl.NewControllerManagedBy(m).
-		For(&cloud.Participant{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&cloud.Participant{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, moved{}))).
 		Watches(&cloud.Participant{}, handler.EnqueueRequestsFromMapFunc(r.ofContext), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&cloud.Cell{}, handler.EnqueueRequestsFromMapFunc(r.ofCell), builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, connectedChanged{}))).
 		Watches(&cloud.Organization{}, everybody, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -86,7 +93,7 @@ type run struct {
 	*Reconciler
 	p    *cloud.Participant
 	org  *cloud.Organization
-	cell *cloud.Cell
+	cell *cloud.Cell // in which it runs
 	// profiles that it takes part in, the default one first; none when one of them does not exist.
 	profiles []cloud.DataspaceProfile
 	bundle   []byte // the platform's authorities
@@ -113,11 +120,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if !p.DeletionTimestamp.IsZero() {
+	deleted := !p.DeletionTimestamp.IsZero()
+	if deleted && !p.Between() {
 		if w.gone(problem) {
 			return ctrl.Result{}, kube.RemoveFinalizer(ctx, r.Client, &p, Finalizer)
 		}
-		message := "deletion waits until cell " + p.Spec.Cell + " has taken it down"
+		message := "deletion waits until cell " + p.RunsIn() + " has taken it down"
 		if heard := w.reported(); heard.Reason == cloud.ReasonSilent {
 			message += "; " + heard.Message
 		}
@@ -125,16 +133,37 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			message += "; if its agent will never report again, delete the cell and set its annotation " + cloud.AbandonAnnotation + " to true"
 		}
 		kube.Set(&p.Status.Conditions, p.Generation, kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonDeleting, Message: message})
-		return ctrl.Result{RequeueAfter: soon}, kube.WriteStatus(ctx, r.Client, r.Events, &p, before)
+		return ctrl.Result{RequeueAfter: soon}, w.write(ctx, before)
 	}
 	if w.begins() {
-		return ctrl.Result{RequeueAfter: soon}, nil
+		return ctrl.Result{RequeueAfter: soon}, w.write(ctx, before)
+	}
+	moving, err := w.move(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if deleted {
+		ready := kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonDeleting, Message: "deletion waits until it is in one cell alone: " + moving.Message}
+		kube.Set(&p.Status.Conditions, p.Generation, moving, ready)
+		return ctrl.Result{RequeueAfter: soon}, w.write(ctx, before)
 	}
 	w.observe()
 	next := w.check(ctx)
-	w.describe(problem)
+	w.describe(problem, moving)
+	if p.RunsIn() != p.Spec.Cell || p.Status.Move != nil {
+		next = soon
+	}
 	p.Status.ObservedGeneration = p.Generation
-	return ctrl.Result{RequeueAfter: next}, kube.WriteStatus(ctx, r.Client, r.Events, &p, before)
+	return ctrl.Result{RequeueAfter: next}, w.write(ctx, before)
+}
+
+// write writes the status. Where the participant runs is written only over what was read: what another leader, or this one a moment ago, has written is
+// more than what an old cache says.
+func (r *run) write(ctx context.Context, before *cloud.Participant) error {
+	if a, b := &before.Status, &r.p.Status; a.Cell != b.Cell || !equality.Semantic.DeepEqual(a.Move, b.Move) {
+		return kube.WriteStatusOver(ctx, r.Client, r.Events, r.p, before)
+	}
+	return kube.WriteStatus(ctx, r.Client, r.Events, r.p, before)
 }
 
 // begins reports that this operator has become the leader just now and has no report yet of a cell that was well: what stands of the participant is
@@ -160,7 +189,7 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 	var org cloud.Organization
 	var c cloud.Cell
 	hasOrg, err1 := get(&org, "organization", "organization", p.Spec.Organization)
-	hasCell, err2 := get(&c, "cell", "cell", p.Spec.Cell)
+	hasCell, err2 := get(&c, "cell", "cell", p.RunsIn())
 	if err := errors.Join(err1, err2); err != nil {
 		return problem, err
 	}
@@ -205,6 +234,12 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 	}
 	if taken.OK && hosted {
 		r.context = r.report.Find("ParticipantContext", p.Spec.Identity.Context)
+		if r.context != nil && len(r.context.Status) > 0 && json.Unmarshal(r.context.Status, &r.status) != nil {
+			r.status = edc.ParticipantContextStatus{}
+		}
+		if p.Status.Cell == "" && p.DeletionTimestamp.IsZero() { // before anything moves it
+			p.Status.Cell, p.Status.Hostname = c.Name, c.Spec.Hostname
+		}
 	}
 	var platforms cloud.PlatformList
 	if err := r.Client.List(ctx, &platforms, client.InNamespace(p.Namespace)); err != nil {
@@ -216,26 +251,22 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 	return problem, nil
 }
 
-// taken finds an older participant with the same context in the same cell.
+// taken finds another participant that keeps this one from having its context.
 func (r *run) taken(ctx context.Context) (kube.Condition, error) {
-	others, err := r.list(ctx, r.p.Namespace, indexContext, contextOf(r.p))
-	if err != nil {
-		return kube.Condition{}, err
+	others, err := r.list(ctx, r.p.Namespace, indexContext, r.p.Spec.Identity.Context)
+	if err != nil || r.cell == nil {
+		return kube.Condition{OK: true}, err
 	}
-	for i := range others {
-		if o := &others[i]; o.Name != r.p.Name && older(o, r.p) && (r.cell == nil || r.cell.Spec.Hosts(o.Spec.Organization)) {
-			return kube.Condition{Reason: cloud.ReasonTaken, Message: fmt.Sprintf(
-				"$.spec.identity.context: %q in cell %s is that of participant %s", o.Spec.Identity.Context, o.Spec.Cell, o.Name)}, nil
-		}
+	o := snapshot.Taken(r.p, others, &r.cell.Spec)
+	switch {
+	case o == nil:
+		return kube.Condition{OK: true}, nil
+	case slices.Contains(o.Cells(), r.cell.Name):
+		return kube.Condition{Reason: cloud.ReasonTaken, Message: fmt.Sprintf(
+			"$.spec.identity.context: %q in cell %s is that of participant %s", o.Spec.Identity.Context, r.cell.Name, o.Name)}, nil
 	}
-	return kube.Condition{OK: true}, nil
-}
-
-func older(a, b *cloud.Participant) bool {
-	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.CreationTimestamp.Before(&b.CreationTimestamp)
-	}
-	return a.Name < b.Name
+	return kube.Condition{Reason: cloud.ReasonTaken, Message: fmt.Sprintf(
+		"$.spec.identity.context: %q in cell %s would have the DID of participant %s, which was made there and has moved to cell %s; choose another", o.Spec.Identity.Context, r.cell.Name, o.Name, o.RunsIn())}, nil
 }
 
 // unissued finds a credential that no issuer of the profiles issues, or a claim that an issuer demands and that is not given.
@@ -295,18 +326,21 @@ func (r *run) observe() {
 	if r.cell == nil {
 		return
 	}
-	if did := snapshot.DID(r.cell.Spec.Hostname, r.p.Spec.Identity.Context); did != st.DID {
-		st.DID, st.Checks, st.Credentials, st.Contracts = did, nil, nil, nil // another identity is onboarded anew
-	}
-	st.ProtocolURL = "https://" + r.cell.Spec.Hostname + "/" + r.p.Spec.Identity.Context + "/dsp/2025-1"
-	if r.context == nil || len(r.context.Status) == 0 || json.Unmarshal(r.context.Status, &r.status) != nil {
+	if st.Cell == "" {
+		st.DID, st.ProtocolURL = "", "" // another's, or of no cell for it
 		return
 	}
-	st.Credentials, st.Contracts = r.status.Credentials, r.status.Contracts
+	if did := snapshot.DID(st.Hostname, r.p.Spec.Identity.Context); did != st.DID {
+		st.DID, st.Checks, st.Credentials, st.Contracts = did, nil, nil, nil // another identity is onboarded anew
+	}
+	st.ProtocolURL = "https://" + st.Hostname + "/" + r.p.Spec.Identity.Context + "/dsp/2025-1"
+	if r.context != nil && len(r.context.Status) > 0 {
+		st.Credentials, st.Contracts = r.status.Credentials, r.status.Contracts
+	}
 }
 
 // describe sets the conditions.
-func (r *run) describe(problem kube.Condition) {
+func (r *run) describe(problem, moving kube.Condition) {
 	onboarded := r.onboarded(problem)
 	active := kube.Condition{Type: cloud.ConditionActive, Reason: cloud.ReasonWaiting}
 	held := kube.Condition{Type: cloud.ConditionCredentials, Reason: cloud.ReasonWaiting}
@@ -338,6 +372,8 @@ func (r *run) describe(problem kube.Condition) {
 	switch {
 	case !problem.OK:
 		ready.OK, ready.Reason, ready.Message = false, problem.Reason, problem.Message
+	case r.p.RunsIn() != r.p.Spec.Cell || r.p.Status.Move != nil:
+		ready.OK, ready.Reason, ready.Message = false, moving.Reason, moving.Message
 	case !reported.OK:
 		ready.OK, ready.Reason, ready.Message = false, reported.Reason, reported.Message
 	case !onboarded.OK:
@@ -349,7 +385,7 @@ func (r *run) describe(problem kube.Condition) {
 			ready.OK, ready.Reason, ready.Message = false, c.Reason, c.Message
 		}
 	}
-	kube.Set(&r.p.Status.Conditions, r.p.Generation, onboarded, active, held, ready)
+	kube.Set(&r.p.Status.Conditions, r.p.Generation, onboarded, active, held, moving, ready)
 }
 
 // undelivered are the types that are granted and not in the cell's report at all.
@@ -366,7 +402,7 @@ func (r *run) undelivered() (types []string) {
 func (r *run) reported() kube.Condition {
 	switch {
 	case r.cell == nil:
-		return kube.Condition{Reason: cloud.ReasonMissing, Message: "there is no cell " + r.p.Spec.Cell}
+		return kube.Condition{Reason: cloud.ReasonMissing, Message: "there is no cell " + r.p.RunsIn()}
 	case r.report == nil:
 		return kube.Condition{Reason: cloud.ReasonNever, Message: "cell " + r.cell.Name + " has not reported yet"}
 	case r.Now().Sub(r.heard) > celllink.SilentAfter:

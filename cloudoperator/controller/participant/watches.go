@@ -21,22 +21,20 @@ import (
 // Work that one participant makes must not grow with the number of its neighbours: they are found by index, and a report of their cell reaches those
 // of whom it says something new.
 const (
-	indexCell    = "spec.cell"
-	indexContext = "spec.cell/identity.context"
+	indexCell    = "cells"
+	indexContext = "spec.identity.context"
 )
 
-func contextOf(p *cloud.Participant) string { return p.Spec.Cell + "/" + p.Spec.Identity.Context }
-
 func index(ctx context.Context, indexer client.FieldIndexer) error {
-	for name, of := range map[string]func(*cloud.Participant) string{
-		indexCell: func(p *cloud.Participant) string { return p.Spec.Cell }, indexContext: contextOf,
+	for name, of := range map[string]func(*cloud.Participant) []string{
+		indexCell: (*cloud.Participant).Cells, indexContext: func(p *cloud.Participant) []string { return []string{p.Spec.Identity.Context} },
 	} {
 		if err := indexer.IndexField(ctx, &cloud.Participant{}, name, func(o client.Object) []string {
 			p, ok := o.(*cloud.Participant)
 			if !ok {
 				return nil
 			}
-			return []string{of(p)}
+			return of(p)
 		}); err != nil {
 			return fmt.Errorf("index the participants by %s: %w", name, err)
 		}
@@ -59,10 +57,10 @@ func (r *Reconciler) ofContext(ctx context.Context, o client.Object) []reconcile
 	if !ok {
 		return nil
 	}
-	return r.which(ctx, o.GetNamespace(), indexContext, contextOf(p), all)
+	return r.which(ctx, o.GetNamespace(), indexContext, p.Spec.Identity.Context, all)
 }
 
-// ofCell are all participants of a cell.
+// ofCell are all participants that have to do with a cell.
 func (r *Reconciler) ofCell(ctx context.Context, o client.Object) []reconcile.Request {
 	return r.which(ctx, o.GetNamespace(), indexCell, o.GetName(), all)
 }
