@@ -197,10 +197,10 @@ func First(a, b metav1.Object) bool {
 }
 
 // Taken finds who of others keeps p from having its context in its cell: whose context is there, or is on its way there, or whose DID p's would be,
-// since it was made there and has moved away. Where nobody has it yet it is the first's. What a participant has, as status.cell and status.hostname say,
-// nobody takes from it: nil for such a one.
+// since it was made there and has moved away. Nobody takes from a participant what it has, as status.cell and status.hostname say; of several that have it,
+// and of those that have not, it is the first's.
 func Taken(p *cloud.Participant, others []cloud.Participant, cell *cloud.CellSpec) *cloud.Participant {
-	if p.Status.Cell != "" || cell == nil {
+	if cell == nil {
 		return nil
 	}
 	for i := range others {
@@ -208,6 +208,10 @@ func Taken(p *cloud.Participant, others []cloud.Participant, cell *cloud.CellSpe
 		m := cmp.Or(o.Status.Move, &cloud.ParticipantMove{})
 		switch {
 		case o.Name == p.Name || o.Spec.Identity.Context != p.Spec.Identity.Context:
+		case p.Status.Cell != "": // each has seen the other too late
+			if o.Status.Cell != "" && (o.Status.Cell == p.Status.Cell || o.Status.Hostname == p.Status.Hostname) && First(o, p) {
+				return o
+			}
 		case o.Status.Cell == "":
 			if o.Spec.Cell == p.Spec.Cell && cell.Hosts(o.Spec.Organization) && First(o, p) {
 				return o

@@ -95,6 +95,14 @@ func (r *run) enter(phase string) {
 	r.p.Status.Move.Phase, r.p.Status.Move.Since = phase, metav1.NewTime(r.Now().Truncate(time.Second))
 }
 
+// patience is when to look again at a move: the longer its phase takes, the less often. What a cell reports wakes it besides.
+func (r *run) patience() time.Duration {
+	if r.p.Status.Move == nil {
+		return unhurried
+	}
+	return min(max(soon, r.Now().Sub(r.p.Status.Move.Since.Time)/4), time.Minute)
+}
+
 // begin begins a move when there is nothing against it. Until both cells are as they should be, the participant goes on where it is.
 func (r *run) begin(ctx context.Context) (kube.Condition, error) {
 	p := r.p
@@ -180,9 +188,20 @@ func (r *run) step(ctx context.Context) (waits string, err error) {
 		if waits := r.stopped(); waits != "" {
 			return waits, nil
 		}
-		to, err := r.cellNamed(ctx, m.To)
+		from, err := r.cellNamed(ctx, m.From)
 		if err != nil {
 			return "", err
+		}
+		if r.report.AppliedRevision < from.Status.Revision { // newer than the cache's
+			return fmt.Sprintf("cell %s has not applied revision %d yet", from.Name, from.Status.Revision), nil
+		}
+		to, err := r.cellNamed(ctx, m.To)
+		switch {
+		case client.IgnoreNotFound(err) != nil:
+			return "", err
+		case err != nil || !to.DeletionTimestamp.IsZero(): // which waits for those that have announced themselves
+			st.Move = nil
+			return "given up: cell " + m.To + " is being deleted", nil
 		}
 		if o, err := r.occupied(ctx, to); err != nil || o != nil {
 			if err != nil {
@@ -225,11 +244,12 @@ func (r *run) step(ctx context.Context) (waits string, err error) {
 			return "given up, and nothing was moved", nil
 		}
 	case cloud.MoveLeaving:
-		if c := r.reported(); r.report == nil || c.Reason == cloud.ReasonSilent {
-			return c.Message, nil
-		}
-		if r.context != nil || r.report.AppliedRevision < r.cell.Status.Revision {
-			return "cell " + m.From + " has not taken it down yet", nil
+		if r.report == nil || r.context != nil || r.report.AppliedRevision < r.cell.Status.Revision {
+			waits := "cell " + m.From + " has not taken it down yet; it runs nowhere since " + m.Since.UTC().Format(time.RFC3339)
+			if c := r.reported(); c.Reason == cloud.ReasonSilent || c.Reason == cloud.ReasonNever {
+				waits += "; " + c.Message + ": bring its agent back"
+			}
+			return waits, nil
 		}
 		st.Cell = m.To
 		r.enter(cloud.MoveArriving)
@@ -294,7 +314,7 @@ func (r *run) arrived() string {
 
 func (r *run) cellNamed(ctx context.Context, name string) (*cloud.Cell, error) {
 	c := &cloud.Cell{}
-	if err := r.Client.Get(ctx, types.NamespacedName{Namespace: r.p.Namespace, Name: name}, c); err != nil {
+	if err := r.Reader.Get(ctx, types.NamespacedName{Namespace: r.p.Namespace, Name: name}, c); err != nil {
 		return nil, fmt.Errorf("read cell %s: %w", name, err)
 	}
 	return c, nil
@@ -307,13 +327,10 @@ func (r *run) transfer(ctx context.Context, call func(t Transfer, ctx context.Co
 	}
 	defer r.transferring.Unlock()
 	m := r.p.Status.Move
-	from, err := r.cellNamed(ctx, m.From)
-	if err != nil {
-		return "", err
-	}
-	to, err := r.cellNamed(ctx, m.To)
-	if err != nil {
-		return "", err
+	from, err1 := r.cellNamed(ctx, m.From)
+	to, err2 := r.cellNamed(ctx, m.To)
+	if err := errors.Join(err1, err2); err != nil {
+		return err.Error(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferLimit)
 	defer cancel()

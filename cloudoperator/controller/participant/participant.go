@@ -145,13 +145,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if deleted {
 		ready := kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonDeleting, Message: "deletion waits until it is in one cell alone: " + moving.Message}
 		kube.Set(&p.Status.Conditions, p.Generation, moving, ready)
-		return ctrl.Result{RequeueAfter: soon}, w.write(ctx, before)
+		return ctrl.Result{RequeueAfter: w.patience()}, w.write(ctx, before)
 	}
 	w.observe()
 	next := w.check(ctx)
 	w.describe(problem, moving)
 	if p.RunsIn() != p.Spec.Cell || p.Status.Move != nil {
-		next = soon
+		next = w.patience()
 	}
 	p.Status.ObservedGeneration = p.Generation
 	return ctrl.Result{RequeueAfter: next}, w.write(ctx, before)
