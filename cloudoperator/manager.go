@@ -29,6 +29,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
 	"github.com/kaphera/kaphera/cloudoperator/controller/platform"
 	"github.com/kaphera/kaphera/cloudoperator/controller/usecase"
+	"github.com/kaphera/kaphera/cloudoperator/transfer"
 )
 
 // Options of the operator in mode platform.
@@ -100,7 +101,7 @@ func NewManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 		(&dataspaceprofile.Reconciler{Client: m.GetClient(), Events: events, Reports: reportOf, Reported: links.Events()}).SetupWithManager(m),
 		(&usecase.Reconciler{Client: m.GetClient(), Events: events, Reader: m.GetAPIReader(), Now: o.Now}).SetupWithManager(m),
 		(&organization.Reconciler{Client: m.GetClient(), Events: events}).SetupWithManager(m),
-		(&participant.Reconciler{Client: m.GetClient(), Reader: m.GetAPIReader(), Events: events, Reports: links.Report, Reported: links.Events(), DID: o.DID, Now: o.Now}).SetupWithManager(m),
+		(&participant.Reconciler{Client: m.GetClient(), Reader: m.GetAPIReader(), Events: events, Reports: links.Report, Reported: links.Events(), DID: o.DID, Now: o.Now, Transfer: &transfer.Transfer{Access: access, ServiceAccount: o.ServiceAccount}}).SetupWithManager(m),
 		m.AddHealthzCheck("ping", healthz.Ping),
 		m.AddReadyzCheck("caches", func(req *http.Request) error {
 			ctx, cancel := context.WithTimeout(req.Context(), time.Second)

@@ -197,6 +197,23 @@ func ensureHeads(ctx context.Context, nc *nats.Conn) error {
 	return nil
 }
 
+// KeepHeadAfter adds a head to the stream if the last one of its participant is that of a sequence in it, or 0 for none.
+func KeepHeadAfter(ctx context.Context, nc *nats.Conn, k cellrpc.Kept, sequence uint64) (uint64, error) {
+	data, err := json.Marshal(k)
+	if err != nil {
+		return 0, fmt.Errorf("encode an audit head: %w", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, fmt.Errorf("jetstream: %w", err)
+	}
+	ack, err := js.Publish(ctx, cellrpc.SubjectHeads+k.Ctx, data, jetstream.WithExpectLastSequencePerSubject(sequence))
+	if err != nil {
+		return 0, fmt.Errorf("keep an audit head of %s: %w", k.Ctx, err)
+	}
+	return ack.Sequence, nil
+}
+
 // KeepHead adds a head to the stream.
 func KeepHead(ctx context.Context, nc *nats.Conn, h audit.Head) error {
 	data, err := json.Marshal(h)

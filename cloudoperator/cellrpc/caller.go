@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -150,15 +151,30 @@ func (n *NATSCaller) Heads(ctx context.Context, cell, participant string) (heads
 	if err != nil {
 		return nil, err
 	}
-	err = ReadHeads(ctx, nc, participant, func(h audit.Head, _ time.Time) { heads = append(heads, h) })
+	moved := map[string]bool{}
+	err = ReadHeads(ctx, nc, participant, func(k Kept) {
+		if moved[k.Chain] = k.Moved; !k.Moved {
+			heads = append(heads, k.Head)
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the audit heads of %s in cell %s: %w", participant, cell, err)
 	}
-	return heads, nil
+	return slices.DeleteFunc(heads, func(h audit.Head) bool { return moved[h.Chain] }), nil // they went with it
 }
 
-// ReadHeads reads the heads that are kept of a participant in the account of a cell ("*": of all), the oldest first, each with the time at which it came.
-func ReadHeads(ctx context.Context, nc *nats.Conn, participant string, each func(audit.Head, time.Time)) error {
+// Kept is a head that is kept of a chain.
+type Kept struct {
+	audit.Head
+	// Moved says that the chain goes on in another cell, with the heads that were kept here.
+	Moved bool      `json:"moved,omitempty"`
+	Came  time.Time `json:"-"`
+	// Sequence in the stream.
+	Sequence uint64 `json:"-"`
+}
+
+// ReadHeads reads the heads that are kept of a participant in the account of a cell ("*": of all), the oldest first.
+func ReadHeads(ctx context.Context, nc *nats.Conn, participant string, each func(Kept)) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("jetstream: %w", err)
@@ -177,15 +193,16 @@ func ReadHeads(ctx context.Context, nc *nats.Conn, participant string, each func
 		}
 		more = false
 		for msg := range batch.Messages() {
-			var h audit.Head
-			if err := json.Unmarshal(msg.Data(), &h); err != nil {
+			var k Kept
+			if err := json.Unmarshal(msg.Data(), &k); err != nil {
 				return err
 			}
 			m, err := msg.Metadata()
 			if err != nil {
 				return err
 			}
-			each(h, m.Timestamp)
+			k.Came, k.Sequence = m.Timestamp, m.Sequence.Stream
+			each(k)
 			more = true
 		}
 		if err := batch.Error(); err != nil {

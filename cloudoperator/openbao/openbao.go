@@ -204,6 +204,8 @@ type Grant struct {
 	Policy         string
 	Namespace      string
 	ServiceAccount string
+	// Life of its tokens; empty is an hour, to be renewed for a day.
+	Life time.Duration
 }
 
 // Ensure writes the grant where it differs.
@@ -233,6 +235,9 @@ func (c *Client) Ensure(ctx context.Context, g Grant) error {
 		return nil
 	}
 	write := map[string]any{"token_ttl": "1h", "token_max_ttl": "24h"}
+	if g.Life > 0 {
+		write["token_ttl"], write["token_max_ttl"] = g.Life.String(), g.Life.String()
+	}
 	for k, v := range want {
 		write[k] = v
 	}

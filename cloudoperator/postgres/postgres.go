@@ -95,7 +95,8 @@ func (a *Admin) rights(ctx context.Context) error {
 	return nil
 }
 
-func (s Server) open(ctx context.Context, database string) (*pgx.Conn, error) {
+// Config is how the account connects to one of its databases.
+func (s Server) Config(database string) (*pgx.ConnConfig, error) {
 	host, port, err := net.SplitHostPort(s.Address)
 	if err != nil {
 		return nil, fmt.Errorf("postgresql address %q: %w", s.Address, err)
@@ -111,6 +112,14 @@ func (s Server) open(ctx context.Context, database string) (*pgx.Conn, error) {
 	cfg.Host, cfg.Port, cfg.Database, cfg.User, cfg.Password = host, uint16(number), database, s.User, s.Password
 	cfg.TLSConfig, cfg.Fallbacks, cfg.ConnectTimeout = s.TLS, nil, 5*time.Second
 	cfg.RuntimeParams = map[string]string{"application_name": "kaphera-cloud-operator"}
+	return cfg, nil
+}
+
+func (s Server) open(ctx context.Context, database string) (*pgx.Conn, error) {
+	cfg, err := s.Config(database)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == codeAuthorization && strings.Contains(refused.Message, "pg_hba.conf") { // in every language

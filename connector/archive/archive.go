@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/kaphera/kaphera/connector/store"
 )
@@ -32,6 +33,8 @@ var (
 	ErrNoContext = errors.New("there is no such participant context or issuer")
 	// ErrMoving: an archive of all is asked for while a context is on its way to another connector.
 	ErrMoving = errors.New("it is held, to be moved: end that first, or name the contexts to export")
+	// ErrMoved: a context is not released where it was, since it goes on elsewhere.
+	ErrMoved = errors.New("was moved, and goes on there")
 	// ErrDamaged: the archive is not whole, was changed, or holds what no export writes.
 	ErrDamaged = errors.New("the archive is damaged")
 	// ErrKey: the identities given do not open the archive.
@@ -102,7 +105,7 @@ func begin(ctx context.Context, cc *pgx.ConnConfig, options pgx.TxOptions) (*pgx
 	}
 	tx, err := conn.BeginTx(ctx, options)
 	if err == nil {
-		_, err = tx.Exec(ctx, "SET LOCAL kaphera.ctx = '*'; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL bytea_output = 'hex'")
+		_, err = tx.Exec(ctx, "SET LOCAL kaphera.ctx = '*'; SET LOCAL lock_timeout = '30s'; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL bytea_output = 'hex'")
 	}
 	var owner bool
 	if err == nil {
@@ -118,6 +121,15 @@ func begin(ctx context.Context, cc *pgx.ConnConfig, options pgx.TxOptions) (*pgx
 	}
 	_ = conn.Close(context.WithoutCancel(ctx))
 	return nil, nil, fmt.Errorf("database %s at %s:%d as %s: %w", cc.Database, cc.Host, cc.Port, cc.User, err)
+}
+
+// busy says of an error that it comes from waiting too long for a lock.
+func busy(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "55P03" {
+		return fmt.Errorf("another move or import of it, or a long transaction of its connector, is under way: try again: %w", err)
+	}
+	return err
 }
 
 func versions(ctx context.Context, tx pgx.Tx) (map[string]int64, error) {

@@ -33,6 +33,11 @@ type restored struct {
 // that was cut off, also where the Vault has been written already, is made again in the same way. It takes the account that migrates, and a Vault
 // that lets it read and create.
 func Import(ctx context.Context, cc *pgx.ConnConfig, kv vault.KV, r io.Reader, identities ...age.Identity) (*Header, Counts, error) {
+	return bring(ctx, cc, r, func(i *importer) error { return putSecrets(ctx, kv, i.secrets) }, identities...)
+}
+
+// bring imports an archive; last is what is done with its secrets, before the commit.
+func bring(ctx context.Context, cc *pgx.ConnConfig, r io.Reader, last func(*importer) error, identities ...age.Identity) (*Header, Counts, error) {
 	opened, err := age.Decrypt(r, identities...)
 	var none *age.NoIdentityMatchError
 	switch {
@@ -67,7 +72,7 @@ func Import(ctx context.Context, cc *pgx.ConnConfig, kv vault.KV, r io.Reader, i
 		}
 	}
 	// Last, since it is not part of the transaction: what the Vault has if this ends here is what the next attempt brings.
-	if err := putSecrets(ctx, kv, i.secrets); err != nil {
+	if err := last(&i); err != nil {
 		return nil, Counts{}, err
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -189,6 +194,13 @@ func (i *importer) begin(ctx context.Context, h *Header) error {
 	i.header, i.known = h, map[string]table{}
 	for _, t := range all {
 		i.known[t.Name] = t
+	}
+	return vacant(ctx, i.tx, all, h.Contexts)
+}
+
+// vacant returns an error that wraps ErrExists when the connector has something of one of the contexts.
+func vacant(ctx context.Context, tx pgx.Tx, all []table, contexts []string) error {
+	for _, t := range all {
 		if t.shared != "" || t.Name == records {
 			continue
 		}
@@ -197,9 +209,9 @@ func (i *importer) begin(ctx context.Context, h *Header) error {
 			there += " AND open" // what is closed belongs to one that was deleted
 		}
 		var context string
-		err := i.tx.QueryRow(ctx, there+" LIMIT 1", h.Contexts).Scan(&context)
+		err := tx.QueryRow(ctx, there+" LIMIT 1", contexts).Scan(&context)
 		if err == nil {
-			return fmt.Errorf("%q %w here, in %s: delete it first, or import into another connector", context, ErrExists, t.Name)
+			return fmt.Errorf("%q %w here, in %s: if it is another one delete it first, or bring this one into another connector", context, ErrExists, t.Name)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return err
@@ -272,7 +284,7 @@ func (i *importer) write(ctx context.Context, t *table, rows [][]*string) error 
 		case pe.Code == audit.CodeNoChain || pe.Code == audit.CodeRefused:
 			err = fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
-		return fmt.Errorf("import %s: %w", t.Name, err)
+		return fmt.Errorf("import %s: %w", t.Name, busy(err))
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func mark(ctx context.Context, cc *pgx.ConnConfig, moving bool, contexts []strin
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return fmt.Errorf("mark the audit trails: %w", err)
+		return fmt.Errorf("mark the audit trails: %w", busy(err))
 	}
 	for _, c := range contexts {
 		if !slices.Contains(found, c) {

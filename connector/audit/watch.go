@@ -18,6 +18,7 @@ type Watch struct {
 type watched struct {
 	Head
 	first time.Time // seen
+	moved bool
 }
 
 // Alarm is what is wrong with a chain, in words, and when that was seen.
@@ -35,7 +36,7 @@ func (w *Watch) See(h Head, at time.Time) {
 	if w.chains == nil {
 		w.chains = map[string]watched{}
 	}
-	now := watched{h, at}
+	now := watched{Head: h, first: at}
 	if known {
 		now.first = before.first
 	}
@@ -58,6 +59,14 @@ func (w *Watch) See(h Head, at time.Time) {
 	}
 }
 
+// Moved says that a chain goes on elsewhere, until it is seen again: its participant's name may be another's here.
+func (w *Watch) Moved(chain string) {
+	if c, ok := w.chains[chain]; ok {
+		c.moved = true
+		w.chains[chain] = c
+	}
+}
+
 // Last is the head of a chain that was seen last; false when none was.
 func (w *Watch) Last(chain string) (Head, bool) {
 	c, ok := w.chains[chain]
@@ -75,7 +84,7 @@ func (w *Watch) Alarms(after time.Time) (out []Alarm) {
 	newest := map[string]watched{}
 	var open []watched
 	for _, c := range w.chains {
-		if c.Open {
+		if c.Open && !c.moved {
 			open = append(open, c)
 		}
 	}

@@ -42,3 +42,31 @@ func TestWatchFindsWhatNoHonestChainDoes(t *testing.T) {
 		}
 	}
 }
+
+func TestWatchLetsAChainMoveAndComeBack(t *testing.T) {
+	head := func(chain string, seq int64) audit.Head {
+		return audit.Head{Chain: chain, Ctx: "acme", Seq: seq, Hash: "a", Open: true}
+	}
+	var w audit.Watch
+	w.See(head("1", 5), time.Unix(1, 0))
+	w.Moved("1")
+	w.Moved("unknown")
+	w.See(head("2", 1), time.Unix(2, 0))
+	if got := w.Alarms(time.Time{}); len(got) != 0 {
+		t.Errorf("another took the name of one that moved: %+v", got)
+	}
+	w.Moved("2")
+	w.See(head("1", 9), time.Unix(3, 0))
+	if got := w.Alarms(time.Time{}); len(got) != 0 {
+		t.Errorf("it came back when the other one was gone: %+v", got)
+	}
+	w.See(head("2", 1), time.Unix(4, 0))
+	if got := w.Alarms(time.Time{}); len(got) != 1 {
+		t.Errorf("two at a time: %+v", got)
+	}
+	w.Moved("1")
+	w.See(head("1", 8), time.Unix(5, 0))
+	if got := w.Alarms(time.Unix(4, 0)); len(got) != 1 || !strings.Contains(got[0].What, "went back") {
+		t.Errorf("it came back with less: %+v", got)
+	}
+}

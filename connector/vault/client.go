@@ -32,6 +32,7 @@ type Config struct {
 	Prefix    string // below the mount; empty = its root
 	CAFile    string // PEM; empty = the system's
 	CAPEM     string // the same, given as it is
+	Name      string // that its certificate is for; empty = the address's
 	Auth      Auth
 	Access    []Access // what the login is used for; Probe asks whether it may
 }
@@ -95,7 +96,7 @@ func New(cfg Config) (*Client, error) {
 	ac := api.NewConfig()
 	ac.Address, ac.Timeout, ac.MaxRetries = cfg.Address, requestTimeout, maxRetries
 	ac.MinRetryWait, ac.MaxRetryWait = 100*time.Millisecond, time.Second
-	if err := ac.ConfigureTLS(&api.TLSConfig{CACert: cfg.CAFile, CACertBytes: []byte(cfg.CAPEM)}); err != nil {
+	if err := ac.ConfigureTLS(&api.TLSConfig{CACert: cfg.CAFile, CACertBytes: []byte(cfg.CAPEM), TLSServerName: cfg.Name}); err != nil {
 		return nil, fmt.Errorf("vault.caFile %s: %w", cfg.CAFile, err)
 	}
 	if t, ok := ac.HttpClient.Transport.(*http.Transport); ok {

@@ -43,6 +43,14 @@ type link struct {
 	watch  audit.Watch // of the heads that are kept
 }
 
+func (k *link) see(h cellrpc.Kept) {
+	if h.Moved {
+		k.watch.Moved(h.Chain)
+	} else {
+		k.watch.See(h.Head, h.Came)
+	}
+}
+
 // NewLinks makes an empty set.
 func NewLinks(access parts.Access, now func() time.Time) *Links {
 	return &Links{access: access, now: now, m: map[string]*link{}}
@@ -130,7 +138,7 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 	}
 	read, cancel := context.WithTimeout(ctx, headTimeout)
 	defer cancel()
-	if err := cellrpc.ReadHeads(read, nc, "*", k.watch.See); err != nil {
+	if err := cellrpc.ReadHeads(read, nc, "*", k.see); err != nil {
 		return fmt.Errorf("read the audit heads that are kept of cell %s: %w", cell, err)
 	}
 	logger := log.FromContext(ctx)
@@ -146,6 +154,19 @@ func (l *Links) start(ctx context.Context, cell string, nc *nats.Conn, k *link) 
 	})
 	if err != nil {
 		return fmt.Errorf("subscribe to reports of cell %s: %w", cell, err)
+	}
+	if _, err := nc.Subscribe(cellrpc.SubjectHeads+"*", func(m *nats.Msg) { // of those who move from or to here; what is reported is seen already
+		h := cellrpc.Kept{Came: l.now()}
+		if err := json.Unmarshal(m.Data, &h); err != nil {
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if last, _ := k.watch.Last(h.Chain); h.Moved || h.Seq > last.Seq {
+			k.see(h)
+		}
+	}); err != nil {
+		return fmt.Errorf("subscribe to audit heads of cell %s: %w", cell, err)
 	}
 	// An agent that sends faster than this reads takes a bounded part of its memory: what is dropped, a later report says.
 	if err := sub.SetPendingLimits(16, 16<<20); err != nil {

@@ -57,7 +57,7 @@ func TestEveryReportedHeadIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := &link{}
-	if err := cellrpc.ReadHeads(ctx, cloud, "*", later.watch.See); err != nil {
+	if err := cellrpc.ReadHeads(ctx, cloud, "*", later.see); err != nil {
 		t.Fatal(err)
 	}
 	for _, alarms := range [][]audit.Alarm{l.Alarms("a", time.Time{}), later.watch.Alarms(time.Time{})} {
