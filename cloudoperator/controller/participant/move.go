@@ -98,7 +98,7 @@ func (r *run) enter(phase string) {
 // patience is when to look again at a move: the longer its phase takes, the less often. What a cell reports wakes it besides.
 func (r *run) patience() time.Duration {
 	if r.p.Status.Move == nil {
-		return unhurried
+		return soon
 	}
 	return min(max(soon, r.Now().Sub(r.p.Status.Move.Since.Time)/4), time.Minute)
 }
@@ -128,12 +128,6 @@ func (r *run) begin(ctx context.Context) (kube.Condition, error) {
 			return refused(cloud.ReasonRefused, "$.spec.cell: cell %s is on-premise, and the platform reaches neither its database nor its Vault: set it back to %s, and make another participant in the other cell", c.Name, p.Status.Cell)
 		}
 	}
-	if o, err := r.occupied(ctx, &to); err != nil || o != nil {
-		if err != nil {
-			return kube.Condition{}, err
-		}
-		return refused(cloud.ReasonTaken, "$.spec.cell: the context %q in cell %s is that of participant %s", p.Spec.Identity.Context, to.Name, o.Name)
-	}
 	if c := r.reported(); !c.OK {
 		return refused(cloud.ReasonWaiting, "waits: %s", c.Message)
 	}
@@ -141,6 +135,12 @@ func (r *run) begin(ctx context.Context) (kube.Condition, error) {
 		if ready := apimeta.FindStatusCondition(c.Status.Conditions, cloud.ConditionReady); ready == nil || ready.Status != metav1.ConditionTrue {
 			return refused(cloud.ReasonWaiting, "waits until cell %s is ready: %s", c.Name, cmp.Or(ready, &metav1.Condition{Message: "it has not been looked at yet"}).Message)
 		}
+	}
+	if o, err := r.occupied(ctx, &to); err != nil || o != nil {
+		if err != nil {
+			return kube.Condition{}, err
+		}
+		return refused(cloud.ReasonTaken, "$.spec.cell: the context %q in cell %s is that of participant %s", p.Spec.Identity.Context, to.Name, o.Name)
 	}
 	p.Status.Move = &cloud.ParticipantMove{From: p.Status.Cell, To: to.Name, Key: p.Spec.Key}
 	r.enter(cloud.MoveStopping)
