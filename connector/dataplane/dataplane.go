@@ -142,8 +142,8 @@ func newServer(d Deps) (*server, error) {
 	}
 	d.PublicURL = strings.TrimSuffix(d.PublicURL, "/")
 	s := &server{Deps: d, flows: flows{tenant.DB{Pool: d.DB, Shares: d.Connections}}, metrics: newMetrics(), boot: rand.Text(),
-		served: d.Meter.Shares(limits.Share{Name: "data accesses of a participant", Most: d.PerParticipant, Queue: d.PerParticipant, Patience: queueTime}),
-		shares: d.Meter.Shares(limits.Share{Name: "data accesses of a counterparty", Most: d.PerCounterparty})}
+		served: d.Meter.Shares(limits.Share{Name: "data accesses of a participant", Most: d.PerParticipant, Queue: d.PerParticipant, Patience: queueTime, Pause: pause}),
+		shares: d.Meter.Shares(limits.Share{Name: "data accesses of a counterparty", Most: d.PerCounterparty, Pause: pause})}
 	s.journal = newJournal(s.commit)
 	s.transport = newTransport(d)
 	if d.Metrics != nil {
@@ -234,6 +234,9 @@ func (s *server) stopEnded(ctx context.Context) error {
 
 // queueTime is how long an access waits until others to the same participant's data have ended.
 const queueTime = 5 * time.Second
+
+// pause is how long an access that is turned away waits for that answer.
+const pause = time.Second
 
 func setDefault(d *time.Duration, v time.Duration) {
 	if *d == 0 {

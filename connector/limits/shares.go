@@ -22,6 +22,9 @@ type Share struct {
 	Most     int           // at once
 	Queue    int           // how many more wait for a place
 	Patience time.Duration // for which each of them waits
+	// Pause is how long who finds no room to wait either waits to be told so: one that comes again at once takes little then of what all share. It is for
+	// what comes in from outside.
+	Pause time.Duration
 }
 
 // Shares bounds how much each of many parties may have under way at once, so that one of them leaves room for the others. A party waits for none
@@ -81,10 +84,11 @@ func (s *Shares) Enter(ctx context.Context, party string) (leave func(), err err
 	}
 	s.mu.Unlock()
 	s.meter.reached(s.Share, party, full)
+	wait := s.Patience
 	if full {
-		return nil, &BusyError{Share: s.Share, Party: party}
+		wait, place = s.Pause, nil
 	}
-	timer := time.NewTimer(s.Patience)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-place:
@@ -93,6 +97,9 @@ func (s *Shares) Enter(ctx context.Context, party string) (leave func(), err err
 		err = ctx.Err()
 	case <-timer.C:
 		err = &BusyError{Share: s.Share, Party: party}
+	}
+	if full {
+		return nil, err
 	}
 	s.mu.Lock()
 	i := slices.Index(p.waiting, place)

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,25 @@ func enter(t *testing.T, s *limits.Shares, party string) func() {
 func busy(err error) bool {
 	var busy *limits.BusyError
 	return errors.As(err, &busy)
+}
+
+// Who is turned away because there is no room to wait either hears of it after the pause, or when it gives up, and has taken nothing.
+func TestARefusalTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := limits.NewShares(limits.Share{Name: "requests", Most: 1, Pause: time.Minute})
+		leave := enter(t, s, "noisy")
+		begin := time.Now()
+		if _, err := s.Enter(t.Context(), "noisy"); !busy(err) || time.Since(begin) != time.Minute {
+			t.Errorf("refused after %s: %v", time.Since(begin), err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.Enter(ctx, "noisy"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("given up: %v", err)
+		}
+		leave()
+		enter(t, s, "noisy")()
+	})
 }
 
 func TestShares(t *testing.T) {

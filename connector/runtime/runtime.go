@@ -259,7 +259,7 @@ func (p *process) connections() *limits.Shares {
 // requests is each participant's share of the requests to one of its APIs.
 func (p *process) requests(api string) *limits.Shares {
 	most := p.Config.PerParticipant.Requests
-	return p.limits.Shares(limits.Share{Name: "requests to its " + api, Most: most, Queue: most, Patience: 5 * time.Second})
+	return p.limits.Shares(limits.Share{Name: "requests to its " + api, Most: most, Queue: most, Patience: 5 * time.Second, Pause: time.Second})
 }
 
 // pool opens connections for one schema.

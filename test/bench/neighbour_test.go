@@ -27,7 +27,9 @@ var noises = []struct {
 	name    string
 	readers int
 	asset   string
-}{{"alone", 0, ""}, {"neighbour's backend hangs", 256, "hanging"}, {"neighbour is read all the time", 16, "data"}}
+	rude    bool // comes again at once when it is turned away
+}{{"alone", 0, "", false}, {"neighbour's backend hangs", 256, "hanging", false}, {"neighbour is read all the time", 16, "data", false},
+	{"the first, and who is turned away comes back at once", 256, "hanging", true}}
 
 // TestNeighbour measures what one participant of a connector notices of another one: accesses to its data and negotiations, one after the other.
 func TestNeighbour(t *testing.T) {
@@ -68,7 +70,7 @@ func TestNeighbour(t *testing.T) {
 	}
 	for _, n := range noises {
 		heads = append(heads, n.name)
-		stop := reading(t, noise[n.asset], n.readers)
+		stop := reading(t, noise[n.asset], n.readers, n.rude)
 		if n.asset == "hanging" {
 			rig.Until(t, "readers wait for the neighbour's backend", func() (bool, string) { return waiting.Load() >= 64, fmt.Sprint(waiting.Load()) })
 		}
@@ -99,8 +101,9 @@ func TestNeighbour(t *testing.T) {
 	rig.Must(t, out.Flush())
 }
 
-// reading has clients read over and over until stop is called, which tells how often they were served. One that is turned away comes again after a while.
-func reading(t *testing.T, from rig.EDR, clients int) (stop func() int64) {
+// reading has clients read over and over until stop is called, which tells how often they were served. One that is turned away comes again after a
+// second, unless it is rude.
+func reading(t *testing.T, from rig.EDR, clients int, rude bool) (stop func() int64) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
@@ -122,7 +125,7 @@ func reading(t *testing.T, from rig.EDR, clients int) (stop func() int64) {
 					served.Add(1)
 				}
 				_ = res.Body.Close()
-				if res.StatusCode == http.StatusServiceUnavailable {
+				if !rude && res.StatusCode != http.StatusOK {
 					select {
 					case <-ctx.Done():
 					case <-time.After(time.Second):
