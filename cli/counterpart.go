@@ -18,7 +18,7 @@ import (
 
 func (a *app) cellCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "cell", Short: "Check, install, back up and try out where connectors run"}
-	cmd.AddCommand(a.cellCheckCommand(), a.cellPermissionsCommand(), a.cellInstallCommand(), a.cellUninstallCommand(), a.cellBackupCommand(), a.cellRestoreCommand(), a.counterpartCommand())
+	cmd.AddCommand(a.cellCheckCommand(), a.cellPermissionsCommand(), a.cellInstallCommand(), a.cellUninstallCommand(), a.cellRotateCommand(), a.cellBackupCommand(), a.cellRestoreCommand(), a.counterpartCommand())
 	return cmd
 }
 

@@ -353,6 +353,18 @@ type CellQuota struct {
 	Pods            int32  `json:"pods,omitempty,omitzero"`
 }
 
+// CellRotation defines model for CellRotation.
+type CellRotation struct {
+	// RevokeNow Revoke the former credentials at once, as when somebody else may have them; whoever still uses them is refused until the cell has taken the new ones
+	RevokeNow bool `json:"revokeNow,omitempty,omitzero"`
+}
+
+// CellRotationRequest defines model for CellRotationRequest.
+type CellRotationRequest struct {
+	// Requested When it was asked for (RFC 3339): status.rotatedFor of the cell has this value once the former credentials open nothing any more; until then its condition CredentialsRotated says what they still open
+	Requested string `json:"requested"`
+}
+
 // CellSpec defines model for CellSpec.
 type CellSpec struct {
 	Access           CellAccess             `json:"access,omitempty,omitzero"`
@@ -384,6 +396,7 @@ type CellStatus struct {
 	Namespace          string      `json:"namespace,omitempty,omitzero"`
 	ObservedGeneration int64       `json:"observedGeneration,omitempty,omitzero"`
 	Revision           int64       `json:"revision,omitempty,omitzero"`
+	RotatedFor         string      `json:"rotatedFor,omitempty,omitzero"`
 }
 
 // CellSubjects defines model for CellSubjects.
@@ -1841,6 +1854,9 @@ type PutCellJSONRequestBody = Cell
 // InstallCellJSONRequestBody defines body for InstallCell for application/json ContentType.
 type InstallCellJSONRequestBody = CellInstall
 
+// RotateCellCredentialsJSONRequestBody defines body for RotateCellCredentials for application/json ContentType.
+type RotateCellCredentialsJSONRequestBody = CellRotation
+
 // PutDataspaceProfileJSONRequestBody defines body for PutDataspaceProfile for application/json ContentType.
 type PutDataspaceProfileJSONRequestBody = DataspaceProfile
 
@@ -2052,6 +2068,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
 	InstallCell(ctx context.Context, name string, body InstallCellJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateCellCredentialsWithBody Give a cell other credentials at the message server and PostgreSQL, without a gap, and revoke the former ones once they are out of use
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/cells/{name}/rotate-credentials (the `RotateCellCredentials` operationId).
+	RotateCellCredentialsWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateCellCredentials Give a cell other credentials at the message server and PostgreSQL, without a gap, and revoke the former ones once they are out of use
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/cells/{name}/rotate-credentials (the `RotateCellCredentials` operationId).
+	RotateCellCredentials(ctx context.Context, name string, body RotateCellCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDataspaceProfiles List dataspace profiles, ordered by name
 	//
@@ -2734,6 +2764,40 @@ func (c *Client) InstallCellWithBody(ctx context.Context, name string, contentTy
 // Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
 func (c *Client) InstallCell(ctx context.Context, name string, body InstallCellJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewInstallCellRequest(c.Server, name, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateCellCredentialsWithBody Give a cell other credentials at the message server and PostgreSQL, without a gap, and revoke the former ones once they are out of use
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/cells/{name}/rotate-credentials (the `RotateCellCredentials` operationId).
+func (c *Client) RotateCellCredentialsWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateCellCredentialsRequestWithBody(c.Server, name, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateCellCredentials Give a cell other credentials at the message server and PostgreSQL, without a gap, and revoke the former ones once they are out of use
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/cells/{name}/rotate-credentials (the `RotateCellCredentials` operationId).
+func (c *Client) RotateCellCredentials(ctx context.Context, name string, body RotateCellCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateCellCredentialsRequest(c.Server, name, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4544,6 +4608,53 @@ func NewInstallCellRequestWithBody(server string, name string, contentType strin
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/cells/%s/install", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRotateCellCredentialsRequest calls the generic RotateCellCredentials builder with application/json body
+func NewRotateCellCredentialsRequest(server string, name string, body RotateCellCredentialsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRotateCellCredentialsRequestWithBody(server, name, "application/json", bodyReader)
+}
+
+// NewRotateCellCredentialsRequestWithBody constructs an http.Request for the RotateCellCredentials method, with any body, and a specified content type
+func NewRotateCellCredentialsRequestWithBody(server string, name string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/cells/%s/rotate-credentials", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -7861,6 +7972,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/cells/{name}/install (the `InstallCell` operationId).
 	InstallCellWithResponse(ctx context.Context, name string, body InstallCellJSONRequestBody, reqEditors ...RequestEditorFn) (*InstallCellResponse, error)
 
+	// RotateCellCredentialsWithBodyWithResponse Give a cell other credentials at the message server and PostgreSQL, without a gap, and revoke the former ones once they are out of use
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/cells/{name}/rotate-credentials (the `RotateCellCredentials` operationId).
+	RotateCellCredentialsWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateCellCredentialsResponse, error)
+
+	// RotateCellCredentialsWithResponse Give a cell other credentials at the message server and PostgreSQL, without a gap, and revoke the former ones once they are out of use
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/cells/{name}/rotate-credentials (the `RotateCellCredentials` operationId).
+	RotateCellCredentialsWithResponse(ctx context.Context, name string, body RotateCellCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateCellCredentialsResponse, error)
+
 	// ListDataspaceProfilesWithResponse List dataspace profiles, ordered by name
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -8978,6 +9103,54 @@ func (r InstallCellResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r InstallCellResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RotateCellCredentialsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *CellRotationRequest
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RotateCellCredentialsResponse) GetJSON202() *CellRotationRequest {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RotateCellCredentialsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RotateCellCredentialsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateCellCredentialsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateCellCredentialsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RotateCellCredentialsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12073,6 +12246,32 @@ func (c *ClientWithResponses) InstallCellWithResponse(ctx context.Context, name 
 	return ParseInstallCellResponse(rsp)
 }
 
+// RotateCellCredentialsWithBodyWithResponse Give a cell other credentials at the message server and PostgreSQL, without a gap, and revoke the former ones once they are out of use
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/cells/{name}/rotate-credentials (the `RotateCellCredentials` operationId).
+func (c *ClientWithResponses) RotateCellCredentialsWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateCellCredentialsResponse, error) {
+	rsp, err := c.RotateCellCredentialsWithBody(ctx, name, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateCellCredentialsResponse(rsp)
+}
+
+// RotateCellCredentialsWithResponse Give a cell other credentials at the message server and PostgreSQL, without a gap, and revoke the former ones once they are out of use
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/cells/{name}/rotate-credentials (the `RotateCellCredentials` operationId).
+func (c *ClientWithResponses) RotateCellCredentialsWithResponse(ctx context.Context, name string, body RotateCellCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateCellCredentialsResponse, error) {
+	rsp, err := c.RotateCellCredentials(ctx, name, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateCellCredentialsResponse(rsp)
+}
+
 // ListDataspaceProfilesWithResponse List dataspace profiles, ordered by name
 //
 // Returns a wrapper object for the known response body format(s).
@@ -13491,6 +13690,39 @@ func ParseInstallCellResponse(rsp *http.Response) (*InstallCellResponse, error) 
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRotateCellCredentialsResponse parses an HTTP response from a RotateCellCredentialsWithResponse call
+func ParseRotateCellCredentialsResponse(rsp *http.Response) (*RotateCellCredentialsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateCellCredentialsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest CellRotationRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

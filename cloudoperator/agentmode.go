@@ -3,6 +3,7 @@
 package cloudoperator
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,6 +34,7 @@ import (
 
 	"github.com/kaphera/kaphera/cloudoperator/agent"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
@@ -87,16 +89,56 @@ func RunAgent(ctx context.Context, cfg *rest.Config, o AgentOptions) error {
 			return nil // ctx has ended
 		}
 		h.standsBy.Store(true)
-		return lead(ctx, cfg, o, func(ctx context.Context) error {
-			nc, err := connect(ctx, o)
-			if err != nil {
-				return err
-			}
-			defer nc.Close()
-			h.link.Store(nc)
-			return a.Run(ctx, nc)
-		})
+		return lead(ctx, cfg, o, func(ctx context.Context) error { return work(ctx, o, a, h) })
 	})
+	return g.Wait()
+}
+
+// credentialsEvery is how often the agent looks whether its credentials have been replaced.
+const credentialsEvery = 2 * time.Second
+
+// work lets the agent work through a connection with the credentials as they are. When they have been replaced, a connection with the new ones takes
+// over before the one with the former ends, so that no call is lost; one that is not let in takes over nothing.
+func work(ctx context.Context, o AgentOptions, a *agent.Agent, h *health) error {
+	g, ctx := errgroup.WithContext(ctx)
+	tick := time.NewTicker(credentialsEvery)
+	defer tick.Stop()
+	takesOver := func() {} // from the one before
+	for ctx.Err() == nil {
+		creds, credential, err := o.credential()
+		if err != nil { // they are just being mounted: whoever works goes on
+			o.Log.Warn("the agent's credentials; read again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+			continue
+		}
+		nc, err := connect(ctx, o)
+		if err != nil {
+			return err
+		}
+		h.link.CompareAndSwap(nil, nc)
+		running, stop := context.WithCancel(ctx)
+		ready := make(chan struct{})
+		g.Go(func() error {
+			defer nc.Close()
+			return a.Run(running, nc, credential, func() { close(ready) })
+		})
+		for replaced := false; !replaced && ctx.Err() == nil; {
+			select {
+			case <-ctx.Done():
+			case <-ready:
+				takesOver()
+				h.link.Store(nc)
+				takesOver, ready, stop = stop, nil, func() {}
+			case <-tick.C:
+				now, _, err := o.credential()
+				replaced = err == nil && !bytes.Equal(now, creds)
+			}
+		}
+		stop() // it was not let in
+	}
 	return g.Wait()
 }
 
@@ -200,8 +242,8 @@ func (o AgentOptions) check() error {
 	if _, err := o.roots(); err != nil {
 		return fmt.Errorf("--nats-ca: %w", err)
 	}
-	if _, err := o.creds(); err != nil {
-		return fmt.Errorf("--nats-credentials: %w", err)
+	if _, _, err := o.credential(); err != nil {
+		return err
 	}
 	if o.Proxy != "" {
 		if _, err := newProxy(o.Proxy, o.ProxyCAFile, o.ProxyCredentialsFile); err != nil {
@@ -214,6 +256,17 @@ func (o AgentOptions) check() error {
 func (o AgentOptions) roots() (*x509.CertPool, error) { return poolOf(o.CAFile) }
 
 func (o AgentOptions) creds() ([]byte, error) { return os.ReadFile(o.CredentialsFile) }
+
+// credential also returns the public key in the agent's credentials.
+func (o AgentOptions) credential() (creds []byte, key string, err error) {
+	if creds, err = o.creds(); err == nil {
+		key, err = natsauth.UserKey(creds)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("--nats-credentials: %w", err)
+	}
+	return creds, key, nil
+}
 
 // connect tries until the message server answers: the agent may start before it does.
 func connect(ctx context.Context, o AgentOptions) (*nats.Conn, error) {

@@ -20,12 +20,18 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	kubefake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/kaphera/kaphera/cloudoperator/agent"
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
+	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
 )
 
 const patience = 2 * time.Minute
@@ -430,6 +436,41 @@ func TestCredentialsOfAnotherCell(t *testing.T) {
 	eventually(t, func() error {
 		if nc.IsConnected() {
 			return errors.New("still connected")
+		}
+		return nil
+	})
+}
+
+// TestAgentWaitsForItsCredentials, also when it works already: a file may be away for a moment while it is replaced.
+func TestAgentWaitsForItsCredentials(t *testing.T) {
+	t.Parallel()
+	c := newMessages(t)
+	scheme := runtime.NewScheme()
+	if err := errors.Join(corev1.AddToScheme(scheme), edc.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	a := agent.New(agent.Options{Cell: "a", Namespace: "cell-a", Client: kubefake.NewClientBuilder().WithScheme(scheme).Build(), Log: c.options.Log, Now: time.Now})
+	creds := must[[]byte](t)(c.options.creds())
+	if err := os.Remove(c.options.CredentialsFile); err != nil {
+		t.Fatal(err)
+	}
+	h := newHealth(prometheus.NewRegistry())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- work(ctx, c.options, a, h) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	c.logged(t, "read again", "--nats-credentials")
+	if err := os.WriteFile(c.options.CredentialsFile, creds, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if nc := h.link.Load(); nc == nil || !nc.IsConnected() {
+			return errors.New("not connected")
 		}
 		return nil
 	})

@@ -151,28 +151,40 @@ func (s *Service) onPremise(ctx context.Context, name string) (*cloudv1.Cell, er
 
 // admit writes the key of the agent into the cell, whoever manages the rest of it: the key is the company's. It returns the cell as it is then.
 func (s *Service) admit(ctx context.Context, name, agentKey string) (*cloudv1.Cell, error) {
-	ctx, cancel := context.WithTimeout(ctx, kubernetesTimeout)
-	defer cancel()
-	const attempts = 5 // the operator may write the cell between our reading and our writing
-	var err error
-	for range attempts {
-		var c *cloudv1.Cell
+	var c *cloudv1.Cell
+	err := s.writeCell(ctx, name, func(ctx context.Context) (_ *cloudv1.Cell, err error) {
 		if c, err = s.onPremise(ctx, name); err != nil || c.Spec.AgentKey == agentKey {
-			return c, err
+			return nil, err
 		}
 		if agentKey != "" && !c.DeletionTimestamp.IsZero() {
-			return c, problem(http.StatusConflict, CodeConflict, fmt.Sprintf("cell %q is being removed", name), "wait until it is gone, then create it again")
+			return nil, problem(http.StatusConflict, CodeConflict, fmt.Sprintf("cell %q is being removed", name), "wait until it is gone, then create it again")
 		}
 		c.Spec.AgentKey = agentKey
+		return c, nil
+	})
+	return c, err
+}
+
+// writeCell writes the cell that change reads and changes, again when the operator wrote it in between; none when it returns none.
+func (s *Service) writeCell(ctx context.Context, name string, change func(context.Context) (*cloudv1.Cell, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, kubernetesTimeout)
+	defer cancel()
+	const attempts = 5
+	var err error
+	for range attempts {
+		c, unfit := change(ctx)
+		if unfit != nil || c == nil {
+			return unfit
+		}
 		if c.Annotations == nil {
 			c.Annotations = map[string]string{}
 		}
 		setChanger(c, authz.From(ctx).Principal)
-		if err = s.Client.Update(ctx, c); err == nil || !apierrors.IsConflict(err) {
-			return c, cells.problem(name, err)
+		if err = s.Client.Update(ctx, c); !apierrors.IsConflict(err) {
+			break
 		}
 	}
-	return nil, cells.problem(name, err)
+	return cells.problem(name, err)
 }
 
 func (s *Service) installation(ctx context.Context, c *cloudv1.Cell) (CellInstallation, error) {

@@ -48,6 +48,7 @@ func register(api huma.API, s *Service) {
 	registerReads(api, s, platforms)
 	registerKind(api, s, cells)
 	registerInstall(api, s)
+	registerRotation(api, s)
 	registerKind(api, s, dataspaceProfiles)
 	registerKind(api, s, useCases)
 	registerKind(api, s, organizations)

@@ -92,7 +92,7 @@ func (o tenant) body(t *testing.T, op string, key json.RawMessage) string {
 	t.Helper()
 	const agreed, reason, counterparty = `{"agreementId":"one"}`, `{"reason":"because"}`, `{"counterparty":"oem","offerId":"one"}`
 	body, ok := map[string]string{
-		authz.OpPutCell: wrap(o.cellSpec()), authz.OpInstallCell: `{"agentKey":"` + agentKey(t) + `"}`, authz.OpPutProfile: wrap(profileSpec), authz.OpPutUseCase: wrap(useCaseSpec(contractPolicy)),
+		authz.OpPutCell: wrap(o.cellSpec()), authz.OpRotateCredentials: `{"revokeNow":true}`, authz.OpInstallCell: `{"agentKey":"` + agentKey(t) + `"}`, authz.OpPutProfile: wrap(profileSpec), authz.OpPutUseCase: wrap(useCaseSpec(contractPolicy)),
 		authz.OpPutOrganization: wrap(`{"displayName":"` + o.organization + `"}`), authz.OpPutParticipant: wrap(participantSpec(o.organization, o.context)),
 		authz.OpSignOff: `{"signed":"a.b.c"}`, authz.OpRegisterKey: `{"publicKey":` + string(key) + `}`, authz.OpDecide: `{"decision":"a.b.c"}`,
 		authz.OpPutAsset: `{"id":"one","properties":{},"dataAddress":{"type":"HttpData"}}`, authz.OpPutSecret: `{"value":"x"}`, authz.OpCreateOffer: `{"asset":"one","useCase":"carbon-footprint"}`,

@@ -19,6 +19,7 @@ const (
 	OpGetCellInstallation = "get-cell-installation"
 	OpInstallCell         = "install-cell"
 	OpUninstallCell       = "uninstall-cell"
+	OpRotateCredentials   = "rotate-cell-credentials" // #nosec G101 -- a name
 
 	OpListProfiles  = "list-dataspace-profiles"
 	OpGetProfile    = "get-dataspace-profile"
@@ -119,6 +120,8 @@ var table = map[string]row{
 	OpGetCell:    concerned,
 	OpPutCell:    operatorOnly,
 	OpDeleteCell: operatorOnly,
+
+	OpRotateCredentials: operatorOnly, // who runs PostgreSQL and the message server
 
 	// An on-premise cell is described by the operating party and installed by its organization, whose cluster it is.
 	OpGetCellInstallation: operatedReads,

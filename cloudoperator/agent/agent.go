@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -51,9 +52,16 @@ type Options struct {
 // Agent works for one cell.
 type Agent struct {
 	Options
+	working   sync.Mutex // while a snapshot is applied
+	reporting sync.Mutex // while a report is made and sent
+	forwarder *cellrpc.Forwarder
+
 	applier applier
 	http    *http.Client
 	metrics *metrics
+
+	runs     atomic.Int64
+	applying int64 // the newest run that has applied a snapshot; guarded by working
 
 	mu    sync.Mutex
 	state state
@@ -71,11 +79,14 @@ func New(o Options) *Agent {
 	if o.Cache == nil {
 		o.Cache = o.Client
 	}
-	return &Agent{Options: o, metrics: newMetrics(o.Metrics), http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell, applied: map[string]applied{}}}
+	a := &Agent{Options: o, metrics: newMetrics(o.Metrics), http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell, applied: map[string]applied{}}}
+	a.forwarder = cellrpc.NewForwarder(a.resolve, o.Now, o.Log, o.Metrics)
+	return a
 }
 
-// Run works on nc until ctx ends. The connection must reconnect by itself.
-func (a *Agent) Run(ctx context.Context, nc *nats.Conn) error {
+// Run works on nc until ctx ends. The connection must reconnect by itself; credential is the public key with which it logs in. It may work on several
+// connections at once, such as while one with new credentials takes over from one with the former. It calls ready once calls arrive through nc.
+func (a *Agent) Run(ctx context.Context, nc *nats.Conn, credential string, ready func()) error {
 	arrived := make(chan *nats.Msg, 16)
 	sub, err := nc.ChanSubscribe(celllink.SubjectSnapshot, arrived)
 	if err != nil {
@@ -84,15 +95,16 @@ func (a *Agent) Run(ctx context.Context, nc *nats.Conn) error {
 	defer func() { _ = sub.Unsubscribe() }()
 	applied := make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { a.follow(ctx, nc, arrived, applied); return nil })
-	g.Go(func() error { a.reports(ctx, nc, applied); return nil })
-	g.Go(func() error { return cellrpc.NewForwarder(a.resolve, a.Now, a.Log, a.Metrics).Serve(ctx, nc) })
+	n := a.runs.Add(1)
+	g.Go(func() error { a.follow(ctx, n, nc, arrived, applied); return nil })
+	g.Go(func() error { a.reports(ctx, nc, credential, applied); return nil })
+	g.Go(func() error { return a.forwarder.Serve(ctx, nc, ready) })
 	return g.Wait()
 }
 
 // follow applies the newest snapshot: at once when one arrives, and again from time to time, so that nothing is missed while the
 // connection was down and drift is put right.
-func (a *Agent) follow(ctx context.Context, nc *nats.Conn, arrived <-chan *nats.Msg, applied chan<- struct{}) {
+func (a *Agent) follow(ctx context.Context, run int64, nc *nats.Conn, arrived <-chan *nats.Msg, applied chan<- struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -117,7 +129,7 @@ func (a *Agent) follow(ctx context.Context, nc *nats.Conn, arrived <-chan *nats.
 		}
 		next := resyncEvery
 		if data != nil {
-			if again := a.take(ctx, data); again {
+			if again := a.take(ctx, run, data); again {
 				next = retryAfter
 			}
 			select {
@@ -141,8 +153,15 @@ func newest(msg *nats.Msg, more <-chan *nats.Msg) *nats.Msg {
 	}
 }
 
-// take applies a snapshot and says whether to do so again soon.
-func (a *Agent) take(ctx context.Context, data []byte) bool {
+// take applies a snapshot that came to a run and says whether to do so again soon. What came to one that was left, or to one before the newest that has
+// applied any, may be older than that, and is not applied.
+func (a *Agent) take(ctx context.Context, run int64, data []byte) bool {
+	a.working.Lock()
+	defer a.working.Unlock()
+	if ctx.Err() != nil || run < a.applying {
+		return true
+	}
+	a.applying = run
 	start := time.Now()
 	s, objects, err := celllink.DecodeSnapshot(data, a.Cell)
 	again := false
@@ -175,7 +194,7 @@ func (a *Agent) take(ctx context.Context, data []byte) bool {
 }
 
 // reports reports on every change, at most once a second, and every ReportEvery.
-func (a *Agent) reports(ctx context.Context, nc *nats.Conn, applied <-chan struct{}) {
+func (a *Agent) reports(ctx context.Context, nc *nats.Conn, credential string, applied <-chan struct{}) {
 	const gap = time.Second
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -193,14 +212,16 @@ func (a *Agent) reports(ctx context.Context, nc *nats.Conn, applied <-chan struc
 		case <-timer.C:
 		}
 		last = a.Now()
-		if err := a.report(ctx, nc); err != nil && ctx.Err() == nil && !errors.Is(err, nats.ErrConnectionReconnecting) {
+		if err := a.report(ctx, nc, credential); err != nil && ctx.Err() == nil && !errors.Is(err, nats.ErrConnectionReconnecting) {
 			a.Log.Warn("report", "error", err)
 		}
 		timer.Reset(celllink.ReportEvery)
 	}
 }
 
-func (a *Agent) report(ctx context.Context, nc *nats.Conn) error {
+func (a *Agent) report(ctx context.Context, nc *nats.Conn, credential string) error {
+	a.reporting.Lock()
+	defer a.reporting.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	objects, err := a.applier.observe(ctx)
@@ -213,7 +234,7 @@ func (a *Agent) report(ctx context.Context, nc *nats.Conn) error {
 	}
 	a.mu.Lock()
 	r := celllink.Report{
-		Cell: a.Cell, At: a.Now().UTC(), AppliedRevision: a.state.appliedRevision, AppliedHash: a.state.appliedHash,
+		Cell: a.Cell, At: a.Now().UTC(), Credential: credential, AppliedRevision: a.state.appliedRevision, AppliedHash: a.state.appliedHash,
 		SeenRevision: a.state.seenRevision, Error: a.state.err, Objects: objects, AuditHeads: heads,
 	}
 	a.mu.Unlock()

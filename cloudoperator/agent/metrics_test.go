@@ -76,7 +76,7 @@ func TestAuditRecordsThatWaitAreCounted(t *testing.T) {
 			}
 		}
 	}
-	until(func() error { return a.report(t.Context(), nc) })
+	until(func() error { return a.report(t.Context(), nc, "") })
 	counts("first", 4, 0)
 
 	server.Stop()
@@ -84,7 +84,7 @@ func TestAuditRecordsThatWaitAreCounted(t *testing.T) {
 	until(func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		if a.report(ctx, nc) == nil {
+		if a.report(ctx, nc, "") == nil {
 			t.Error("nobody has taken a report")
 		}
 		if w := testutil.ToFloat64(a.metrics.waiting); w == 0 {
@@ -97,6 +97,6 @@ func TestAuditRecordsThatWaitAreCounted(t *testing.T) {
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	until(func() error { return a.report(t.Context(), nc) })
+	until(func() error { return a.report(t.Context(), nc, "") })
 	counts("caught up", 6, 0)
 }

@@ -110,6 +110,8 @@ func DecodeSnapshot(data []byte, cell string) (Snapshot, []*unstructured.Unstruc
 type Report struct {
 	Cell string    `json:"cell"`
 	At   time.Time `json:"at"` // by the agent's clock
+	// Credential is the public key with which the agent is logged in.
+	Credential string `json:"credential,omitempty"`
 	// AppliedRevision and AppliedHash are the newest snapshot that was applied whole; 0 before the first.
 	AppliedRevision int64  `json:"appliedRevision"`
 	AppliedHash     string `json:"appliedHash,omitempty"`

@@ -148,7 +148,7 @@ func TestCallGoesThroughTheAgentAndSurvivesARestart(t *testing.T) {
 	t.Cleanup(agent.Close)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- forwarder(connector(t).URL).Serve(ctx, agent) }()
+	go func() { served <- forwarder(connector(t).URL).Serve(ctx, agent, func() {}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {

@@ -92,16 +92,19 @@ func (c *cell) agent(t *testing.T, skew time.Duration) (stop func()) {
 	return c.agentWith(t, skew, celllink.AgentPermissions)
 }
 
-func (c *cell) agentWith(t *testing.T, skew time.Duration, p natsauth.Permissions) (stop func()) {
-	t.Helper()
-	nc := c.connect(t, p)
+func (c *cell) forwarder(skew time.Duration) *cellrpc.Forwarder {
 	c.calls = prometheus.NewRegistry()
-	f := cellrpc.NewForwarder(func(context.Context, cellrpc.Request) (cellrpc.Target, bool, error) {
+	return cellrpc.NewForwarder(func(context.Context, cellrpc.Request) (cellrpc.Target, bool, error) {
 		return cellrpc.Target{URL: c.url}, true, nil
 	}, func() time.Time { return time.Now().Add(skew) }, slog.New(slog.DiscardHandler), c.calls)
+}
+
+func (c *cell) agentWith(t *testing.T, skew time.Duration, p natsauth.Permissions) (stop func()) {
+	t.Helper()
+	nc, f := c.connect(t, p), c.forwarder(skew)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- f.Serve(ctx, nc) }()
+	go func() { served <- f.Serve(ctx, nc, func() {}) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
@@ -170,6 +173,59 @@ func counted(t *testing.T, g prometheus.Gatherer, name string, labels ...string)
 		}
 	}
 	return 0
+}
+
+// TestWhoLeavesAnswersWhatHasArrived: an agent that stops working on a connection answers all calls that came through it, also those for which it had
+// no room yet.
+func TestWhoLeavesAnswersWhatHasArrived(t *testing.T) {
+	t.Parallel()
+	const calls = 100
+	c := newCell(t)
+	for i := range calls {
+		c.hold["/"+strconv.Itoa(i)] = make(chan struct{})
+	}
+	nc := c.connect(t, celllink.AgentPermissions)
+	ctx, leave := context.WithCancel(t.Context())
+	ready, served := make(chan struct{}), make(chan error, 1)
+	go func() { served <- c.forwarder(0).Serve(ctx, nc, func() { close(ready) }) }()
+	<-ready
+	inbox, answers := nats.NewInbox(), make(chan *nats.Msg, calls)
+	if _, err := c.cloud.ChanSubscribe(inbox+".*", answers); err != nil {
+		t.Fatal(err)
+	}
+	for i := range calls {
+		data, err := json.Marshal(cellrpc.Request{ID: strconv.Itoa(i), Participant: "supplier", Method: "POST", Path: "/" + strconv.Itoa(i), Expires: in(patience)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.cloud.PublishRequest(cellrpc.Subject, inbox+"."+strconv.Itoa(i), data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, conn := range []*nats.Conn{c.cloud, nc} { // after which all have arrived
+		if err := conn.FlushTimeout(patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	for _, held := range c.hold {
+		go func() { <-held; close(held) }()
+	}
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(patience)
+	for n := range calls {
+		select {
+		case msg := <-answers:
+			var resp cellrpc.Response
+			if err := json.Unmarshal(msg.Data, &resp); err != nil || resp.Status != http.StatusOK {
+				t.Errorf("%s: %v", msg.Data, err)
+			}
+		case <-deadline:
+			t.Fatalf("%d of %d calls are answered", n, calls)
+		}
+	}
 }
 
 func in(d time.Duration) time.Time { return time.Now().Add(d) }

@@ -40,6 +40,7 @@ type Forwarder struct {
 	client  *http.Client
 	clock   clock
 	once    once
+	began   sync.Once
 	since   time.Time // by the cloud's clock
 	log     *slog.Logger
 	calls   *prometheus.CounterVec
@@ -58,8 +59,9 @@ func NewForwarder(resolve Resolver, now func() time.Time, log *slog.Logger, metr
 // maxConcurrent bounds the calls that one agent forwards at the same time; the rest wait in the subscription.
 const maxConcurrent = 32
 
-// Serve subscribes on nc, once it knows what time it is in the cloud, until ctx ends, and returns after the calls under way.
-func (f *Forwarder) Serve(ctx context.Context, nc *nats.Conn) error {
+// Serve subscribes on nc, once it knows what time it is in the cloud, calls ready when calls arrive, and returns after ctx has ended and the calls
+// under way have. It may serve several connections of one account.
+func (f *Forwarder) Serve(ctx context.Context, nc *nats.Conn, ready func()) error {
 	unset := func(err error) { f.log.Warn("the cloud's time", "error", err) }
 	tries := 0
 	for err := f.clock.set(ctx, nc); err != nil; err = f.clock.set(ctx, nc) {
@@ -77,7 +79,7 @@ func (f *Forwarder) Serve(ctx context.Context, nc *nats.Conn) error {
 		case <-time.After(time.Second):
 		}
 	}
-	f.since = f.clock.now()
+	f.began.Do(func() { f.since = f.clock.now() })
 	var timekeeper sync.WaitGroup
 	ticking, stop := context.WithCancel(ctx)
 	timekeeper.Go(func() { f.clock.keep(ticking, nc, unset) })
@@ -87,25 +89,46 @@ func (f *Forwarder) Serve(ctx context.Context, nc *nats.Conn) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", Subject, err)
 	}
+	for ctx.Err() == nil {
+		if err := nc.FlushTimeout(5 * time.Second); err == nil {
+			ready()
+			break
+		}
+	}
 	slots := make(chan struct{}, maxConcurrent)
 	defer func() {
 		for range maxConcurrent {
 			slots <- struct{}{}
 		}
 	}()
-	for {
+	begin := func(msg *nats.Msg) {
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots }()
+			f.answer(context.WithoutCancel(ctx), msg) // what has begun is ended; each call has an end of its own
+		}()
+	}
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-				return fmt.Errorf("unsubscribe from %s: %w", Subject, err)
-			}
-			return nil
 		case msg := <-msgs:
-			slots <- struct{}{}
-			go func() {
-				defer func() { <-slots }()
-				f.answer(ctx, msg)
-			}()
+			begin(msg)
+		}
+	}
+	if err := sub.Drain(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		return fmt.Errorf("unsubscribe from %s: %w", Subject, err)
+	}
+	if nc.IsConnected() {
+		if err := nc.FlushTimeout(5 * time.Second); err != nil { // what is lost here is asked for again
+			f.log.Warn("the last calls of a connection", "error", err)
+		}
+	}
+	for {
+		select {
+		case msg := <-msgs:
+			begin(msg)
+		default:
+			return nil
 		}
 	}
 }

@@ -118,6 +118,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("events tell what has come about", told)
 	t.Run("every port is closed to those who have no business there", closed)
 	t.Run("a call reaches the connector", callsConnector)
+	t.Run("credentials are replaced while the cell is called", rotates)
 	t.Run("metrics tell of cells, certificates and the agent", func(t *testing.T) { measured(t, health) })
 	t.Run("a participant that takes another's context is refused", taken)
 	takesOver(t, stop)
@@ -165,7 +166,12 @@ func agentUp(t *testing.T, cell string, health ...string) (stop func()) {
 			url = at
 		}
 	}
-	return runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, url, creds.Data["agent.creds"], ca.Data["ca.crt"], health...)
+	file := credentialsFile(t, creds.Data["agent.creds"])
+	following, end := context.WithCancel(context.WithoutCancel(t.Context()))
+	var kubelet sync.WaitGroup
+	kubelet.Go(func() { mounted(following, client.ObjectKeyFromObject(&creds), file) })
+	t.Cleanup(func() { end(); kubelet.Wait() })
+	return runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, url, file, ca.Data["ca.crt"], health...)
 }
 
 // takesOver starts an agent beside the one that works, and ends that one. One at a time is connected.
@@ -226,11 +232,11 @@ func readyAt(ctx context.Context, health string) error {
 }
 
 // runAgent runs an agent until stop is called, at the latest at the end of the test; again, as a kubelet does, when it has lost its Lease on a busy machine.
-func runAgent(t *testing.T, cfg *rest.Config, cell, url string, creds []byte, ca string, health ...string) (stop func()) {
+func runAgent(t *testing.T, cfg *rest.Config, cell, url, credsFile, ca string, health ...string) (stop func()) {
 	t.Helper()
 	dir := t.TempDir()
-	credsFile, caFile := filepath.Join(dir, "agent.creds"), filepath.Join(dir, "ca.crt")
-	if err := errors.Join(os.WriteFile(credsFile, creds, 0o600), os.WriteFile(caFile, []byte(ca), 0o600)); err != nil {
+	caFile := filepath.Join(dir, "ca.crt")
+	if err := os.WriteFile(caFile, []byte(ca), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -289,7 +295,9 @@ func connectorUp(t *testing.T) {
 	report(t, "Connector", "connector", fmt.Sprintf(`{"internalURL":%q,"internalSecret":"connector-internal"}`, s.URL))
 }
 
-func callsConnector(t *testing.T) {
+// cloudCaller calls cells with the rights of the Cloud API.
+func cloudCaller(t *testing.T) *cellrpc.NATSCaller {
+	t.Helper()
 	var ca corev1.ConfigMap
 	if err := admin.Get(t.Context(), types.NamespacedName{Namespace: system, Name: parts.ConfigCA}, &ca); err != nil {
 		t.Fatal(err)
@@ -303,7 +311,11 @@ func callsConnector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	caller := cellrpc.NewCaller("tls://"+node.addresses()[parts.NATS], tlsConfig, cellrpc.SecretCredentials(cloudAPI, system), nil)
+	return cellrpc.NewCaller("tls://"+node.addresses()[parts.NATS], tlsConfig, cellrpc.SecretCredentials(cloudAPI, system), nil)
+}
+
+func callsConnector(t *testing.T) {
+	caller := cloudCaller(t)
 	defer caller.Close()
 	eventually(t, func(ctx context.Context) error {
 		resp, err := caller.Call(ctx, "shared", cellrpc.Request{Participant: "supplier", Method: "GET", Path: "/assets"})

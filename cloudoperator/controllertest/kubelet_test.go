@@ -202,11 +202,10 @@ func (k *kubelet) start(ctx context.Context, name string) error {
 	case parts.OpenBao:
 		err = k.openbao(ctx, set, rewrite)
 	case parts.NATS:
-		file := filepath.Join(k.dir, name, "config", "nats.conf")
-		if err := k.rewriteFile(file, append(rewrite, "0.0.0.0:4222", "127.0.0.1:"+port, "0.0.0.0:8222", "127.0.0.1:-1", "0.0.0.0:8080", "127.0.0.1:-1")...); err != nil {
+		if err := k.rewriteFile(k.natsConfig(), append(rewrite, "0.0.0.0:4222", "127.0.0.1:"+port, "0.0.0.0:8222", "127.0.0.1:-1", "0.0.0.0:8080", "127.0.0.1:-1")...); err != nil {
 			return err
 		}
-		k.nats, err = natstest.Run(file)
+		err = k.startNATS()
 	}
 	if err != nil {
 		return err
@@ -229,6 +228,13 @@ func (k *kubelet) start(ctx context.Context, name string) error {
 		set.Status.Replicas, set.Status.ReadyReplicas, set.Status.UpdatedReplicas, set.Status.ObservedGeneration = 1, 1, 1, set.Generation
 		return admin.Status().Update(ctx, set)
 	})
+}
+
+func (k *kubelet) natsConfig() string { return filepath.Join(k.dir, parts.NATS, "config", "nats.conf") }
+
+func (k *kubelet) startNATS() (err error) {
+	k.nats, err = natstest.Run(k.natsConfig())
+	return err
 }
 
 // openbao points the Kubernetes auth method at the test's API server, which in a pod it finds by itself.

@@ -186,17 +186,23 @@ func UserJWT(accountSeed []byte, name, publicKey string, p Permissions) (string,
 	return token, nil
 }
 
+// UserKey is the public key in a credentials file.
+func UserKey(creds []byte) (string, error) {
+	key, err := jwt.ParseDecoratedUserNKey(creds)
+	if err != nil {
+		return "", fmt.Errorf("credentials: %w", err)
+	}
+	defer key.Wipe()
+	return key.PublicKey()
+}
+
 // Belongs says whether a credentials file is a user of the account with these permissions.
 func Belongs(creds, accountSeed []byte, p Permissions) bool {
 	token, err := jwt.ParseDecoratedJWT(creds)
 	if err != nil {
 		return false
 	}
-	key, err := jwt.ParseDecoratedUserNKey(creds)
-	if err != nil {
-		return false
-	}
-	pub, err := key.PublicKey()
+	pub, err := UserKey(creds)
 	return err == nil && Admits(token, accountSeed, pub, p)
 }
 

@@ -135,8 +135,10 @@ func (s Server) open(ctx context.Context, database string) (*pgx.Conn, error) {
 // Close ends the connection.
 func (a *Admin) Close(ctx context.Context) { _ = a.conn.Close(ctx) }
 
-// Role is a log-in role without any privilege of its own.
-type Role struct{ Name, Password string }
+// Role is a role without any privilege of its own. Login, by which its Password opens it, is the role itself (also when empty) or its Second.
+type Role struct{ Name, Login, Password string }
+
+func (r Role) login() string { return cmp.Or(r.Login, r.Name) }
 
 // Database is a database with its owner and further roles that may connect to it. What those may do inside is granted by the owner.
 type Database struct {
@@ -158,6 +160,9 @@ func (a *Admin) Ensure(ctx context.Context, d Database) error {
 	for _, r := range append([]Role{d.Owner}, d.Roles...) {
 		if err := a.ensureRole(ctx, r, d.Name); err != nil {
 			return fmt.Errorf("role %s: %w", r.Name, err)
+		}
+		if err := a.ensureSecond(ctx, r, r == d.Owner); err != nil {
+			return fmt.Errorf("role %s: %w", r.login(), err)
 		}
 	}
 	name, owner := quote(d.Name), quote(d.Owner.Name)
@@ -210,6 +215,11 @@ func (a *Admin) ensureRole(ctx context.Context, r Role, database string) error {
 	if r.Password == "" {
 		return errors.New("has no password")
 	}
+	if r.login() != r.Name {
+		if err := a.ensureGroup(ctx, r.Name); err != nil {
+			return err
+		}
+	}
 	there, right, err := a.role(ctx, r, database)
 	if err != nil {
 		return err
@@ -220,14 +230,14 @@ func (a *Admin) ensureRole(ctx context.Context, r Role, database string) error {
 		if err != nil {
 			return err
 		}
-		verb, attributes := "CREATE ROLE ", " WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+		verb, attributes := "CREATE ROLE ", " WITH LOGIN"+powerless
 		if there {
 			verb = "ALTER ROLE "
 		}
 		if there && !a.superuser { // who may name the others only as a superuser, and could not have given them
 			attributes = " WITH LOGIN"
 		}
-		if err := a.exec(ctx, verb+quote(r.Name)+attributes+" PASSWORD '"+fresh+"'"); err != nil {
+		if err := a.exec(ctx, verb+quote(r.login())+attributes+" PASSWORD '"+fresh+"'"); err != nil {
 			return err
 		}
 	}
@@ -242,25 +252,46 @@ func (a *Admin) ensureRole(ctx context.Context, r Role, database string) error {
 			return errors.New("the server does not take the password that was just set")
 		}
 	}
-	// A database is given to, and taken from, only whose member one is; so are the connections that end with it.
-	var member bool
-	if err := a.conn.QueryRow(ctx, "SELECT pg_has_role($1, 'USAGE')", r.Name).Scan(&member); err != nil || member {
+	return a.join(ctx, r.login())
+}
+
+const powerless = " NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+
+// ensureGroup makes a role as which nobody logs in, if it is not there.
+func (a *Admin) ensureGroup(ctx context.Context, role string) error {
+	var there bool
+	if err := a.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
 		return err
 	}
-	return a.exec(ctx, "GRANT "+quote(r.Name)+" TO CURRENT_USER")
+	if !there {
+		if err := a.exec(ctx, "CREATE ROLE "+quote(role)+" WITH NOLOGIN"+powerless); err != nil {
+			return err
+		}
+	}
+	return a.join(ctx, role)
+}
+
+// join makes an account that is no superuser a member of a role: a database is given to, and taken from, only whose member one is, and so are the
+// connections that end with it.
+func (a *Admin) join(ctx context.Context, role string) error {
+	var member bool
+	if err := a.conn.QueryRow(ctx, "SELECT pg_has_role($1, 'USAGE')", role).Scan(&member); err != nil || member {
+		return err
+	}
+	return a.exec(ctx, "GRANT "+quote(role)+" TO CURRENT_USER")
 }
 
 // role says whether the role is there, and has this password.
 func (a *Admin) role(ctx context.Context, r Role, database string) (there, right bool, err error) {
 	if !a.superuser {
-		if err := a.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", r.Name).Scan(&there); err != nil || !there {
+		if err := a.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", r.login()).Scan(&there); err != nil || !there {
 			return there, false, err
 		}
 		right, err = a.takes(ctx, r, database)
 		return true, right, err
 	}
-	var verifier *string
-	err = a.conn.QueryRow(ctx, "SELECT rolpassword FROM pg_authid WHERE rolname = $1", r.Name).Scan(&verifier)
+	var verifier *string // none of one that was retired
+	err = a.conn.QueryRow(ctx, "SELECT rolpassword FROM pg_authid WHERE rolname = $1", r.login()).Scan(&verifier)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, false, nil
 	}
@@ -270,7 +301,7 @@ func (a *Admin) role(ctx context.Context, r Role, database string) (there, right
 // takes says whether the server takes the role's password; the database need not be there.
 func (a *Admin) takes(ctx context.Context, r Role, database string) (bool, error) {
 	s := a.server
-	s.User, s.Password = r.Name, r.Password
+	s.User, s.Password = r.login(), r.Password
 	conn, err := s.open(ctx, database)
 	var refused *pgconn.PgError
 	switch {
@@ -288,7 +319,7 @@ func (a *Admin) takes(ctx context.Context, r Role, database string) (bool, error
 	return false, err
 }
 
-// Drop removes the database, ending its connections, and then the roles. What is not there, or another platform's, is no error.
+// Drop removes the database, ending its connections, and then the roles with their Seconds. What is not there, or another platform's, is no error.
 func (a *Admin) Drop(ctx context.Context, database string, roles ...string) error {
 	var other *fault.Error
 	if _, _, err := a.owner(ctx, database); errors.As(err, &other) {
@@ -300,7 +331,7 @@ func (a *Admin) Drop(ctx context.Context, database string, roles ...string) erro
 		return fmt.Errorf("drop database %s: %w", database, err)
 	}
 	for _, r := range roles {
-		if err := a.exec(ctx, "DROP ROLE IF EXISTS "+quote(r)); err != nil {
+		if err := a.exec(ctx, "DROP ROLE IF EXISTS "+quote(Second(r))+", "+quote(r)); err != nil {
 			return fmt.Errorf("drop role %s: %w", r, err)
 		}
 	}

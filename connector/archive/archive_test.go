@@ -716,6 +716,28 @@ func TestWhatCannotBeExportedIsSaid(t *testing.T) {
 	}
 }
 
+// TestAnyLogInOfTheOwnerWill: an owner has a second log-in while its password is replaced, which works as the owner.
+func TestAnyLogInOfTheOwnerWill(t *testing.T) {
+	second := func(p *place) *place {
+		login := p.cc.Copy()
+		login.User = p.cc.User + "_2"
+		p.superuser(t, "CREATE ROLE "+login.User+" LOGIN", "GRANT "+p.cc.User+" TO "+login.User, "ALTER ROLE "+login.User+" SET role = '"+p.cc.User+"'")
+		t.Cleanup(func() { p.superuser(t, "DROP ROLE "+login.User) })
+		if err := store.Migrate(t.Context(), login, nil); err != nil {
+			t.Fatal(err)
+		}
+		return &place{cc: login, conn: p.conn, kv: p.kv}
+	}
+	from, to := second(empty(t, vaulttest.New())), second(empty(t, vaulttest.New()))
+	from.fill(t, "acme")
+	if err := to.imports(t, from.export(t, "acme")); err != nil {
+		t.Fatal(err)
+	}
+	if got := to.holds(t, "acme"); len(got["control_plane.negotiations"]) != 1 {
+		t.Errorf("came over: %v", got["control_plane.negotiations"])
+	}
+}
+
 func (p *place) superuser(t *testing.T, statements ...string) {
 	t.Helper()
 	cc := p.cc.Copy()

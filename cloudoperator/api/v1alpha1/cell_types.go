@@ -220,6 +220,9 @@ type CellStatus struct {
 	// AgentJWT admits the holder of the key spec.agentKey to the cell's NATS account. It is no secret: without that key it opens nothing.
 	// +optional
 	AgentJWT string `json:"agentJWT,omitempty"`
+	// RotatedFor is the newest request for other credentials (annotation cloud.kaphera.io/rotate-credentials) after which the former ones open nothing.
+	// +optional
+	RotatedFor string `json:"rotatedFor,omitempty"`
 	// +listType=map
 	// +listMapKey=type
 	// +optional

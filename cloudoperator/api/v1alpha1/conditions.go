@@ -7,20 +7,21 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // Condition types. Each controller sets all of its kind's on every reconcile.
 const (
 	ConditionReady           = "Ready"
-	ConditionPostgreSQLReady = "PostgreSQLReady" // Platform
-	ConditionVaultReady      = "VaultReady"      // Platform: initialised, unsealed, KV v2 and Kubernetes auth there
-	ConditionNATSReady       = "NATSReady"       // Platform
-	ConditionKeycloakReady   = "KeycloakReady"   // Platform: realm, clients, roles, people there
-	ConditionCloudReady      = "CloudReady"      // Platform: Cloud API and console answer
-	ConditionConnected       = "Connected"       // Cell: the agent reports
-	ConditionApplied         = "Applied"         // Cell: the newest snapshot is applied
-	ConditionAuditIntact     = "AuditIntact"     // Cell: every audit chain goes on from where it was reported before
-	ConditionOnboarded       = "Onboarded"       // Participant: every onboarding check passed
-	ConditionActive          = "Active"          // Participant: its connector takes part in the protocol
-	ConditionCredentials     = "CredentialsHeld" // Participant
-	ConditionMoving          = "Moving"          // Participant: a move to another cell is under way; the message says what it waits for, or why none begins
-	ConditionPolicyValid     = "PolicyValid"     // UseCase, DataspaceProfile
-	ConditionSignedOff       = "SignedOff"       // UseCase: the newest revision is in force
+	ConditionPostgreSQLReady = "PostgreSQLReady"    // Platform
+	ConditionVaultReady      = "VaultReady"         // Platform: initialised, unsealed, KV v2 and Kubernetes auth there
+	ConditionNATSReady       = "NATSReady"          // Platform
+	ConditionKeycloakReady   = "KeycloakReady"      // Platform: realm, clients, roles, people there
+	ConditionCloudReady      = "CloudReady"         // Platform: Cloud API and console answer
+	ConditionConnected       = "Connected"          // Cell: the agent reports
+	ConditionApplied         = "Applied"            // Cell: the newest snapshot is applied
+	ConditionRotated         = "CredentialsRotated" // Cell: once a rotation was asked for: the former credentials open nothing any more
+	ConditionAuditIntact     = "AuditIntact"        // Cell: every audit chain goes on from where it was reported before
+	ConditionOnboarded       = "Onboarded"          // Participant: every onboarding check passed
+	ConditionActive          = "Active"             // Participant: its connector takes part in the protocol
+	ConditionCredentials     = "CredentialsHeld"    // Participant
+	ConditionMoving          = "Moving"             // Participant: a move to another cell is under way; the message says what it waits for, or why none begins
+	ConditionPolicyValid     = "PolicyValid"        // UseCase, DataspaceProfile
+	ConditionSignedOff       = "SignedOff"          // UseCase: the newest revision is in force
 )
 
 // GetConditions of the Platform.

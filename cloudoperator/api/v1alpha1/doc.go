@@ -25,6 +25,14 @@ const ChangedByAnnotation = "cloud.kaphera.io/changed-by"
 // AuditSeenAnnotation of a Cell is the time (RFC 3339) up to which somebody has looked into alarms about its audit chains.
 const AuditSeenAnnotation = "cloud.kaphera.io/audit-seen"
 
+// RotateAnnotation of a Cell is the time (RFC 3339) at which somebody asked for other credentials: those of its agent and of the cloud at the message
+// server, and the passwords of its runtimes' database roles. The former ones open nothing any more once they are out of use, or at once where
+// RevokeNowAnnotation has the same time.
+const (
+	RotateAnnotation    = "cloud.kaphera.io/rotate-credentials"
+	RevokeNowAnnotation = "cloud.kaphera.io/revoke-now"
+)
+
 // AbandonAnnotation of an on-premise Cell that is being deleted, with the value true, says that its agent will not come back to take down what it
 // runs: neither the cell nor its participants wait for it any longer.
 const AbandonAnnotation = "cloud.kaphera.io/abandon"

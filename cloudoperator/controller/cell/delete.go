@@ -147,7 +147,28 @@ type memo struct {
 	mu      sync.Mutex
 	digest  map[string]string
 	at      map[string]time.Time
-	account map[string]string // key of the agent with which it was pushed
+	account map[string]string               // the keys that were revoked when it was pushed
+	since   map[string]map[string]time.Time // since when something of a cell has been so, as lasts was told
+}
+
+// lasts notes whether something is so, and returns for how long it has been.
+func (m *memo) lasts(cell, what string, is bool, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !is {
+		delete(m.since[cell], what)
+		return 0
+	}
+	if m.since == nil {
+		m.since = map[string]map[string]time.Time{}
+	}
+	if m.since[cell] == nil {
+		m.since[cell] = map[string]time.Time{}
+	}
+	if _, seen := m.since[cell][what]; !seen {
+		m.since[cell][what] = now
+	}
+	return now.Sub(m.since[cell][what])
 }
 
 func (m *memo) due(cell, digest string, now time.Time) bool {
@@ -165,20 +186,20 @@ func (m *memo) done(cell, digest string, now time.Time) {
 	m.digest[cell], m.at[cell] = digest, now
 }
 
-func (m *memo) pushed(cell, agentKey string) bool {
+func (m *memo) pushed(cell, revoked string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key, ok := m.account[cell]
-	return ok && key == agentKey
+	with, ok := m.account[cell]
+	return ok && with == revoked
 }
 
-func (m *memo) setPushed(cell, agentKey string) {
+func (m *memo) setPushed(cell, revoked string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.account == nil {
 		m.account = map[string]string{}
 	}
-	m.account[cell] = agentKey
+	m.account[cell] = revoked
 }
 
 func (m *memo) forgetPushed(cell string) {
@@ -193,4 +214,5 @@ func (m *memo) forget(cell string) {
 	delete(m.digest, cell)
 	delete(m.at, cell)
 	delete(m.account, cell)
+	delete(m.since, cell)
 }

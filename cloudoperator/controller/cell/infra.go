@@ -5,14 +5,17 @@ package cell
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,6 +24,7 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
 	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
+	"github.com/kaphera/kaphera/cloudoperator/manifest"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	"github.com/kaphera/kaphera/cloudoperator/postgres"
@@ -35,9 +39,17 @@ const (
 	OperatorRole = "kaphera-cell-operator"
 )
 
+// Keys of the Secret of a cell's NATS account: its seed; the public keys that were ever admitted, of agents and of the cloud, and those of agents that
+// were revoked, one a line each; and the request (cloud.RotateAnnotation) for which the present ones were made.
 const (
-	seedKey         = "seed"
-	agentKeysKey    = "agent-keys"
+	seedKey     = "seed"
+	agentsKey   = "agent-keys"
+	cloudsKey   = "cloud-keys"
+	revokedKey  = "revoked-agent-keys"
+	rotationKey = "rotation"
+)
+
+const (
 	issuerLabel     = "cloud.kaphera.io/issuer"
 	pullSecretLabel = "cloud.kaphera.io/image-pull-secret" // #nosec G101 -- a name
 )
@@ -133,69 +145,138 @@ func (r *run) apply(ctx context.Context, objects ...client.Object) error {
 	return nil
 }
 
-// account makes the cell's NATS account and the cloud's credentials, and admits the agent of an on-premise cell. It returns the credentials and the
-// account's seed.
-func (r *run) account(ctx context.Context) (cloudCreds, seed []byte, err error) {
+// account makes the cell's NATS account and its credentials: the cloud's, and those of an agent in this cluster. The agent of an on-premise cell is admitted
+// by its public key. Every key is kept in the account's Secret before it opens anything, so that it can be revoked whatever becomes of its credentials. It returns the cloud's,
+// and stores nothing in the server.
+func (r *run) account(ctx context.Context) (*account, error) {
 	data, err := r.Access.Ensure(ctx, parts.AccountSecret(r.cell.Name), map[string]kube.Make{seedKey: natsauth.NewAccountSeed})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	seed = data[seedKey]
-	if cloudCreds, err = r.credentials(ctx, r.Access.Secret(parts.SecretCellCreds), cellrpc.CredentialsKey(r.cell.Name), "cloud", seed, celllink.CloudPermissions); err != nil {
-		return nil, nil, err
+	a := &account{run: r, data: data}
+	again := r.rotation() != string(data[rotationKey]) && r.rotation() != ""
+	agentKey := r.cell.Spec.AgentKey
+	creds, cloudKey, err := a.credentials(ctx, r.Access.Secret(parts.SecretCellCreds), cellrpc.CredentialsKey(r.cell.Name), "cloud", cloudsKey, celllink.CloudPermissions, again)
+	if err != nil {
+		return nil, err
 	}
+	a.cloud, a.revoked = creds, a.others(cloudsKey, cloudKey)
 	if r.onPremise() {
-		if data, err = r.admit(ctx, data); err != nil {
-			return nil, nil, err
+		if err := a.admit(ctx, agentKey); err != nil {
+			return nil, err
+		}
+		a.revoked = append(a.revoked, a.others(agentsKey, agentKey)...)
+	} else {
+		s := &corev1.Secret{ObjectMeta: r.objects.Meta(manifest.AgentCredentials)}
+		if _, agentKey, err = a.credentials(ctx, s, manifest.CredentialsKey, agentUser(r.cell.Name), agentsKey, celllink.AgentPermissions, again); err != nil {
+			return nil, err
+		}
+		// What was revoked stays so.
+		former := func() bool { return len(a.others(agentsKey, agentKey)) > len(a.others(revokedKey, agentKey)) }
+		if came := r.cameOver(agentKey, former()); came || r.revokesNow() {
+			if err := a.keep(ctx, revokedKey, a.others(agentsKey, agentKey)...); err != nil {
+				return nil, err
+			}
+		}
+		a.revoked = append(a.revoked, strings.Fields(string(a.data[revokedKey]))...)
+		if former() {
+			r.former = append(r.former, "the former credentials of the agent, until it uses the new ones")
 		}
 	}
-	return cloudCreds, seed, r.push(ctx, seed, data[agentKeysKey])
+	if again {
+		if err := a.write(ctx, func(data map[string][]byte) { data[rotationKey] = []byte(r.rotation()) }); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// comesOver is how long an agent that does not say which credentials it has may take to be there with new ones, which its kubelet mounts within two minutes.
+const comesOver = 15 * time.Minute
+
+// cameOver says that the agent has this key, or that it is silent for so long that it has none. It is not cut off while it reports by a former one.
+func (r *run) cameOver(agentKey string, former bool) bool {
+	report, heard := r.Links.Report(r.cell.Name)
+	says := report != nil && report.Credential != "" && r.Now().Sub(heard) <= celllink.SilentAfter
+	waited := r.memo.lasts(r.cell.Name, "agent without "+agentKey, former && !says, r.Now())
+	return report != nil && report.Credential == agentKey || waited > comesOver
 }
 
 func agentUser(cell string) string { return "agent of cell " + cell }
 
-// admit signs the public key of the company's agent. Every key that was ever admitted is kept in the account's Secret, before it opens anything, so
-// that all but the one in the spec can be revoked.
-func (r *run) admit(ctx context.Context, account map[string][]byte) (map[string][]byte, error) {
-	key := r.cell.Spec.AgentKey
-	if key == "" {
-		r.cell.Status.AgentJWT = ""
-		return account, nil
-	}
-	token := r.cell.Status.AgentJWT
-	if !natsauth.Admits(token, account[seedKey], key, celllink.AgentPermissions) {
-		var err error
-		if token, err = natsauth.UserJWT(account[seedKey], agentUser(r.cell.Name), key, celllink.AgentPermissions); err != nil {
-			return nil, &stopped{cloud.ReasonInvalid, "$.spec.agentKey: " + err.Error()}
-		}
-	}
-	if !slices.Contains(strings.Fields(string(account[agentKeysKey])), key) {
-		s := r.Access.Secret(parts.AccountSecret(r.cell.Name))
-		if err := r.Access.Reader.Get(ctx, client.ObjectKeyFromObject(s), s); err != nil {
-			return nil, fmt.Errorf("read secret %s: %w", s.Name, err)
-		}
-		s.Data[agentKeysKey] = append(s.Data[agentKeysKey], key+"\n"...)
-		if err := r.Access.Client.Update(ctx, s); err != nil {
-			return nil, fmt.Errorf("write secret %s: %w", s.Name, err)
-		}
-		account = s.Data
-	}
-	r.cell.Status.AgentJWT = token
-	return account, nil
+// account is the NATS account of a cell with what is kept of it.
+type account struct {
+	*run
+	data    map[string][]byte
+	cloud   []byte   // credentials
+	revoked []string // public keys
 }
 
-// push stores the account in the server once in the life of this process, and again when another agent is admitted and whenever the connection into it
-// fails. agentKeys are those that were ever admitted, one a line; all but that of the spec are revoked.
-func (r *run) push(ctx context.Context, seed, agentKeys []byte) error {
-	if r.memo.pushed(r.cell.Name, r.cell.Spec.AgentKey) {
+// others are the lines of a key but one.
+func (a *account) others(key, but string) []string {
+	return slices.DeleteFunc(strings.Fields(string(a.data[key])), func(line string) bool { return line == but })
+}
+
+// keep adds the lines that a key lacks.
+func (a *account) keep(ctx context.Context, key string, lines ...string) error {
+	have := strings.Fields(string(a.data[key]))
+	lines = slices.DeleteFunc(lines, func(line string) bool { return slices.Contains(have, line) })
+	if len(lines) == 0 {
 		return nil
 	}
-	revoked := slices.DeleteFunc(strings.Fields(string(agentKeys)), func(key string) bool { return key == r.cell.Spec.AgentKey })
+	return a.write(ctx, func(data map[string][]byte) {
+		for _, line := range lines {
+			data[key] = append(data[key], line+"\n"...)
+		}
+	})
+}
+
+func (a *account) write(ctx context.Context, change func(map[string][]byte)) error {
+	s := a.Access.Secret(parts.AccountSecret(a.cell.Name))
+	if err := a.Access.Reader.Get(ctx, client.ObjectKeyFromObject(s), s); err != nil {
+		return fmt.Errorf("read secret %s: %w", s.Name, err)
+	}
+	change(s.Data)
+	if err := a.Access.Client.Update(ctx, s); err != nil {
+		return fmt.Errorf("write secret %s: %w", s.Name, err)
+	}
+	a.data = s.Data
+	return nil
+}
+
+// admit signs the public key of the company's agent.
+func (a *account) admit(ctx context.Context, key string) error {
+	token := a.cell.Status.AgentJWT
+	switch {
+	case key == "":
+		token = ""
+	case !natsauth.Admits(token, a.data[seedKey], key, celllink.AgentPermissions):
+		var err error
+		if token, err = natsauth.UserJWT(a.data[seedKey], agentUser(a.cell.Name), key, celllink.AgentPermissions); err != nil {
+			return &stopped{cloud.ReasonInvalid, "$.spec.agentKey: " + err.Error()}
+		}
+	}
+	if key != "" {
+		if err := a.keep(ctx, agentsKey, key); err != nil {
+			return err
+		}
+	}
+	a.cell.Status.AgentJWT = token
+	return nil
+}
+
+// push stores the account in the server once in the life of this process, and again when other keys are revoked and whenever the connection into it
+// fails.
+func (a *account) push(ctx context.Context) error {
+	r, state := a.run, strings.Join(a.revoked, " ")
+	if r.memo.pushed(r.cell.Name, state) {
+		return nil
+	}
 	op, err := r.Access.Operator(ctx)
 	if err != nil {
 		return err
 	}
-	token, err := op.AccountJWT(natsauth.Account{Name: "cell-" + r.cell.Name, Seed: seed, Storage: celllink.Storage, Revoked: revoked})
+	token, err := op.AccountJWT(natsauth.Account{Name: "cell-" + r.cell.Name, Seed: a.data[seedKey], Storage: celllink.Storage, Revoked: a.revoked})
 	if err != nil {
 		return err
 	}
@@ -207,37 +288,51 @@ func (r *run) push(ctx context.Context, seed, agentKeys []byte) error {
 	if err := natsauth.Push(nc, token); err != nil {
 		return fmt.Errorf("make the account of cell %s: %w", r.cell.Name, err)
 	}
-	r.memo.setPushed(r.cell.Name, r.cell.Spec.AgentKey)
+	r.memo.setPushed(r.cell.Name, state)
 	return nil
 }
 
-// credentials returns the credentials in a key of a Secret, made anew when they are not of this account or allow something else.
-func (r *run) credentials(ctx context.Context, s *corev1.Secret, key, user string, seed []byte, p natsauth.Permissions) ([]byte, error) {
+// credentials returns the credentials in a key of a Secret and their public key, which is kept in the account's Secret under keys. They are made anew when
+// they are not of this account, allow something else, or are not the newest, such as those of a Secret that somebody has put back; and again when that is asked.
+func (a *account) credentials(ctx context.Context, s *corev1.Secret, key, user, keys string, p natsauth.Permissions, again bool) (creds []byte, public string, err error) {
 	found := &corev1.Secret{}
-	if err := r.Access.Reader.Get(ctx, client.ObjectKeyFromObject(s), found); client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("read secret %s: %w", client.ObjectKeyFromObject(s), err)
+	if err := a.Access.Reader.Get(ctx, client.ObjectKeyFromObject(s), found); client.IgnoreNotFound(err) != nil {
+		return nil, "", fmt.Errorf("read secret %s: %w", client.ObjectKeyFromObject(s), err)
 	}
-	if creds := found.Data[key]; natsauth.Belongs(creds, seed, p) {
-		return creds, nil
+	creds = found.Data[key]
+	fresh := again || !natsauth.Belongs(creds, a.data[seedKey], p)
+	if kept := strings.Fields(string(a.data[keys])); !fresh && len(kept) > 0 {
+		public, err := natsauth.UserKey(creds)
+		if err != nil {
+			return nil, "", err
+		}
+		fresh = kept[len(kept)-1] != public
 	}
-	creds, err := natsauth.Credentials(seed, user, p)
-	if err != nil {
-		return nil, err
+	if fresh {
+		if creds, err = natsauth.Credentials(a.data[seedKey], user, p); err != nil {
+			return nil, "", err
+		}
+	}
+	if public, err = natsauth.UserKey(creds); err != nil {
+		return nil, "", err
+	}
+	if err := a.keep(ctx, keys, public); err != nil || !fresh {
+		return creds, public, err
 	}
 	if found.ResourceVersion == "" {
 		s.Data = map[string][]byte{key: creds}
-		err = r.Access.Client.Create(ctx, s)
+		err = a.Access.Client.Create(ctx, s)
 	} else {
 		if found.Data == nil {
 			found.Data = map[string][]byte{}
 		}
 		found.Data[key] = creds
-		err = r.Access.Client.Update(ctx, found)
+		err = a.Access.Client.Update(ctx, found)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write secret %s: %w", client.ObjectKeyFromObject(s), err)
+		return nil, "", fmt.Errorf("write secret %s: %w", client.ObjectKeyFromObject(s), err)
 	}
-	return creds, nil
+	return creds, public, nil
 }
 
 // runtimeSpec is a runtime in the cell for which databases and Vault roles are made.
@@ -266,37 +361,120 @@ func (r *run) databases(ctx context.Context, runtimes []runtimeSpec) error {
 		return err
 	}
 	defer db.Close(ctx)
+	var errs []error
 	for _, rt := range runtimes {
-		d := postgres.Database{Name: rt.resources.Database}
-		if d.Owner, err = r.databaseRole(ctx, rt, "", rt.resources.Owner); err != nil {
-			return err
-		}
-		for _, role := range kube.SortedKeys(rt.resources.Roles) {
-			made, err := r.databaseRole(ctx, rt, role, rt.resources.Roles[role])
-			if err != nil {
-				return err
-			}
-			d.Roles = append(d.Roles, made)
-		}
-		if err := db.Ensure(ctx, d); err != nil {
-			return err
-		}
+		errs = append(errs, r.database(ctx, db, rt))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func (r *run) databaseRole(ctx context.Context, rt runtimeSpec, role, username string) (postgres.Role, error) {
-	s := &corev1.Secret{ObjectMeta: r.objects.Meta(snapshot.DatabaseSecret(rt.name, role))}
-	if rt.issuer {
-		s.Labels[issuerLabel] = rt.name
+func (r *run) database(ctx context.Context, db *postgres.Admin, rt runtimeSpec) (err error) {
+	d := postgres.Database{Name: rt.resources.Database}
+	if d.Owner, err = r.databaseRole(ctx, db, rt, "", rt.resources.Owner); err != nil {
+		return err
 	}
-	data, err := kube.EnsureSecret(ctx, r.Access.Reader, r.Access.Client, s, map[string]kube.Make{
-		parts.KeyUsername: kube.Text(username), parts.KeyPassword: kube.Password,
-	})
+	for _, role := range kube.SortedKeys(rt.resources.Roles) {
+		made, err := r.databaseRole(ctx, db, rt, role, rt.resources.Roles[role])
+		if err != nil {
+			return err
+		}
+		d.Roles = append(d.Roles, made)
+	}
+	if err := db.Ensure(ctx, d); err != nil { // the former log-ins are all that open it
+		return err
+	}
+	return r.retire(ctx, db, d)
+}
+
+// databaseRole makes the Secret by which a role of a runtime logs in. A password that is lost, or to be another one, is given to the log-in that nobody
+// uses, so that pods which are not replaced yet go on.
+func (r *run) databaseRole(ctx context.Context, db *postgres.Admin, rt runtimeSpec, role, name string) (postgres.Role, error) {
+	s := &corev1.Secret{ObjectMeta: r.objects.Meta(snapshot.DatabaseSecret(rt.name, role))}
+	found := &corev1.Secret{}
+	if err := r.Access.Reader.Get(ctx, client.ObjectKeyFromObject(s), found); client.IgnoreNotFound(err) != nil {
+		return postgres.Role{}, fmt.Errorf("read secret %s: %w", client.ObjectKeyFromObject(s), err)
+	}
+	made := postgres.Role{Name: name, Login: string(found.Data[parts.KeyUsername]), Password: string(found.Data[parts.KeyPassword])}
+	logins := []string{name, postgres.Second(name)}
+	whole := slices.Contains(logins, made.Login) && made.Password != ""
+	asked := r.rotation() != "" && found.Annotations[cloud.RotateAnnotation] != r.rotation()
+	if whole && !asked {
+		return made, nil
+	}
+	free, err := db.Free(ctx, name)
+	both := free == ""
+	switch {
+	case err != nil:
+		return postgres.Role{}, err
+	case both && whole && !r.revokesNow():
+		r.stillOpen("the passwords of database " + rt.resources.Database + ", which are replaced once the rotation before this one has ended")
+		return made, nil
+	case both && made.Login == name:
+		free = logins[1]
+	case both:
+		free = name
+	}
+	if both && r.revokesNow() { // whoever is connected by it is so by a password of before the former one
+		if err := db.Retire(ctx, free); err != nil {
+			return postgres.Role{}, err
+		}
+	}
+	password, err := kube.Password()
 	if err != nil {
 		return postgres.Role{}, err
 	}
-	return postgres.Role{Name: username, Password: string(data[parts.KeyPassword])}, nil
+	made.Login, made.Password = free, string(password)
+	if found.ResourceVersion == "" {
+		found = s
+	}
+	if found.Data == nil {
+		found.Data = map[string][]byte{}
+	}
+	found.Data[parts.KeyUsername], found.Data[parts.KeyPassword] = []byte(free), password
+	if asked {
+		metav1.SetMetaDataAnnotation(&found.ObjectMeta, cloud.RotateAnnotation, r.rotation())
+	}
+	if rt.issuer {
+		metav1.SetMetaDataLabel(&found.ObjectMeta, issuerLabel, rt.name)
+	}
+	if found.ResourceVersion == "" {
+		err = r.Access.Client.Create(ctx, found)
+	} else {
+		err = r.Access.Client.Update(ctx, found)
+	}
+	if err != nil {
+		return postgres.Role{}, fmt.Errorf("write secret %s: %w", client.ObjectKeyFromObject(s), err)
+	}
+	return made, nil
+}
+
+// stillOpen notes what of the databases a rotation has not replaced, or retired, yet.
+func (r *run) stillOpen(what string) {
+	r.retiring = true
+	if !slices.Contains(r.former, what) {
+		r.former = append(r.former, what)
+	}
+}
+
+// outOfUse is for how long nobody must have been connected by a log-in before it is retired: a pod that is not replaced looks into its database each second.
+const outOfUse = time.Minute
+
+// retire takes the former log-ins of a database away when nobody uses them any more.
+func (r *run) retire(ctx context.Context, db *postgres.Admin, d postgres.Database) error {
+	f, err := db.Former(ctx, d)
+	if err != nil {
+		return fmt.Errorf("former log-ins of database %s: %w", d.Name, err)
+	}
+	if len(f.Logins) == 0 {
+		r.memo.lasts(r.cell.Name, d.Name, false, r.Now())
+		return nil
+	}
+	nobody := ptr.Deref(r.cell.Spec.Replicas, 1) == 0
+	if r.memo.lasts(r.cell.Name, d.Name, !f.Used && (f.Taken || nobody), r.Now()) < outOfUse && !r.revokesNow() {
+		r.stillOpen("the former log-ins of database " + d.Name + ", until no pod has used them for a minute")
+		return nil
+	}
+	return db.Retire(ctx, f.Logins...)
 }
 
 var vaultAccess = map[string]vault.Access{

@@ -86,13 +86,20 @@ func (l *Links) Alarms(cell string, after time.Time) []audit.Alarm {
 	return nil
 }
 
+// Renew lets the connection of a cell, if there is one, reconnect with these credentials.
+func (l *Links) Renew(cell string, creds []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.m[cell]; k != nil {
+		k.creds = creds
+	}
+}
+
 // Open returns the connection into the account of a cell. The first call makes the streams and reads the last report.
 func (l *Links) Open(ctx context.Context, cell string, creds []byte) (*nats.Conn, error) {
+	l.Renew(cell, creds)
 	l.mu.Lock()
 	k := l.m[cell]
-	if k != nil {
-		k.creds = creds // used at the next reconnect
-	}
 	l.mu.Unlock()
 	p, err := l.access.Platform(ctx)
 	if err != nil {

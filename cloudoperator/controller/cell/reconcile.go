@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -70,7 +71,7 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 	}
 	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return r.allCells(ctx) })
 	changed := builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, placeChanged{}))
-	return ctrl.NewControllerManagedBy(m).For(&cloud.Cell{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+	return ctrl.NewControllerManagedBy(m).For(&cloud.Cell{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 		Watches(&cloud.Participant{}, all, changed).
 		Watches(&cloud.DataspaceProfile{}, all, changed).
 		Watches(&cloud.Platform{}, all).
@@ -101,6 +102,8 @@ type run struct {
 	cells        []cloud.Cell
 	profiles     []cloud.DataspaceProfile
 	participants []cloud.Participant
+	retiring     bool     // some of those are log-ins of databases
+	former       []string // credentials that a rotation has replaced and that still open something
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -185,7 +188,8 @@ func (r *run) provision(ctx context.Context) error {
 		return err
 	}
 	runtimes := r.runtimes()
-	digest := kube.Digest(runtimeNames(runtimes), nats, facts, r.images, pull, r.cell.UID, r.cell.Generation)
+	revokeNow := r.cell.Annotations[cloud.RevokeNowAnnotation]
+	digest := kube.Digest(runtimeNames(runtimes), nats, facts, r.images, pull, r.cell.UID, r.cell.Generation, r.rotation(), revokeNow)
 	due := !r.onPremise() && r.memo.due(r.cell.Name, digest, r.Now())
 	if due {
 		if err := r.namespace(ctx); err != nil {
@@ -196,33 +200,30 @@ func (r *run) provision(ctx context.Context) error {
 		}
 	}
 	r.cell.Status.Namespace = r.ns
-	cloudCreds, seed, err := r.account(ctx)
+	account, err := r.account(ctx)
 	if err != nil {
 		return err
 	}
-	var agentCreds []byte
-	if !r.onPremise() {
-		s := &corev1.Secret{ObjectMeta: r.objects.Meta(manifest.AgentCredentials)}
-		if agentCreds, err = r.credentials(ctx, s, manifest.CredentialsKey, agentUser(r.cell.Name), seed, celllink.AgentPermissions); err != nil {
-			return err
-		}
-	}
-	nc, err := r.Links.Open(ctx, r.cell.Name, cloudCreds)
-	if err != nil {
-		r.memo.forgetPushed(r.cell.Name)
-		return err
-	}
+	databases, grants := r.needs(cloud.ConditionPostgreSQLReady), r.needs(cloud.ConditionVaultReady)
+	made := errors.Join(databases, grants)
 	if due {
 		agent := manifest.Agent{
-			Image: r.images.Agent, PullSecrets: facts.PullSecrets, NATSURL: nats.URL, CA: nats.CA, Credentials: agentCreds, Replicas: r.cell.Spec.Replicas,
+			Image: r.images.Agent, PullSecrets: facts.PullSecrets, NATSURL: nats.URL, CA: nats.CA, Credentials: []byte(revokeNow), Replicas: r.cell.Spec.Replicas,
 		}
-		if err := r.apply(ctx, r.objects.Deployment(agent)...); err != nil {
-			return err
+		if databases == nil {
+			databases = r.databases(ctx, runtimes)
 		}
-		if err := errors.Join(r.databases(ctx, runtimes), r.grants(ctx, runtimes)); err != nil {
-			return err
+		if grants == nil {
+			grants = r.grants(ctx, runtimes)
 		}
-		r.memo.done(r.cell.Name, digest, r.Now())
+		made = errors.Join(r.apply(ctx, r.objects.Deployment(agent)...), databases, grants)
+		if made == nil && !r.retiring {
+			r.memo.done(r.cell.Name, digest, r.Now())
+		}
+	}
+	nc, err := r.connect(ctx, account) // also when the others fail: what is to be revoked in one waits for no other
+	if err := errors.Join(made, err); err != nil {
+		return err
 	}
 	objects, err := snapshot.Compile(snapshot.Input{
 		Cell: *r.cell, Cells: r.cells, Profiles: r.profiles, Participants: r.participants, Facts: facts,
@@ -244,6 +245,22 @@ func (r *run) provision(ctx context.Context) error {
 	return wrong
 }
 
+// connect stores the account in the message server and enters it.
+func (r *run) connect(ctx context.Context, a *account) (*nats.Conn, error) {
+	if err := r.needs(cloud.ConditionNATSReady); err != nil {
+		return nil, err
+	}
+	r.Links.Renew(r.cell.Name, a.cloud) // which the connection is to have when the former ones are revoked, and it with them
+	if err := a.push(ctx); err != nil {
+		return nil, err
+	}
+	nc, err := r.Links.Open(ctx, r.cell.Name, a.cloud)
+	if err != nil {
+		r.memo.forgetPushed(r.cell.Name)
+	}
+	return nc, err
+}
+
 func (r *run) prerequisites() error {
 	if r.platform == nil {
 		return &stopped{cloud.ReasonMissing, "there is no Platform in namespace " + r.Access.Namespace}
@@ -253,18 +270,20 @@ func (r *run) prerequisites() error {
 			return &stopped{cloud.ReasonTaken, fmt.Sprintf("host name %s is that of cell %s", c.Spec.Hostname, c.Name)}
 		}
 	}
-	needs := []string{cloud.ConditionPostgreSQLReady, cloud.ConditionVaultReady, cloud.ConditionNATSReady}
-	if r.onPremise() {
-		needs = []string{cloud.ConditionNATSReady}
+	return nil
+}
+
+// needs says what is missing of a part of the platform, by its condition. Of the cloud's an on-premise cell needs the message server alone.
+func (r *run) needs(condition string) error {
+	if r.onPremise() && condition != cloud.ConditionNATSReady {
+		return nil
 	}
-	for _, t := range needs {
-		c := apimeta.FindStatusCondition(r.platform.Status.Conditions, t)
-		if c == nil {
-			return &stopped{cloud.ReasonWaiting, fmt.Sprintf("waits for the platform: %s is not known yet", t)}
-		}
-		if c.Status != metav1.ConditionTrue {
-			return &stopped{cloud.ReasonWaiting, fmt.Sprintf("waits for the platform: %s: %s", t, c.Message)}
-		}
+	c := apimeta.FindStatusCondition(r.platform.Status.Conditions, condition)
+	if c == nil {
+		return &stopped{cloud.ReasonWaiting, fmt.Sprintf("waits for the platform: %s is not known yet", condition)}
+	}
+	if c.Status != metav1.ConditionTrue {
+		return &stopped{cloud.ReasonWaiting, fmt.Sprintf("waits for the platform: %s: %s", condition, c.Message)}
 	}
 	return nil
 }
@@ -311,15 +330,16 @@ func (r *run) describe(err error) {
 	ready := kube.Condition{Type: cloud.ConditionReady, Reason: cloud.ReasonFailed}
 	var stop *stopped
 	var known *fault.Error
+	if err != nil {
+		ready.Message = strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
 	switch {
 	case errors.As(err, &stop):
-		ready.Reason, ready.Message = stop.reason, stop.message
+		ready.Reason = stop.reason
 	case errors.As(err, &known):
-		ready.Reason, ready.Message = known.Reason, err.Error()
+		ready.Reason = known.Reason
 	case errors.Is(err, parts.ErrNotSetUp):
-		ready.Reason, ready.Message = cloud.ReasonWaiting, "waits for the platform: "+err.Error()
-	case err != nil:
-		ready.Message = err.Error()
+		ready.Reason, ready.Message = cloud.ReasonWaiting, "waits for the platform: "+ready.Message
 	}
 	if r.notReadYet() {
 		// What the operator before this one has said of the agent stands.
@@ -342,6 +362,9 @@ func (r *run) describe(err error) {
 		}
 	}
 	kube.Set(&r.cell.Status.Conditions, r.cell.Generation, connected, applied, r.auditIntact(), ready)
+	if r.rotation() != "" && (err == nil || r.cell.Status.RotatedFor != r.rotation()) {
+		kube.Set(&r.cell.Status.Conditions, r.cell.Generation, r.rotated(err))
+	}
 }
 
 // notReadYet says that the cell was heard from lately and this operator, new in its office, has not read that report: the agent is not silent.
