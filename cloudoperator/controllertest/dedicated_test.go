@@ -80,6 +80,7 @@ func dedicated(t *testing.T) {
 	})
 	t.Run("no account of a neighbour opens its part of the Vault", neighboursVault)
 	t.Run("what is kept of a participant is brought from cell to cell", transfers)
+	t.Run("a participant moves from the shared cell and back", moves)
 	t.Run("who is taken out of the spec is out", func(t *testing.T) {
 		if err := admin.Patch(t.Context(), cell, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"access":null}}`))); err != nil {
 			t.Fatal(err)
