@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -34,8 +35,12 @@ import (
 
 	"github.com/kaphera/kaphera/cloudoperator/agent"
 	"github.com/kaphera/kaphera/cloudoperator/cellrpc"
+	"github.com/kaphera/kaphera/cloudoperator/config"
+	"github.com/kaphera/kaphera/cloudoperator/manifest"
 	"github.com/kaphera/kaphera/cloudoperator/natsauth"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	edcconfig "github.com/kaphera/kaphera/edcoperator/config"
+	"github.com/kaphera/kaphera/edcoperator/rights"
 )
 
 // AgentOptions of the operator in mode agent.
@@ -78,9 +83,13 @@ func RunAgent(ctx context.Context, cfg *rest.Config, o AgentOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	own, err := o.rights(cfg)
+	if err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	a := agent.New(agent.Options{Metrics: registry, Cell: o.Cell, Namespace: o.Namespace, Client: c, Cache: objects, Changed: changed, Log: o.Log, Now: time.Now})
-	h := newHealth(registry)
+	h := newHealth(registry, own)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return objects.Start(ctx) })
 	g.Go(func() error { return h.serve(ctx, o.HealthAddress) })
@@ -253,6 +262,15 @@ func (o AgentOptions) check() error {
 	return nil
 }
 
+// rights are those of AgentRole in the cell's namespace.
+func (o AgentOptions) rights(cfg *rest.Config) (*rights.Own, error) {
+	rules, err := config.Rules(manifest.AgentRole)
+	if err != nil {
+		return nil, err
+	}
+	return rights.NewOwn(cfg, []edcconfig.Rights{{Namespace: o.Namespace, Rules: rules}}, logr.FromSlogHandler(o.Log.Handler()))
+}
+
 func (o AgentOptions) roots() (*x509.CertPool, error) { return poolOf(o.CAFile) }
 
 func (o AgentOptions) creds() ([]byte, error) { return os.ReadFile(o.CredentialsFile) }
@@ -316,12 +334,13 @@ func connect(ctx context.Context, o AgentOptions) (*nats.Conn, error) {
 // health is what the probes see of an agent, and its metrics.
 type health struct {
 	metrics  http.Handler
+	rights   *rights.Own
 	standsBy atomic.Bool               // it could work at once
 	link     atomic.Pointer[nats.Conn] // once it works
 }
 
-func newHealth(r *prometheus.Registry) *health {
-	h := &health{metrics: promhttp.HandlerFor(r, promhttp.HandlerOpts{})}
+func newHealth(r *prometheus.Registry, own *rights.Own) *health {
+	h := &health{metrics: promhttp.HandlerFor(r, promhttp.HandlerOpts{}), rights: own}
 	connected := func() float64 {
 		if nc := h.link.Load(); nc != nil && nc.IsConnected() {
 			return 1
@@ -335,7 +354,10 @@ func newHealth(r *prometheus.Registry) *health {
 
 // ready is why the agent is not ready. One that stands by is; one that is cut off is not, and must not be restarted for it.
 func (h *health) ready() error {
+	lacking := h.rights.Check(nil)
 	switch nc := h.link.Load(); {
+	case lacking != nil:
+		return lacking
 	case !h.standsBy.Load():
 		return errors.New("what is in the namespace is not known yet")
 	case nc != nil && !nc.IsConnected():
@@ -349,7 +371,7 @@ func (h *health) serve(ctx context.Context, address string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := h.ready(); err != nil {
+		if err := h.ready(); err != nil { //nolint:contextcheck // what is asked for outlives the probe
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}
 	})

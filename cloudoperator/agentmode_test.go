@@ -454,7 +454,7 @@ func TestAgentWaitsForItsCredentials(t *testing.T) {
 	if err := os.Remove(c.options.CredentialsFile); err != nil {
 		t.Fatal(err)
 	}
-	h := newHealth(prometheus.NewRegistry())
+	h := newHealth(prometheus.NewRegistry(), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- work(ctx, c.options, a, h) }()

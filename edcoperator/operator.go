@@ -24,11 +24,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/config"
 	"github.com/kaphera/kaphera/edcoperator/controller/connector"
 	"github.com/kaphera/kaphera/edcoperator/controller/credentialissuer"
 	"github.com/kaphera/kaphera/edcoperator/controller/outcome"
 	"github.com/kaphera/kaphera/edcoperator/controller/participantcontext"
 	"github.com/kaphera/kaphera/edcoperator/controller/stage"
+	"github.com/kaphera/kaphera/edcoperator/rights"
 	"github.com/kaphera/kaphera/edcoperator/runtimeclient"
 	"github.com/kaphera/kaphera/edcoperator/workload"
 )
@@ -98,10 +100,39 @@ func NewManager(ctx context.Context, cfg *rest.Config, o Options) (ctrl.Manager,
 			return nil, err
 		}
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("livez", healthz.Ping), mgr.AddReadyzCheck("readyz", healthz.Ping)); err != nil {
+	needed, err := needs(o)
+	if err != nil {
+		return nil, err
+	}
+	own, err := rights.NewOwn(cfg, needed, mgr.GetLogger())
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("livez", healthz.Ping), mgr.AddReadyzCheck("rights", own.Check)); err != nil {
 		return nil, fmt.Errorf("set up health: %w", err)
 	}
 	return mgr, nil
+}
+
+// needs are the operator's rights. In which namespaces it is to work, where it watches all or several, an administrator decides by what they are given,
+// and their objects say what is missing there.
+func needs(o Options) ([]config.Rights, error) {
+	if len(o.Namespaces) == 1 && o.Namespaces[0] == o.Namespace {
+		return config.OperatorRightsIn(o.Namespace)
+	}
+	const given = "given"
+	all, err := config.OperatorRights(given)
+	var out []config.Rights
+	for _, r := range all {
+		switch {
+		case r.Namespace == given, r.Namespace == "" && len(o.Namespaces) > 0, r.Namespace == config.Namespace && !o.LeaderElection:
+			continue
+		case r.Namespace == config.Namespace && o.LeaderElectionNamespace != "":
+			r.Namespace = o.LeaderElectionNamespace
+		}
+		out = append(out, r)
+	}
+	return out, err
 }
 
 // cacheOptions keep only what the operator made in memory, of kinds that others use too.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -548,7 +549,7 @@ func (c *company) tryWithout(p install.Permission, verb string) error {
 	return err
 }
 
-// The list in docs/on-premise.md is the one by which rights are given.
+// The lists in docs/on-premise.md are those by which rights are given.
 func TestPermissionsAreDocumented(t *testing.T) {
 	b := setup(t)
 	b.onPremise()
@@ -559,20 +560,75 @@ func TestPermissionsAreDocumented(t *testing.T) {
 	var list strings.Builder
 	list.WriteString("| Where | Resource | Names | Verbs | Why |\n|---|---|---|---|---|\n")
 	for _, p := range i.Permissions() {
-		where, resource, names := "`"+p.Namespace+"`", p.Resource, "all"
-		if p.Namespace == "" {
-			where = "the cluster"
-		}
-		if p.Group != "" {
-			resource += "." + p.Group
-		}
-		if len(p.Names) > 0 {
-			names = "`" + strings.Join(p.Names, "`, `") + "`"
-		}
-		fmt.Fprintf(&list, "| %s | `%s` | %s | %s | %s |\n", where, resource, names, strings.Join(p.Verbs, ", "), p.Why)
+		list.WriteString(row(p.Namespace, []string{p.Group}, []string{p.Resource}, p.Names, p.Verbs) + p.Why + " |\n")
 	}
-	want := strings.ReplaceAll(list.String(), companyNamespace, "cell-CELL")
-	const file, begin, end = "../../docs/on-premise.md", "<!-- permissions: go test ./cloud/api -run PermissionsAreDocumented -update -->\n", "<!-- end of permissions -->"
+	documented(t, "permissions", func(string) string { return list.String() })
+	documented(t, "operators' rights", func(is string) string { return operatorsRights(t, i, is) })
+}
+
+// row of a table of rights, up to the reason.
+func row(namespace string, groups, resources, names, verbs []string) string {
+	list := func(names []string) string { return "`" + strings.Join(names, "`, `") + "`" }
+	where, which := list([]string{namespace}), "all"
+	if namespace == "" {
+		where = "the cluster"
+	}
+	if len(names) > 0 {
+		which = list(names)
+	}
+	var kinds []string
+	for _, group := range groups {
+		for _, resource := range resources {
+			kinds = append(kinds, strings.TrimSuffix(resource+"."+group, "."))
+		}
+	}
+	return strings.ReplaceAll(fmt.Sprintf("| %s | %s | %s | %s | ", where, list(kinds), which, strings.Join(verbs, ", ")), companyNamespace, "cell-CELL")
+}
+
+// operatorsRights are those that the administrator gives to the operators' accounts. The reasons are those that stand in the list as it is.
+func operatorsRights(t *testing.T, i *install.Installation, is string) string {
+	t.Helper()
+	roles, accounts := map[string]rbacv1.Role{}, map[string][]rbacv1.RoleBinding{}
+	for _, o := range i.Objects() {
+		into := func(v any) {
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		switch o.GetKind() {
+		case "Role":
+			var r rbacv1.Role
+			into(&r)
+			roles[r.Namespace+"/"+r.Name] = r
+		case "RoleBinding":
+			var b rbacv1.RoleBinding
+			into(&b)
+			accounts[b.Subjects[0].Name] = append(accounts[b.Subjects[0].Name], b)
+		}
+	}
+	var out strings.Builder
+	out.WriteString("| Account | Where | Resource | Names | Verbs | Why |\n|---|---|---|---|---|---|\n")
+	for _, account := range slices.Sorted(maps.Keys(accounts)) {
+		for _, b := range accounts[account] {
+			for _, rule := range roles[b.Namespace+"/"+b.RoleRef.Name].Rules {
+				r := "| `" + account + "` " + row(b.Namespace, rule.APIGroups, rule.Resources, rule.ResourceNames, rule.Verbs)
+				_, why, _ := strings.Cut(is, r)
+				why, _, _ = strings.Cut(why, " |\n")
+				if why == "" {
+					t.Errorf("docs/on-premise.md does not say why: %s", r)
+				}
+				out.WriteString(r + why + " |\n")
+			}
+		}
+	}
+	return out.String()
+}
+
+// documented compares a list in docs/on-premise.md with what it should be, or writes it.
+func documented(t *testing.T, name string, want func(is string) string) {
+	t.Helper()
+	const file = "../../docs/on-premise.md"
+	begin, end := "<!-- "+name+": go test ./cloud/api -run PermissionsAreDocumented -update -->\n", "<!-- end of "+name+" -->"
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -580,13 +636,14 @@ func TestPermissionsAreDocumented(t *testing.T) {
 	before, rest, ok := strings.Cut(string(doc), begin)
 	is, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		t.Fatalf("%s has no place for the list of permissions", file)
+		t.Fatalf("%s has no place for the list of %s", file, name)
 	}
+	should := want(is)
 	if *update {
-		if err := os.WriteFile(file, []byte(before+begin+want+end+after), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(before+begin+should+end+after), 0o600); err != nil {
 			t.Fatal(err)
 		}
-	} else if is != want {
-		t.Errorf("%s lists other permissions than are given: go test ./cloud/api -run PermissionsAreDocumented -update", file)
+	} else if is != should {
+		t.Errorf("%s lists other %s than are given: go test ./cloud/api -run PermissionsAreDocumented -update", file, name)
 	}
 }

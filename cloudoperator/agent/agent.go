@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
@@ -61,7 +62,8 @@ type Agent struct {
 	metrics *metrics
 
 	runs     atomic.Int64
-	applying int64 // the newest run that has applied a snapshot; guarded by working
+	applying int64         // the newest run that has applied a snapshot; guarded by working
+	known    chan struct{} // closed once the agent has a snapshot, and so knows what the cell runs
 
 	mu    sync.Mutex
 	state state
@@ -71,7 +73,7 @@ type Agent struct {
 type state struct {
 	appliedRevision, seenRevision int64
 	appliedHash, err              string
-	served                        map[string]bool // kind/name of what the snapshot runs
+	served                        map[string]bool // kind/name of what the snapshot runs; nil before the first
 }
 
 // New makes an agent.
@@ -79,7 +81,7 @@ func New(o Options) *Agent {
 	if o.Cache == nil {
 		o.Cache = o.Client
 	}
-	a := &Agent{Options: o, metrics: newMetrics(o.Metrics), http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell, applied: map[string]applied{}}}
+	a := &Agent{Options: o, known: make(chan struct{}), metrics: newMetrics(o.Metrics), http: &http.Client{Timeout: headsTimeout}, applier: applier{client: o.Client, reader: o.Cache, namespace: o.Namespace, cell: o.Cell, applied: map[string]applied{}}}
 	a.forwarder = cellrpc.NewForwarder(a.resolve, o.Now, o.Log, o.Metrics)
 	return a
 }
@@ -165,11 +167,10 @@ func (a *Agent) take(ctx context.Context, run int64, data []byte) bool {
 	start := time.Now()
 	s, objects, err := celllink.DecodeSnapshot(data, a.Cell)
 	again := false
-	var runs map[string]bool
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, applyLimit)
 		defer cancel()
-		runs = served(objects)
+		a.serve(objects)
 		again, err = a.Apply(ctx, objects)
 	}
 	a.metrics.tried(start, err)
@@ -189,8 +190,22 @@ func (a *Agent) take(ctx context.Context, run int64, data []byte) bool {
 		a.Log.Info("applied the snapshot", "revision", s.Revision, "objects", len(objects))
 	}
 	a.metrics.applied.Set(float64(s.Revision))
-	st.appliedRevision, st.appliedHash, st.err, st.served = s.Revision, s.Hash, "", runs
+	st.appliedRevision, st.appliedHash, st.err = s.Revision, s.Hash, ""
 	return again
+}
+
+// serve takes calls for what objects run, also while they are being applied: what ran before goes on.
+func (a *Agent) serve(objects []*unstructured.Unstructured) {
+	runs := make(map[string]bool, len(objects))
+	for _, o := range objects {
+		runs[o.GetKind()+"/"+o.GetName()] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state.served == nil {
+		close(a.known)
+	}
+	a.state.served = runs
 }
 
 // reports reports on every change, at most once a second, and every ReportEvery.

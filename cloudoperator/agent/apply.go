@@ -220,24 +220,24 @@ func (a applier) observe(ctx context.Context) ([]celllink.Object, error) {
 	return out, nil
 }
 
-func served(objects []*unstructured.Unstructured) map[string]bool {
-	out := map[string]bool{}
-	for _, o := range objects {
-		out[o.GetKind()+"/"+o.GetName()] = true
-	}
-	return out
-}
-
-// resolve finds the connector of a participant of the snapshot, or one of its issuers, for calls from the cloud.
+// resolve finds the connector of a participant of the snapshot, or one of its issuers, for calls from the cloud. An agent that has just taken the place of
+// another one waits for the snapshot.
 func (a *Agent) resolve(ctx context.Context, r cellrpc.Request) (cellrpc.Target, bool, error) {
 	kind, name, of := "Connector", snapshot.ConnectorName, "ParticipantContext/"+r.Participant
 	if r.Issuer != "" {
 		kind, name, of = "CredentialIssuer", r.Issuer, "CredentialIssuer/"+r.Issuer
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	select {
+	case <-a.known:
+	case <-ctx.Done():
+		return cellrpc.Target{}, false, errors.New("the agent has no snapshot yet, and does not know what the cell runs")
+	}
 	a.mu.Lock()
-	known := a.state.served[of]
+	runs := a.state.served[of]
 	a.mu.Unlock()
-	if !known {
+	if !runs {
 		return cellrpc.Target{}, false, nil
 	}
 	t, err := a.internal(ctx, kind, name)

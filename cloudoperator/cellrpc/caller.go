@@ -60,12 +60,13 @@ type NATSCaller struct {
 	mu    sync.Mutex
 	conns map[string]*nats.Conn
 	once  map[string]bool // cells whose agent executes a call once
+	heard map[string]time.Time
 }
 
 // NewCaller makes a caller for the server at url (tls://host:4222). A nil tls trusts the system's authorities. metrics may be nil.
 func NewCaller(url string, tlsConfig *tls.Config, creds Credentials, metrics prometheus.Registerer) *NATSCaller {
 	calls := newCounter(metrics, "kaphera_cell_calls_total", "Calls to cells, by what became of them (answered, expired, not-connected, failed).", "cell", "call", "outcome")
-	return &NATSCaller{url: url, tls: tlsConfig, creds: creds, calls: calls, conns: map[string]*nats.Conn{}, once: map[string]bool{}}
+	return &NATSCaller{url: url, tls: tlsConfig, creds: creds, calls: calls, conns: map[string]*nats.Conn{}, once: map[string]bool{}, heard: map[string]time.Time{}}
 }
 
 var _ Caller = (*NATSCaller)(nil)
@@ -93,7 +94,11 @@ func (n *NATSCaller) call(ctx context.Context, cell string, r Request) (Response
 	}
 	r.ID = nuid.Next()
 	r.Expires, _ = ctx.Deadline()
-	msg, err := send(ctx, nc, r, func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.once[cell] })
+	msg, err := send(ctx, nc, r, func() (once, lately bool) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.once[cell], time.Since(n.heard[cell]) < handover
+	})
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return Response{}, fmt.Errorf("no agent of cell %s is connected: %w", cell, ErrNotConnected)
@@ -109,12 +114,16 @@ func (n *NATSCaller) call(ctx context.Context, cell string, r Request) (Response
 		return Response{}, fmt.Errorf("the agent of cell %s answered with something else than a response: %w", cell, err)
 	}
 	n.mu.Lock()
-	n.once[cell] = resp.Once
+	n.once[cell], n.heard[cell] = resp.Once, time.Now()
 	n.mu.Unlock()
 	return resp, nil
 }
 
-func send(ctx context.Context, nc *nats.Conn, r Request, once func() bool) (*nats.Msg, error) {
+// handover is how long a call waits, after a cell has answered, for another agent to take the place of the one that answered.
+const handover = 15 * time.Second
+
+// send sends a call until it is answered; agent says whether it executes a call once, and whether it answered lately.
+func send(ctx context.Context, nc *nats.Conn, r Request, agent func() (once, lately bool)) (*nats.Msg, error) {
 	for {
 		data, err := json.Marshal(r)
 		if err != nil {
@@ -124,18 +133,20 @@ func send(ctx context.Context, nc *nats.Conn, r Request, once func() bool) (*nat
 			return nil, fmt.Errorf("the body of %d bytes is larger than what the message server takes (%d)", len(data), nc.MaxPayload())
 		}
 		try, cancel := ctx, context.CancelFunc(func() {})
-		if once() {
+		once, lately := agent()
+		if once {
 			try, cancel = context.WithTimeout(ctx, repeatAfter)
 		}
 		msg, err := nc.RequestWithContext(try, Subject, data)
 		cancel()
 		switch {
-		case r.Repeated && errors.Is(err, nats.ErrNoResponders): // it may come back, and may have executed it
+		case (r.Repeated || lately) && errors.Is(err, nats.ErrNoResponders): // it may come back, and may have executed what was sent before
 			select {
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			case <-time.After(time.Second):
 			}
+			continue
 		case !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
 			return msg, err
 		}

@@ -428,3 +428,39 @@ func eventuallyAnswered(t *testing.T, caller *cellrpc.NATSCaller) {
 	}
 	t.Fatal("no answer")
 }
+
+// A call that no agent gets waits for the next one when there was one lately, and is no repeat there.
+func TestACallWaitsForTheNextAgent(t *testing.T) {
+	t.Parallel()
+	c := newCell(t)
+	nc := c.connect(t, celllink.CloudPermissions)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r := cellrpc.Request{ID: "waits", Participant: "supplier", Method: "POST", Path: "/waits", Expires: time.Now().Add(patience)}
+	if _, err := cellrpc.Send(ctx, nc, r, func() (once, lately bool) { return true, false }); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("a call to a cell without an agent: %v", err)
+	}
+	tries, again, answer := 0, make(chan struct{}), make(chan error, 1)
+	go func() {
+		msg, err := cellrpc.Send(ctx, nc, r, func() (once, lately bool) {
+			if tries++; tries == 2 {
+				close(again)
+			}
+			return true, true
+		})
+		if err == nil && !strings.Contains(string(msg.Data), `"status":200`) {
+			err = errors.New(string(msg.Data))
+		}
+		answer <- err
+	}()
+	<-again
+	c.agent(t, 0)
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.asked["/waits"]; n != 1 {
+		t.Errorf("executed %d times", n)
+	}
+}

@@ -244,7 +244,7 @@ func runAgent(t *testing.T, cfg *rest.Config, cell, url, credsFile, ca string, h
 	go func() {
 		err := cloudoperator.ErrLeaseLost
 		for errors.Is(err, cloudoperator.ErrLeaseLost) && ctx.Err() == nil {
-			err = cloudoperator.RunAgent(ctx, cfg, cloudoperator.AgentOptions{
+			err = cloudoperator.RunAgent(ctx, agentAsked.By(cfg), cloudoperator.AgentOptions{
 				Cell: cell, Namespace: snapshot.Namespace(cell), NATSURL: url, CAFile: caFile, CredentialsFile: credsFile,
 				HealthAddress: append(health, "127.0.0.1:0")[0], Replica: dir, Log: slog.New(slog.DiscardHandler),
 			})

@@ -66,7 +66,7 @@ func rights(t *testing.T) {
 		{agent, "/pods", "", "", ""},
 		{agent, "coordination.k8s.io/leases", "", "create", ""}, // the others of its own only
 		{agent, "apps/deployments", "", "", ""},
-		{agent, "edc.kaphera.io/connectors", "", "get list watch create patch delete", ""},
+		{agent, "edc.kaphera.io/connectors", "", "list watch create patch delete", ""},
 		{agent, "cloud.kaphera.io/cells", "", "", ""},
 		{cloudAPI, "/secrets", "", "", ""},
 		{cloudAPI, "/configmaps", "", "", ""},

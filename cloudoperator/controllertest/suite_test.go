@@ -35,8 +35,10 @@ import (
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/config"
 	"github.com/kaphera/kaphera/cloudoperator/controller/platform"
+	"github.com/kaphera/kaphera/cloudoperator/manifest"
 	"github.com/kaphera/kaphera/cloudoperator/openbao"
 	edc "github.com/kaphera/kaphera/edcoperator/api/v1alpha1"
+	"github.com/kaphera/kaphera/edcoperator/rights/rightstest"
 	"github.com/kaphera/kaphera/test/apiserver"
 	"github.com/kaphera/kaphera/test/freeport"
 )
@@ -53,6 +55,8 @@ var (
 	didDocs didDocuments
 	clock   operatorClock
 	metrics string // address of the operator's
+
+	agentAsked rightstest.Asked
 )
 
 // didDocuments says which DID documents answer.
@@ -131,8 +135,21 @@ func suite(m *testing.M) (code int, err error) {
 	done := make(chan error, 1)
 	go func() { done <- operate(ctx, tokenFile) }()
 	code = m.Run()
+	var unused error
+	if code == 0 && rightstest.Whole() {
+		unused = allUsed()
+	}
 	cancel()
-	return code, <-done
+	return code, errors.Join(<-done, unused)
+}
+
+// allUsed fails when an agent has a right that none used in all the tests.
+func allUsed() error {
+	rules, err := config.Rules(manifest.AgentRole)
+	if err != nil {
+		return err
+	}
+	return agentAsked.Unused(rules, nil)
 }
 
 // operate runs the operator, and as a kubelet does again when it has ended: on a machine that is busy it may lose its lease.

@@ -92,6 +92,17 @@ func OperatorRights(namespace string) ([]Rights, error) {
 	}
 }
 
+// OperatorRightsIn returns what OperatorRights does, for an operator that works in a namespace alone.
+func OperatorRightsIn(namespace string) ([]Rights, error) {
+	out, err := OperatorRights(namespace)
+	for i, r := range out {
+		if r.Namespace == "" || r.Namespace == Namespace {
+			out[i].Namespace = namespace
+		}
+	}
+	return out, err
+}
+
 // InNamespace returns what Install does, for an operator that runs in one namespace and works there alone: its rights are Roles in it, and one in
 // namespace default to read where the Kubernetes API is. The namespace is the caller's to make, and in it pullSecrets of the registry that the image comes
 // from, if it wants any.

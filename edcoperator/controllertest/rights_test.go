@@ -46,7 +46,7 @@ func TestRightsEndWithTheNamespace(t *testing.T) {
 		"networking.k8s.io/ingresses":            {"list watch create patch delete", "list watch"},
 		"policy/poddisruptionbudgets":            {"create patch", ""},
 		"events.k8s.io/events":                   {"create patch", ""},
-		"edc.kaphera.io/connectors":              {"get list watch patch", "get list watch patch"},
+		"edc.kaphera.io/connectors":              {"list watch patch", "list watch patch"},
 		"/serviceaccounts/token":                 {"", ""},
 		"/pods/exec":                             {"", ""},
 		"/namespaces":                            {"", ""},

@@ -19,6 +19,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -30,6 +31,7 @@ import (
 
 	"github.com/kaphera/kaphera/edcoperator"
 	"github.com/kaphera/kaphera/edcoperator/config"
+	"github.com/kaphera/kaphera/edcoperator/rights/rightstest"
 	"github.com/kaphera/kaphera/test/apiserver"
 )
 
@@ -75,7 +77,8 @@ func suite(m *testing.M) (code int, err error) {
 	if err := ownEndpoints(ctx); err != nil {
 		return 1, err
 	}
-	if manager, err = edcoperator.NewManager(ctx, as(operatorAccount), edcoperator.Options{
+	var asked rightstest.Asked
+	if manager, err = edcoperator.NewManager(ctx, asked.By(as(operatorAccount)), edcoperator.Options{
 		ConnectorImage: connectorImage, LeaderElection: true, LeaderElectionNamespace: "kaphera-system",
 		MetricsAddress: "0", HealthAddress: "0", Dial: net1.dial, Namespace: "kaphera-system",
 	}); err != nil {
@@ -85,7 +88,26 @@ func suite(m *testing.M) (code int, err error) {
 	go func() { done <- manager.Start(ctx) }()
 	code = m.Run()
 	cancel()
-	return code, <-done
+	if err := <-done; err != nil || code != 0 || !rightstest.Whole() {
+		return code, err
+	}
+	return 0, unused(&asked)
+}
+
+// unused fails when the operator has a right that it did not use in all the tests.
+func unused(asked *rightstest.Asked) error {
+	asks, again := "the API server asks whether who makes an object may", "an event that comes again is counted up"
+	reasons := map[string]string{ // also of what may not be needed in one run of the tests
+		"list pods": "says why those of a workload that does not come up do not start", "delete jobs.batch": "those that ended, once there is another", "delete ingresses.networking.k8s.io": "those without participants",
+		"update connectors/finalizers.edc.kaphera.io": asks, "update credentialissuers/finalizers.edc.kaphera.io": asks,
+		"patch events": again, "patch events.events.k8s.io": again,
+	}
+	given, err := config.OperatorRights("")
+	var rules []rbacv1.PolicyRule
+	for _, r := range given {
+		rules = append(rules, r.Rules...)
+	}
+	return errors.Join(err, asked.Unused(rules, reasons))
 }
 
 // ownEndpoints finds the API server's own EndpointSlice, or makes one: a server that listens on loopback only has none.

@@ -136,7 +136,7 @@ func TestEachRightThatLacksIsNamed(t *testing.T) {
 	look(Passed, "all rights to install cell plant")
 
 	p.Cluster, p.Cell = as("system:serviceaccount:"+plant+":"+name), ""
-	look(Warning, "in namespace "+plant+", and not in the whole cluster: this account may not: get, list, patch, watch connectors.edc.kaphera.io in the whole cluster")
+	look(Warning, "in namespace "+plant+", and not in the whole cluster: this account may not: list, patch, watch connectors.edc.kaphera.io in the whole cluster")
 }
 
 func replace(t *testing.T, c client.Client, role client.Object, rules []rbacv1.PolicyRule) {

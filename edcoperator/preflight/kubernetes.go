@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/edcoperator/config"
+	"github.com/kaphera/kaphera/edcoperator/rights"
 )
 
 // minKubernetes is the oldest version whose API server takes the custom resources: their rules use isCIDR, which new rules may since 1.31.
@@ -92,20 +91,18 @@ func (p *preflight) kubernetesPermissions(ctx context.Context) finding {
 	if err != nil {
 		return failed("use another release", "%v", err)
 	}
-	within := slices.Clone(everywhere)
-	for i, r := range within {
-		if r.Namespace == "" || r.Namespace == config.Namespace {
-			within[i].Namespace = ns
-		}
+	within, err := config.OperatorRightsIn(ns)
+	if err != nil {
+		return failed("use another release", "%v", err)
 	}
-	inside, err := p.lacks(ctx, within)
+	inside, err := rights.Lacking(ctx, p.cluster, within)
 	if err != nil {
 		return rightsUnknown(err)
 	}
 	if p.Cell != "" {
 		return p.installerPermissions(ctx, inside)
 	}
-	lacks, err := p.lacks(ctx, everywhere)
+	lacks, err := rights.Lacking(ctx, p.cluster, everywhere)
 	switch {
 	case err != nil:
 		return rightsUnknown(err)
@@ -130,7 +127,7 @@ func (p *preflight) installerPermissions(ctx context.Context, inside []string) f
 	case p.Installer == nil:
 		return failed(give+"; whether this one is it could not be found out: "+p.InstallerUnknown, "this account may not: %s", sentences(inside))
 	}
-	lacks, err := p.lacks(ctx, p.Installer)
+	lacks, err := rights.Lacking(ctx, p.cluster, p.Installer)
 	switch {
 	case err != nil:
 		return rightsUnknown(err)
@@ -138,74 +135,6 @@ func (p *preflight) installerPermissions(ctx context.Context, inside []string) f
 		return failed(give, "this account can neither give the operators their rights nor install the cell when an administrator has: it may not: %s", sentences(lacks))
 	}
 	return passed("all rights to install cell %s, where an administrator gives the operators theirs", p.Cell)
-}
-
-// lacks are those of rights that this account does not have, verbs by kind and place.
-func (p *preflight) lacks(ctx context.Context, rights []config.Rights) ([]string, error) {
-	var asked []authorizationv1.ResourceAttributes
-	for _, r := range rights {
-		for _, rule := range r.Rules {
-			names := rule.ResourceNames
-			if len(names) == 0 {
-				names = []string{""}
-			}
-			for _, group := range rule.APIGroups {
-				for _, kind := range rule.Resources {
-					resource, sub, _ := strings.Cut(kind, "/")
-					for _, verb := range rule.Verbs {
-						for _, name := range names {
-							asked = append(asked, authorizationv1.ResourceAttributes{Namespace: r.Namespace, Group: group, Resource: resource, Subresource: sub, Verb: verb, Name: name})
-						}
-					}
-				}
-			}
-		}
-	}
-	allowed := make([]bool, len(asked))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
-	for i := range asked {
-		g.Go(func() error {
-			review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &asked[i]}}
-			err := p.cluster.Create(ctx, review)
-			allowed[i] = review.Status.Allowed
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	var order []string
-	verbs := map[string][]string{}
-	for i, a := range asked {
-		if allowed[i] {
-			continue
-		}
-		what := a.Resource
-		if a.Subresource != "" {
-			what += "/" + a.Subresource
-		}
-		if a.Group != "" {
-			what += "." + a.Group
-		}
-		if a.Name != "" {
-			what += " " + a.Name
-		}
-		if a.Namespace == "" {
-			what += " in the whole cluster"
-		} else {
-			what += " in namespace " + a.Namespace
-		}
-		if verbs[what] == nil {
-			order = append(order, what)
-		}
-		verbs[what] = append(verbs[what], a.Verb)
-	}
-	for i, what := range order {
-		slices.Sort(verbs[what])
-		order[i] = strings.Join(slices.Compact(verbs[what]), ", ") + " " + what
-	}
-	return order, nil
 }
 
 func (p *preflight) ingressClass(ctx context.Context) finding {
