@@ -19,7 +19,6 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/kaphera/kaphera/client/install"
-	"github.com/kaphera/kaphera/edcoperator/config"
 	"github.com/kaphera/kaphera/edcoperator/preflight"
 )
 
@@ -50,7 +49,7 @@ func (a *app) cellCheckCommand() *cobra.Command {
 	flags.StringVar(&f.kubeContext, "kube-context", "", "context of the kubeconfig (default: its current one)")
 	flags.StringVarP(&f.namespace, "namespace", "n", "", "namespace of objects that name none (default: the kubeconfig's)")
 	flags.StringArrayVar(&f.counterparts, "counterpart", nil, "DID of a participant to which there must be a way; may be given several times")
-	flags.StringVar(&f.cloud, "cloud", "", "address of the cloud that the cell's agent connects to (default: https://nats.DOMAIN where the Cloud API is https://api.DOMAIN)")
+	flags.StringVar(&f.cloud, "cloud", "", "address of the cloud that the cell's agent connects to (default: where the platform has agents of the cell connect, or https://nats.DOMAIN for a cell that is not described yet and a Cloud API at https://api.DOMAIN)")
 	flags.StringVar(&f.proxy, "proxy", "", "HTTP proxy on the way to the cloud, http://[user:password@]host:port (default: KAPHERA_PROXY, then the cell's own)")
 	_ = cmd.MarkFlagRequired("filename") // the flag is there
 	return cmd
@@ -83,11 +82,21 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 	if err != nil {
 		return err
 	}
-	if o.Cloud = f.cloud; o.Cloud == "" {
-		// Agents connect to wss://nats.DOMAIN, beside the Cloud API at https://api.DOMAIN.
-		if domain, ok := strings.CutPrefix(first(a.api, a.env("KAPHERA_API"), stored.API), "https://api."); ok {
-			o.Cloud = "https://nats." + domain
+	var described *install.Installation
+	if o.Cell != "" {
+		if described, err = a.installationOf(ctx, o.Cell); err != nil {
+			o.InstallerUnknown = err.Error() // a cell is checked before it is described, too
+		} else if cluster != nil {
+			o.Installer = described.Rights()
 		}
+	}
+	switch domain, guessed := strings.CutPrefix(first(a.api, a.env("KAPHERA_API"), stored.API), "https://api."); {
+	case f.cloud != "":
+		o.Cloud = f.cloud
+	case described != nil:
+		o.Cloud = described.CloudAddress()
+	case guessed: // agents connect to wss://nats.DOMAIN, beside the Cloud API at https://api.DOMAIN
+		o.Cloud = "https://nats." + domain
 	}
 	if ca := first(a.caFile, a.env("KAPHERA_CA_FILE"), stored.CAFile); ca != "" {
 		pem, err := os.ReadFile(ca) // #nosec G304 -- named by whoever runs this
@@ -97,11 +106,6 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 		o.CloudCA = string(pem)
 		if o.PlatformTrust {
 			o.Runtime.Trust.CABundle = o.CloudCA
-		}
-	}
-	if o.Cell != "" && cluster != nil {
-		if o.Installer, err = a.installerRights(ctx, o.Cell); err != nil {
-			o.InstallerUnknown = err.Error() // a cell is checked before it is described, too
 		}
 	}
 	o.Progress = func(c preflight.Check) {
@@ -129,17 +133,13 @@ func (a *app) cellCheck(ctx context.Context, f cellCheck) error {
 	return fail(ExitFailed, "do what is said beside each, and check again before anything is deployed", "%s failed: %s", count(len(bad), "required check"), strings.Join(names, ", "))
 }
 
-// installerRights are those that installing a cell takes.
-func (a *app) installerRights(ctx context.Context, cell string) ([]config.Rights, error) {
+// installationOf is what the cloud says is to be installed for a cell.
+func (a *app) installationOf(ctx context.Context, cell string) (*install.Installation, error) {
 	c, err := a.client()
 	if err != nil {
 		return nil, err
 	}
-	i, err := install.Open(ctx, c, cell, nil)
-	if err != nil {
-		return nil, err
-	}
-	return i.Rights(), nil
+	return install.Open(ctx, c, cell, nil)
 }
 
 func (a *app) printReport(r preflight.Report) {

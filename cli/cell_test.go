@@ -118,7 +118,8 @@ func TestCellCheckOfAnInstaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := setup(t)
-	is := client.CellInstallation{Cell: "foundry", Namespace: "cell-foundry", Objects: []json.RawMessage{}}
+	is := client.CellInstallation{Cell: "foundry", Namespace: "cell-foundry", Objects: []json.RawMessage{json.RawMessage(
+		`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"agent"},"spec":{"template":{"spec":{"containers":[{"name":"agent","args":["--nats-url=wss://127.0.0.1:9"]}]}}}}`)}}
 	b.answer("GET /api/v1/cells/foundry/install", is)
 	i := &install.Installation{CellInstallation: is}
 	if err := admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: i.Namespace}}); err != nil {
@@ -140,7 +141,7 @@ func TestCellCheckOfAnInstaller(t *testing.T) {
 	}
 	manifest := b.file(`{kind: cell, name: foundry, spec: {hostname: localhost, database: {host: 127.0.0.1, port: 1, name: d, ownerSecret: {name: owner}},
 		vault: {address: "https://127.0.0.1:1", prefix: p, auth: {method: Kubernetes}}}}`)
-	check := func(want string) {
+	check := func(name, want string) {
 		t.Helper()
 		for deadline := time.Now().Add(2 * time.Minute); ; { // the authorizer hears of a change of rights a little later
 			r := b.run("cell", "check", "-f", manifest, "--kubeconfig", kubeconfig, "-o", "json")
@@ -148,7 +149,7 @@ func TestCellCheckOfAnInstaller(t *testing.T) {
 			if err := json.Unmarshal([]byte(r.out), &got); err != nil {
 				t.Fatalf("%v: %s%s", err, r.out, r.err)
 			}
-			at := slices.IndexFunc(got.Checks, func(c preflight.Check) bool { return c.Name == "kubernetes-permissions" })
+			at := slices.IndexFunc(got.Checks, func(c preflight.Check) bool { return c.Name == name })
 			if said := fmt.Sprintf("%s: %s; %s", got.Checks[at].Result, got.Checks[at].Detail, got.Checks[at].Remedy); strings.Contains(said, want) {
 				return
 			} else if time.Now().After(deadline) {
@@ -156,14 +157,15 @@ func TestCellCheckOfAnInstaller(t *testing.T) {
 			}
 		}
 	}
-	check("passed: all rights to install cell foundry")
+	check("kubernetes-permissions", "passed: all rights to install cell foundry")
+	check("cloud", "127.0.0.1:9")
 	role.Rules = role.Rules[1:]
 	if err := admin.Update(t.Context(), role); err != nil {
 		t.Fatal(err)
 	}
-	check("it may not: list pods in namespace cell-foundry")
+	check("kubernetes-permissions", "it may not: list pods in namespace cell-foundry")
 	b.on("GET /api/v1/cells/foundry/install", nil) // the cell is not described yet
-	check("could not be found out: there is no GET /api/v1/cells/foundry/install")
+	check("kubernetes-permissions", "could not be found out: there is no GET /api/v1/cells/foundry/install")
 }
 
 func TestCellCheckUsage(t *testing.T) {

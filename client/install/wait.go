@@ -42,7 +42,7 @@ func (i *Installation) Check(ctx context.Context, cloud *client.API, is CheckOpt
 	if err != nil {
 		return preflight.Report{}, fmt.Errorf("cell %s: %w", i.Cell, err)
 	}
-	o.Cluster, o.Counterparts, o.Cloud, o.CloudCA, o.Installer = i.config, is.Counterparts, i.cloudAddress(), i.cloudCA(), i.Rights()
+	o.Cluster, o.Counterparts, o.Cloud, o.CloudCA, o.Installer = i.config, is.Counterparts, i.CloudAddress(), i.cloudCA(), i.Rights()
 	if o.PlatformTrust {
 		o.Runtime.Trust.CABundle = o.CloudCA
 	}
@@ -52,8 +52,8 @@ func (i *Installation) Check(ctx context.Context, cloud *client.API, is CheckOpt
 	return preflight.Run(ctx, o), nil
 }
 
-// cloudAddress is what the agent connects to, as https://host.
-func (i *Installation) cloudAddress() string {
+// CloudAddress is what the agent connects to, as https://host; empty for a message server of the platform's own that is not reached by WebSocket.
+func (i *Installation) CloudAddress() string {
 	for _, o := range i.objects {
 		var d appsv1.Deployment
 		if o.GetKind() != "Deployment" || !convert(o, &d) {
