@@ -119,7 +119,7 @@ func TestCellCheckOfAnInstaller(t *testing.T) {
 	}
 	b := setup(t)
 	is := client.CellInstallation{Cell: "foundry", Namespace: "cell-foundry", Objects: []json.RawMessage{json.RawMessage(
-		`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"agent"},"spec":{"template":{"spec":{"containers":[{"name":"agent","args":["--nats-url=wss://127.0.0.1:9"]}]}}}}`)}}
+		`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"agent","namespace":"cell-foundry"},"spec":{"template":{"spec":{"containers":[{"name":"agent","args":["--nats-url=wss://127.0.0.1:9"]}]}}}}`)}}
 	b.answer("GET /api/v1/cells/foundry/install", is)
 	i := &install.Installation{CellInstallation: is}
 	if err := admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: i.Namespace}}); err != nil {

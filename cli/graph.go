@@ -144,12 +144,12 @@ func (g *graph) cell(cells []client.Cell) func(name string) *graphCell {
 
 // agreements reads those of all participants; one between two of them is told by both and counts once.
 func (a *app) agreements(ctx context.Context, c *client.API, g *graph, participants []client.Participant) {
-	here, seen := map[string]bool{}, map[string]bool{}
+	here := map[string]bool{}
 	for _, p := range participants {
 		here[p.Status.DID] = true
 	}
 	names := map[string]string{}
-	count := map[graphAgreement]int{}
+	told := map[graphAgreement]string{} // what each is about, by its parties and its id
 	for _, p := range participants {
 		r, err := c.ListAgreementsWithResponse(ctx, p.Name)
 		if err != nil {
@@ -157,12 +157,8 @@ func (a *app) agreements(ctx context.Context, c *client.API, g *graph, participa
 			continue
 		}
 		for _, e := range r.JSON200.Items {
-			key := e.Provider + " " + e.Consumer + " " + e.ID
-			if seen[key] {
-				continue
-			}
-			seen[key] = true
-			count[graphAgreement{Provider: e.Provider, Consumer: e.Consumer, What: cmp.Or(e.UseCase, e.AssetID)}]++
+			one := graphAgreement{Provider: e.Provider, Consumer: e.Consumer, What: e.ID}
+			told[one] = cmp.Or(e.UseCase, told[one], e.AssetID) // the provider knows the use case
 			for _, did := range []string{e.Provider, e.Consumer} {
 				if here[did] {
 					continue
@@ -178,6 +174,11 @@ func (a *app) agreements(ctx context.Context, c *client.API, g *graph, participa
 				g.Elsewhere = append(g.Elsewhere, graphParty{ID: did, Name: first(names[did], did)})
 			}
 		}
+	}
+	count := map[graphAgreement]int{}
+	for e, what := range told {
+		e.What = what
+		count[e]++
 	}
 	for e, n := range count {
 		e.Count = n

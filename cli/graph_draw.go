@@ -3,9 +3,10 @@
 package cli
 
 import (
+	"encoding/xml"
 	"fmt"
-	"html"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -63,7 +64,24 @@ func mermaid(g *graph) string {
 
 // quoted is a text inside of Mermaid's quotes, where it reads HTML.
 func quoted(s string) string {
-	return strings.NewReplacer("&", "#amp;", "\"", "#quot;", "<", "#lt;", ">", "#gt;", "#", "#35;", "\n", " ", "`", "#96;").Replace(s)
+	return strings.NewReplacer("&", "#amp;", "\"", "#quot;", "<", "#lt;", ">", "#gt;", "#", "#35;", "`", "#96;").Replace(oneLine(s))
+}
+
+// oneLine is a text without control characters.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// escaped is a text in XML.
+func escaped(s string) string {
+	var out strings.Builder
+	_ = xml.EscapeText(&out, []byte(oneLine(s))) // a Builder takes everything
+	return out.String()
 }
 
 // Measures of the SVG picture, in its pixels.
@@ -154,12 +172,12 @@ func drawCell(out *strings.Builder, c graphCell, b box, at map[string]box) int {
 			if n == 0 {
 				weight = "bold"
 			}
-			fmt.Fprintf(&inside, `<text x="%d" y="%d" text-anchor="middle" font-weight="%s">%s</text>`+"\n", inner.x+inner.w/2, inner.y+padding/2+(n+1)*line-5, weight, html.EscapeString(l))
+			fmt.Fprintf(&inside, `<text x="%d" y="%d" text-anchor="middle" font-weight="%s">%s</text>`+"\n", inner.x+inner.w/2, inner.y+padding/2+(n+1)*line-5, weight, escaped(l))
 		}
 		y += inner.h + padding
 	}
 	fmt.Fprintf(out, `<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="none" stroke="#9a9a9a"/><text x="%d" y="%d" fill="#4a4a4a">%s</text>`+"\n%s",
-		b.x, b.y, b.w, y-b.y, b.x+padding, b.y+padding+line/2, html.EscapeString(heading(c)), inside.String())
+		b.x, b.y, b.w, y-b.y, b.x+padding, b.y+padding+line/2, escaped(heading(c)), inside.String())
 	return y - b.y
 }
 
@@ -185,5 +203,5 @@ func drawAgreement(out *strings.Builder, e graphAgreement, at map[string]box, ot
 	// The middle of a cubic curve.
 	mx, my := (x1+3*bend1+3*bend2+x2)/8, (y1+y2)/2
 	fmt.Fprintf(out, `<path d="M%d %dC%d %d %d %d %d %d" fill="none" stroke="#4a4a4a" marker-end="url(#to)"/><text x="%d" y="%d" text-anchor="middle" stroke="#ffffff" stroke-width="3" paint-order="stroke">%s</text>`+"\n",
-		x1, y1, bend1, y1, bend2, y2, x2, y2, mx, my-4, html.EscapeString(e.label()))
+		x1, y1, bend1, y1, bend2, y2, x2, y2, mx, my-4, escaped(e.label()))
 }

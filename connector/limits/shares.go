@@ -62,6 +62,11 @@ func NewShares(s Share) *Shares { return (*Meter)(nil).Shares(s) }
 // Enter takes a place of a party's share until leave is called, and waits for one as the share says. The error is a *BusyError, or ctx's. A party
 // without a name has no bound.
 func (s *Shares) Enter(ctx context.Context, party string) (leave func(), err error) {
+	return s.enter(ctx, party, func() {})
+}
+
+// enter is Enter; refused is called before the pause, to let go of what nobody needs any more: any number may be in it.
+func (s *Shares) enter(ctx context.Context, party string, refused func()) (leave func(), err error) {
 	if s == nil || party == "" {
 		return func() {}, nil
 	}
@@ -86,6 +91,7 @@ func (s *Shares) Enter(ctx context.Context, party string) (leave func(), err err
 	s.meter.reached(s.Share, party, full)
 	wait := s.Patience
 	if full {
+		refused()
 		wait, place = s.Pause, nil
 	}
 	timer := time.NewTimer(wait)
@@ -155,7 +161,7 @@ func (s *Shares) Request(r *http.Request, party string) (whole *http.Request, le
 		r = r.WithContext(r.Context()) // a copy: the server goes by the body in its own
 		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(raw), failing{err}))
 	}
-	leave, err = s.Enter(r.Context(), party)
+	leave, err = s.enter(r.Context(), party, func() { r.Body = http.NoBody })
 	return r, leave, err
 }
 

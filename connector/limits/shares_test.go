@@ -48,6 +48,11 @@ func TestARefusalTakesItsTime(t *testing.T) {
 		if _, err := s.Enter(ctx, "noisy"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("given up: %v", err)
 		}
+		// What was sent with it is let go before.
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("much"))
+		if r, _, err := s.Request(r, "noisy"); !busy(err) || r.Body != http.NoBody {
+			t.Errorf("a request: %v, its body is %v", err, r.Body)
+		}
 		leave()
 		enter(t, s, "noisy")()
 	})
