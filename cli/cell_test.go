@@ -118,8 +118,7 @@ func TestCellCheckOfAnInstaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := setup(t)
-	is := client.CellInstallation{Cell: "foundry", Namespace: "cell-foundry", Objects: []json.RawMessage{json.RawMessage(
-		`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"agent","namespace":"cell-foundry"},"spec":{"template":{"spec":{"containers":[{"name":"agent","args":["--nats-url=wss://127.0.0.1:9"]}]}}}}`)}}
+	is := client.CellInstallation{Cell: "foundry", Namespace: "cell-foundry", Objects: []json.RawMessage{}}
 	b.answer("GET /api/v1/cells/foundry/install", is)
 	i := &install.Installation{CellInstallation: is}
 	if err := admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: i.Namespace}}); err != nil {
@@ -158,12 +157,15 @@ func TestCellCheckOfAnInstaller(t *testing.T) {
 		}
 	}
 	check("kubernetes-permissions", "passed: all rights to install cell foundry")
-	check("cloud", "127.0.0.1:9")
 	role.Rules = role.Rules[1:]
 	if err := admin.Update(t.Context(), role); err != nil {
 		t.Fatal(err)
 	}
 	check("kubernetes-permissions", "it may not: list pods in namespace cell-foundry")
+	is.Objects = append(is.Objects, json.RawMessage(
+		`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"agent","namespace":"cell-foundry"},"spec":{"template":{"spec":{"containers":[{"name":"agent","args":["--nats-url=wss://127.0.0.1:9"]}]}}}}`))
+	b.answer("GET /api/v1/cells/foundry/install", is)
+	check("cloud", "127.0.0.1:9")                  // where agents connect to
 	b.on("GET /api/v1/cells/foundry/install", nil) // the cell is not described yet
 	check("kubernetes-permissions", "could not be found out: there is no GET /api/v1/cells/foundry/install")
 }
