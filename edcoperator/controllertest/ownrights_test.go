@@ -64,7 +64,10 @@ func TestAnOperatorWithoutItsRightsIsNotReady(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
-	t.Cleanup(func() { cancel(); <-done }) // it may have given up waiting for its caches
+	t.Cleanup(func() {
+		cancel()
+		t.Log("the manager ended: ", <-done) // it may have given up waiting for its caches
+	})
 	ready := func(want int) {
 		t.Helper()
 		eventually(t, func(ctx context.Context) error {
