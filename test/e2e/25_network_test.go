@@ -91,7 +91,10 @@ func TestAStrangersPodReachesNothingInside(t *testing.T) {
 	probe := prober(t, namespace, nil)
 	for group, want := range map[bool]map[string]socket{true: open, false: inside} {
 		for name, s := range want {
-			t.Run(name, func(t *testing.T) { probe(t, s.address(t), group) })
+			t.Run(name, func(t *testing.T) {
+				t.Parallel() // most of it is waiting
+				probe(t, s.address(t), group)
+			})
 		}
 	}
 }
