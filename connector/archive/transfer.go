@@ -132,11 +132,12 @@ func carry(ctx context.Context, from, to Place, name string) error {
 		return fmt.Errorf("make a key: %w", err)
 	}
 	r, w := io.Pipe()
-	exported := make(chan error, 1)
+	exported := make(chan struct{})
+	var failed error
 	go func() {
-		_, _, err := Export(ctx, from.Database, from.Vault, w, []age.Recipient{key.Recipient()}, name)
-		exported <- err // before the other end can hear of it
-		w.CloseWithError(err)
+		_, _, failed = Export(ctx, from.Database, from.Vault, w, []age.Recipient{key.Recipient()}, name)
+		close(exported) // before the other end can hear of it
+		w.CloseWithError(failed)
 	}()
 	guard := func() {}
 	defer func() { guard() }()
@@ -153,15 +154,13 @@ func carry(ctx context.Context, from, to Place, name string) error {
 		return replaceSecrets(ctx, to.Vault, name, i.secrets, i.tx)
 	}, key)
 	select {
-	case failed := <-exported:
-		if failed != nil {
-			return failed
-		}
+	case <-exported:
+		return cmp.Or(failed, err)
 	default:
 		_ = r.CloseWithError(err)
-		_ = <-exported // nobody reads it
+		<-exported
+		return err
 	}
-	return err
 }
 
 // keepHeld makes sure that a context is still held, as it was when it was exported, and stays so until end is called.

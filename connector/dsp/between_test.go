@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -240,14 +241,15 @@ func (h hold) WriteHeader(status int) {
 	h.ResponseWriter.WriteHeader(status)
 }
 
-// TestACounterpartyThatIsNotReadyYet: Eclipse EDC answers 409 to an agreement or a start that comes before it has stored its own state.
+// TestACounterpartyThatIsNotReadyYet: Eclipse EDC answers 409 to an agreement or a start that comes before it has stored its own state; while a participant
+// moves to another cell an ingress controller answers 404 to a request.
 func TestACounterpartyThatIsNotReadyYet(t *testing.T) {
 	for _, status := range []int{http.StatusConflict, http.StatusNotFound, http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			_, provider, consumer := world(t)
 			var early sync.Map
-			consumer.intercept(func(w http.ResponseWriter, r *http.Request) bool {
-				if !strings.HasSuffix(r.URL.Path, "/agreement") && !strings.HasSuffix(r.URL.Path, "/start") {
+			notReady := func(w http.ResponseWriter, r *http.Request) bool {
+				if !slices.ContainsFunc([]string{"/agreement", "/start", "/negotiations/request", "/transfers/request"}, func(p string) bool { return strings.HasSuffix(r.URL.Path, p) }) {
 					return true
 				}
 				count, _ := early.LoadOrStore(r.URL.Path, new(atomic.Int32))
@@ -256,7 +258,9 @@ func TestACounterpartyThatIsNotReadyYet(t *testing.T) {
 				}
 				w.WriteHeader(status)
 				return false
-			})
+			}
+			consumer.intercept(notReady)
+			provider.intercept(notReady)
 			n := consumer.wait(consumer.negotiate(provider.offer("pcf", openPolicy)).ID, "FINALIZED", at(state.Finalized))
 			tr, err := consumer.engine.RequestTransfer(t.Context(), consumer.ctx, adminapi.TransferRequest{AgreementID: n.AgreementID}, "")
 			if err != nil {

@@ -252,12 +252,13 @@ func (e *Engine) deliver(ctx context.Context, p *store.Participant, row *store.P
 }
 
 // settleAttempts is how often a refusal is tried again that a counterparty may take back by itself: one that has not stored its own
-// state yet (404, 409), or could not verify an identity for the moment (401, 403).
+// state yet (404, 409), is at another place in a moment (404 without an error of the protocol, from what stands before connectors), or could not verify
+// an identity for the moment (401, 403).
 const settleAttempts = 8
 
 func (e *Engine) refusedOutcome(ctx context.Context, p *store.Participant, row *store.Process, out *outgoing, refused *refusedError) outcome {
 	passing := refused.status == http.StatusUnauthorized || refused.status == http.StatusForbidden || refused.status == http.StatusConflict ||
-		(refused.status == http.StatusNotFound && !out.first)
+		(refused.status == http.StatusNotFound && (!out.first || refused.code == "" && len(refused.reasons) == 0))
 	if row.Step == state.Terminating && (refused.status == http.StatusNotFound || refused.status == http.StatusConflict) {
 		passing = row.Attempts < 2 // it ended by itself, or never began
 	}
