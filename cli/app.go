@@ -106,7 +106,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.caFile, "ca-file", "", "PEM file of the authorities to trust (default: KAPHERA_CA_FILE, then the context's)")
 	root.AddCommand(a.loginCommand(), a.logoutCommand(), a.statusCommand(), a.graphCommand(), a.getCommand(), a.describeCommand(), a.applyCommand(), a.deleteCommand(), a.negotiateCommand(),
 		a.counterCommand(), a.acceptCommand(), a.catalogCommand(), a.agreementCommand(), a.transferCommand(), a.suspendCommand(), a.resumeCommand(), a.terminateCommand(), a.approvalsCommand(), a.credentialCommand(), a.offerCommand(), a.assetCommand(), a.secretCommand(), a.auditCommand(), a.policyCommand(), a.demoCommand(),
-		a.useCaseCommand(), a.cellCommand(),
+		a.useCaseCommand(), a.cellCommand(), a.participantCommand(),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp})
 	return root
 }

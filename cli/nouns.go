@@ -233,7 +233,11 @@ func (a *app) platformNoun() noun {
 
 func (a *app) participantNoun() noun {
 	cells := func(p client.Participant) []string {
-		return []string{p.Name, p.Spec.Organization, p.Spec.Cell, ready(p.Status.Conditions), orDash(p.Status.DID), p.ManagedBy}
+		cell := first(p.Status.Cell, p.Spec.Cell)
+		if cell != p.Spec.Cell {
+			cell += " → " + p.Spec.Cell
+		}
+		return []string{p.Name, p.Spec.Organization, cell, ready(p.Status.Conditions), orDash(p.Status.DID), p.ManagedBy}
 	}
 	return noun{
 		name: "participants", aliases: []string{"participant"}, columns: []string{"NAME", "ORGANIZATION", "CELL", "READY", "DID", "MANAGED BY"},

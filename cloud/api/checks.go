@@ -13,6 +13,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validate/content"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaphera/kaphera/cloud/authz"
@@ -263,9 +264,6 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 		}
 		f.wrong("spec.cell", "cell %q is for participants of organization %q alone: choose another", cell.Name, cell.Spec.Organization)
 	}
-	if old != nil && old.Cell != spec.Cell {
-		f.wrong("spec.cell", "is %q and cannot change: the DID contains that cell's host name, and what the participant agreed on, its keys and its audit trail are there; create another participant in cell %q", old.Cell, spec.Cell)
-	}
 	profiles := make([]profile.Profile, 0, len(found))
 	for i := range found {
 		if p := &found[i]; p.Name != "" {
@@ -279,12 +277,45 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 	if err := s.Client.List(ctx, &others, ctrl.InNamespace(s.Namespace)); err != nil {
 		return nil, err
 	}
+	here := &cloudv1.Participant{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: *spec}
 	for i := range others.Items {
-		if o := &others.Items[i]; o.Name != name && o.Spec.Cell == spec.Cell && o.Spec.Identity.Context == spec.Identity.Context {
+		if o := &others.Items[i]; o.Name == name {
+			here.Status = o.Status
+		}
+	}
+	if cell.Name != "" && here.RunsIn() != spec.Cell {
+		if err := checkMove(ctx, s, f, here, &cell); err != nil {
+			return nil, err
+		}
+	}
+	for i := range others.Items {
+		o := &others.Items[i]
+		if o.Name == name || o.Spec.Identity.Context != spec.Identity.Context {
+			continue
+		}
+		if slices.Contains(o.Cells(), spec.Cell) || cell.Name != "" && o.Status.Hostname == cell.Spec.Hostname && here.Status.Hostname != cell.Spec.Hostname {
 			f.wrong("spec.identity.context", "%q is taken in cell %q: choose another", spec.Identity.Context, spec.Cell)
 		}
 	}
 	return f.result("participant", name)
+}
+
+// checkMove judges whether a participant can go to another cell than that in which it runs.
+func checkMove(ctx context.Context, s *Service, f *findings, p *cloudv1.Participant, to *cloudv1.Cell) error {
+	var from cloudv1.Cell
+	if _, err := s.exists(ctx, p.RunsIn(), &from); err != nil {
+		return err
+	}
+	switch m := p.Status.Move; {
+	case from.Spec.Type == cloudv1.OnPremise || to.Spec.Type == cloudv1.OnPremise:
+		f.wrong("spec.cell", "a participant does not move from cell %q to %q: the platform reaches neither the database nor the Vault of an on-premise cell. Keep %q and make another participant there, or let those who run both connectors move it (docs/operator.md, Move a participant to another Connector)",
+			p.RunsIn(), to.Name, p.RunsIn())
+	case !to.DeletionTimestamp.IsZero():
+		f.wrong("spec.cell", "cell %q is being removed: choose another", to.Name)
+	case m != nil && to.Name != m.From && to.Name != m.To:
+		f.wrong("spec.cell", "the participant is on its way from cell %q to %q: wait until it has arrived, or give that up by naming %q", m.From, m.To, m.From)
+	}
+	return nil
 }
 
 // mayVouch refuses a change, by anybody but the governance authority, of what it vouches for: the credentials and the dataspaces whose issuers

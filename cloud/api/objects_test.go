@@ -247,11 +247,6 @@ func TestADedicatedCellIsForOneOrganization(t *testing.T) {
 		}
 	}
 	b.want(http.StatusCreated, b.call(both, "PUT", "/participants/own", in("brandt-guss", "own")))
-	for _, path := range []string{"/participants/own?dryRun=true&force=true", "/participants/own?force=true"} {
-		if a := b.call(both, "PUT", path, wrap(participantSpec("brandt-guss", "own"))); a.status != http.StatusUnprocessableEntity || !a.has("spec.cell", `is "tier1" and cannot change`) {
-			t.Errorf("PUT %s with another cell: %d %s", path, a.status, a.body)
-		}
-	}
 	issuer := b.call(both, "PUT", "/dataspace-profiles/other", wrap(strings.Replace(profileSpec, `"cell": "shared"`, `"cell": "tier1"`, 1)))
 	if issuer.status != http.StatusUnprocessableEntity || !issuer.has("spec.issuers[0].cell", "name a shared cell") {
 		t.Errorf("an issuer: %d %s", issuer.status, issuer.body)
@@ -345,4 +340,54 @@ func TestListsComeInPages(t *testing.T) {
 		t.Errorf("saw %v", seen)
 	}
 	b.want(http.StatusUnprocessableEntity, b.call(operator, "GET", "/organizations?limit=9999", nil))
+}
+
+// A participant moves between cells that the platform runs, and is told why not to others.
+func TestAParticipantMovesToCellsThatCanHaveIt(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	b.want(http.StatusCreated, b.call(both, "PUT", "/cells/tier1", wrap(tier1Cell("brandt-guss"))))
+	b.want(http.StatusCreated, b.call(both, "PUT", "/cells/foreign", wrap(strings.Replace(tier1Cell("rheintal-motoren"), "tier1.example", "foreign.example", 1))))
+	b.want(http.StatusCreated, b.call(both, "PUT", "/cells/company", wrap(onPremiseSpec)))
+	in := func(cell, context string) string {
+		return wrap(strings.Replace(participantSpec("brandt-guss", context), `"cell":"shared"`, `"cell":"`+cell+`"`, 1))
+	}
+	is := func(cell, hostname string, move *cloudv1.ParticipantMove) {
+		b.report("supplier", func(s *cloudv1.ParticipantStatus) {
+			s.Cell, s.Hostname, s.Move, s.DID = cell, hostname, move, "did:web:"+hostname+":brandt"
+		})
+	}
+	refused := func(what, cell, location, words string) {
+		t.Helper()
+		for _, path := range []string{"/participants/supplier?force=true&dryRun=true", "/participants/supplier?force=true"} {
+			if a := b.call(both, "PUT", path, in(cell, "brandt")); a.status != http.StatusUnprocessableEntity || !a.has(location, words) {
+				t.Errorf("%s: %d %s", what, a.status, a.body)
+			}
+		}
+	}
+	is("shared", "shared.example", nil)
+	refused("to an on-premise cell", "company", "spec.cell", `reaches neither the database nor the Vault of an on-premise cell. Keep "shared"`)
+	refused("to another organization's", "foreign", "spec.cell", `for participants of organization "rheintal-motoren" alone`)
+	if a := b.call(both, "PUT", "/participants/supplier?force=true", in("nowhere", "brandt")); !a.has("spec.cell", "create it first") {
+		t.Errorf("to one that is not there: %d %s", a.status, a.body)
+	}
+	b.want(http.StatusCreated, b.call(both, "PUT", "/participants/namesake", in("tier1", "brandt")))
+	refused("to where another one has its context", "tier1", "spec.identity.context", `"brandt" is taken in cell "tier1"`)
+	b.want(http.StatusNoContent, b.call(both, "DELETE", "/participants/namesake", nil))
+	b.want(http.StatusOK, b.call(both, "PUT", "/participants/supplier?force=true", in("tier1", "brandt")))
+
+	is("shared", "shared.example", &cloudv1.ParticipantMove{From: "shared", To: "tier1", Phase: cloudv1.MoveStopping, Since: metav1.Now()})
+	b.want(http.StatusCreated, b.call(both, "PUT", "/cells/third", wrap(strings.Replace(tier1Cell("brandt-guss"), "tier1.example", "third.example", 1))))
+	refused("elsewhere on its way", "third", "spec.cell", `on its way from cell "shared" to "tier1"`)
+	b.want(http.StatusOK, b.call(both, "PUT", "/participants/supplier?force=true&dryRun=true", in("shared", "brandt")))
+	for _, cell := range []string{"shared", "tier1"} {
+		if a := b.call(both, "PUT", "/participants/late", in(cell, "brandt")); !a.has("spec.identity.context", "is taken") {
+			t.Errorf("its context while it is on its way, in %s: %d %s", cell, a.status, a.body)
+		}
+	}
+	is("tier1", "shared.example", nil)
+	if a := b.call(both, "PUT", "/participants/late", in("shared", "brandt")); !a.has("spec.identity.context", "is taken") {
+		t.Errorf("its DID when it has moved: %d %s", a.status, a.body)
+	}
+	b.want(http.StatusOK, b.call(both, "PUT", "/participants/supplier?force=true", in("shared", "brandt")))
 }

@@ -108,6 +108,12 @@ func row(p *cloudv1.Participant, cell *cloudv1.Cell, now time.Time) Participant 
 		return out
 	}
 	out.Connector = connector(p)
+	if m := p.Status.Move; m != nil {
+		out.Connector = Health{Pending, fmt.Sprintf("it moves from cell %s to %s", m.From, m.To), fmt.Sprintf("Zieht von der Zelle %s in die Zelle %s um", m.From, m.To)}
+		if c := meta.FindStatusCondition(p.Status.Conditions, cloudv1.ConditionMoving); c != nil {
+			out.Connector.Reason += ": " + c.Message
+		}
+	}
 	if a := meta.FindStatusCondition(cell.Status.Conditions, cloudv1.ConditionAuditIntact); a != nil && a.Status == metav1.ConditionFalse && out.Connector.State == Healthy {
 		out.Connector = Health{Warning, "audit trails of cell " + cell.Name + ": " + a.Message, "Prüfprotokolle der Zelle " + cell.Name + " gehen nicht lückenlos weiter"}
 	}

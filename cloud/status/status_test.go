@@ -47,6 +47,10 @@ func TestAParticipantWhoseCellReportsIsJudgedByWhatItReports(t *testing.T) {
 			p.Status.Conditions = nil
 			p.Status.Checks = []cloudv1.OnboardingCheck{{Name: "DIDReachable", State: "Pending"}}
 		}, Pending, Healthy, Healthy, "onboarding check DIDReachable is under way"},
+		"it moves": {func(p *cloudv1.Participant) {
+			p.Status.Move = &cloudv1.ParticipantMove{From: "shared", To: "tier1", Phase: cloudv1.MoveStopping}
+			p.Status.Conditions = append(p.Status.Conditions, metav1.Condition{Type: cloudv1.ConditionMoving, Status: metav1.ConditionTrue, Message: "Stopping"})
+		}, Pending, Healthy, Healthy, "it moves from cell shared to tier1: Stopping"},
 		"active but not ready": {func(p *cloudv1.Participant) {
 			p.Status.Conditions[1] = metav1.Condition{Type: cloudv1.ConditionReady, Status: metav1.ConditionFalse, Message: "the wallet restarts"}
 		}, Warning, Healthy, Healthy, "the wallet restarts"},

@@ -3,6 +3,7 @@
 package provider
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -79,8 +80,35 @@ func newParticipant() resource.Resource {
 	return &objectResource[participantModel, *participantModel]{
 		noun: "participant", kind: "participants", schema: participantSchema,
 		// Onboarding needs the profile's credentials only; what else is granted has to have arrived too, or the participant could not offer yet.
-		settled: func(o object) (bool, string) { return conditionsTrue(o, "Onboarded", "Active", "CredentialsHeld") },
+		settled: func(o object) (bool, string) {
+			if done, waitsFor := arrived(o); !done {
+				return false, waitsFor
+			}
+			return conditionsTrue(o, "Onboarded", "Active", "CredentialsHeld")
+		},
 	}
+}
+
+// arrived says whether a participant runs in the cell that it names, and otherwise what its move waits for.
+func arrived(o object) (bool, string) {
+	var s participantSpec
+	var status struct {
+		Cell       string      `json:"cell"`
+		Conditions []condition `json:"conditions"`
+	}
+	if diags := append(decode(o.Spec, &s, "participant"), decode(o.Status, &status, "participant's status")...); diags.HasError() {
+		return false, "a readable answer: " + diags[0].Detail()
+	}
+	if status.Cell == "" || status.Cell == s.Cell {
+		return true, "" // what goes on then shows in the conditions
+	}
+	waitsFor := "Moving (not reported yet)"
+	for _, c := range status.Conditions {
+		if c.Type == "Moving" {
+			waitsFor = "Moving: " + c.Message
+		}
+	}
+	return false, waitsFor
 }
 
 func participantSchema() schema.Schema {
@@ -96,7 +124,7 @@ func participantSchema() schema.Schema {
 				Required: true, MarkdownDescription: "Its identity in the dataspace.",
 				Attributes: map[string]schema.Attribute{
 					"context": schema.StringAttribute{
-						Required: true, MarkdownDescription: "Last part of the DID `did:web:<cell's host>:<context>`.",
+						Required: true, MarkdownDescription: "Last part of the DID `did:web:<host>:<context>`, whose host is that of the cell in which it is made.",
 						PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
 					},
 					"business_partner_number": schema.StringAttribute{
@@ -105,7 +133,7 @@ func participantSchema() schema.Schema {
 					},
 				},
 			},
-			"cell":    schema.StringAttribute{Required: true, MarkdownDescription: "Cell in which its connector runs; another one is refused."},
+			"cell":    schema.StringAttribute{Required: true, MarkdownDescription: "Cell in which its connector runs. Another one of type shared or dedicated moves it there, with its DID, keys and history, and apply waits for that."},
 			"profile": schema.StringAttribute{Required: true, MarkdownDescription: "Dataspace profile: the default one, whose protocol address is `protocol_url`."},
 			"further_profiles": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
@@ -178,13 +206,14 @@ func (m *participantModel) read(o object) diag.Diagnostics {
 		status struct {
 			DID         string `json:"did"`
 			ProtocolURL string `json:"protocolURL"`
+			Cell        string `json:"cell"` // until a move has ended, the one that it has yet to leave
 		}
 	)
 	diags := decode(o.Spec, &s, "participant")
 	diags.Append(decode(o.Status, &status, "participant's status")...)
 	m.Name, m.Organization = types.StringValue(o.Name), types.StringValue(s.Organization)
 	m.Identity = identityModel{Context: types.StringValue(s.Identity.Context), BPN: types.StringValue(s.Identity.BPN)}
-	m.Cell, m.Profile = types.StringValue(s.Cell), types.StringValue(s.Profile)
+	m.Cell, m.Profile = types.StringValue(cmp.Or(status.Cell, s.Cell)), types.StringValue(s.Profile)
 	if len(s.FurtherProfiles) > 0 || m.FurtherProfiles != nil {
 		m.FurtherProfiles = append([]string{}, s.FurtherProfiles...)
 	}

@@ -5,6 +5,7 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
@@ -256,5 +258,27 @@ func TestRemoveWaitsUntilItIsGone(t *testing.T) {
 	}
 	if looks.Load() < 2 {
 		t.Error("it did not wait for the object to be gone")
+	}
+}
+
+// A participant that is on its way is in the cell that it has yet to leave: a move that did not end in time is planned again.
+func TestAMoveIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	r := newParticipant().(*objectResource[participantModel, *participantModel])
+	const conditions = `"conditions":[{"type":"Onboarded","status":"True"},{"type":"Active","status":"True"},{"type":"CredentialsHeld","status":"True"},{"type":"Moving","status":"%s","message":"Stopping"}]`
+	for cell, want := range map[string]bool{"shared": false, "tier1": true} {
+		o := object{Name: "p", Spec: json.RawMessage(`{"organization":"o","identity":{"context":"c","businessPartnerNumber":"b"},"cell":"tier1","profile":"x"}`),
+			Status: json.RawMessage(fmt.Sprintf(`{"cell":%q,`+conditions+`}`, cell, map[bool]string{true: "False", false: "True"}[want]))}
+		done, why := r.settled(o)
+		if done != want || !want && why != "Moving: Stopping" {
+			t.Errorf("in cell %s: settled %v, %q", cell, done, why)
+		}
+		var m participantModel
+		if d := m.read(o); d.HasError() || m.Cell.ValueString() != cell {
+			t.Errorf("in cell %s it is read as in %s: %v", cell, m.Cell, d)
+		}
+	}
+	if p := participantSchema().Attributes["cell"].(schema.StringAttribute); len(p.PlanModifiers) != 0 {
+		t.Error("another cell makes another participant")
 	}
 }

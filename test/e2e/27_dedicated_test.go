@@ -38,6 +38,8 @@ func TestADedicatedCellIsItsOrganizationsAlone(t *testing.T) {
 	own := supplier.JSON200.Spec
 	own.Organization, own.Cell = organization, cell
 	own.Identity = client.Identity{Context: organization, BusinessPartnerNumber: "BPNL00000000TST1"}
+	mover := own
+	mover.Cell, mover.Identity = "shared", client.Identity{Context: "umzug", BusinessPartnerNumber: "BPNL00000000TST3"}
 	things := []map[string]any{
 		{"kind": "organization", "name": organization, "spec": client.OrganizationSpec{DisplayName: "Zulieferer Eins", ContactEmail: "daten@zulieferer-eins.example"}},
 		{"kind": "cell", "name": cell, "spec": client.CellSpec{
@@ -45,6 +47,7 @@ func TestADedicatedCellIsItsOrganizationsAlone(t *testing.T) {
 			Quota: client.CellQuota{CPU: "1", Memory: "2Gi"}, Access: client.CellAccess{Operators: client.CellSubjects{Groups: []string{group}}},
 		}},
 		{"kind": "participant", "name": organization, "spec": own},
+		{"kind": "participant", "name": "mover", "spec": mover},
 	}
 	args := []string{"apply"}
 	for _, thing := range things {
@@ -86,6 +89,8 @@ func TestADedicatedCellIsItsOrganizationsAlone(t *testing.T) {
 	if left := must(t, "kaphera", "get", "participants"); strings.Contains(left, "counterpart-") {
 		t.Errorf("something of the try-out is left:\n%s", left)
 	}
+
+	t.Run("a participant moves to it and back", func(t *testing.T) { moves(t, "mover", cell) })
 
 	cfg, admin := kube(t)
 	quota, err := admin.CoreV1().ResourceQuotas(namespace).Get(t.Context(), "cell", metav1.GetOptions{})
