@@ -231,9 +231,14 @@ func reachable(ctx context.Context, h *http.Client, address string) (err error) 
 	return err
 }
 
+// inARow is how often something may fail, with all that the client repeats of it, before a person would call it an outage: on a machine with little to
+// spare others hear of a pod's end a few seconds late.
+const inARow = 3
+
 // repeat does something until ctx ends.
 func (l *load) repeat(ctx context.Context, what string, do func(context.Context) error) {
 	l.group.Go(func() {
+		failed := 0
 		for ctx.Err() == nil {
 			err := do(ctx)
 			if ctx.Err() != nil {
@@ -241,8 +246,9 @@ func (l *load) repeat(ctx context.Context, what string, do func(context.Context)
 			}
 			l.mu.Lock()
 			if err == nil {
+				failed = 0
 				l.done[what]++
-			} else {
+			} else if failed++; failed == inARow {
 				l.failed = append(l.failed, what+": "+err.Error())
 			}
 			l.mu.Unlock()
