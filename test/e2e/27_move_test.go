@@ -108,6 +108,11 @@ func moves(t *testing.T, mover, dedicated string) {
 				return false, fmt.Sprintf("%d negotiations begun", under)
 			}
 		})
+		eventually(t, "the one that was begun last, perhaps without an answer", func(ctx context.Context) (bool, string) {
+			n := under
+			begin(ctx)
+			return under > n, id
+		})
 		for _, id := range all {
 			becomes(t, "oem", id, "FINALIZED")
 		}
