@@ -140,7 +140,7 @@ func moves(t *testing.T) {
 		return condition(ctx, heir, cloud.ConditionReady, metav1.ConditionFalse, cloud.ReasonTaken)
 	})
 	for _, k := range heir.Status.Conditions {
-		if k.Type == cloud.ConditionReady && !strings.Contains(k.Message, "has moved to cell tier1") {
+		if k.Type == cloud.ConditionReady && !strings.Contains(k.Message, "which was made there and has moved away") {
 			t.Errorf("who would have its DID is told: %s", k.Message)
 		}
 	}

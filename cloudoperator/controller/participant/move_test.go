@@ -303,6 +303,18 @@ var moves = map[string]struct {
 	"back after the transfer": {back(cloud.MoveLeaving), "shared"}, "back on arrival": {back(cloud.MoveArriving), "shared"}, "back while it is made active": {back(cloud.MoveActivating), "shared"},
 	"deleted while it stops": {deleted(cloud.MoveStopping), ""}, "deleted before the transfer": {deleted(cloud.MoveTransferring), ""}, "deleted after the transfer": {deleted(cloud.MoveLeaving), ""},
 	"deleted on arrival": {deleted(cloud.MoveArriving), ""}, "deleted while it is made active": {deleted(cloud.MoveActivating), ""},
+	"given up when a crash has hidden that it was transferred": {func(w *moving, r *Reconciler) *Reconciler {
+		r = hidden(w, r)
+		w.change(func(p *cloud.Participant) { p.Spec.Cell = "shared" })
+		return r
+	}, "shared"},
+	"deleted when a crash has hidden that it was transferred": {func(w *moving, r *Reconciler) *Reconciler {
+		r = hidden(w, r)
+		if err := w.api.Delete(w.t.Context(), w.participant()); err != nil {
+			w.t.Fatal(err)
+		}
+		return r
+	}, ""},
 	"given up, and then deleted": {func(w *moving, r *Reconciler) *Reconciler {
 		r = back(cloud.MoveTransferring)(w, r)
 		r = w.until(r, "the release", inPhase(cloud.MoveReleasing))
@@ -311,6 +323,14 @@ var moves = map[string]struct {
 		}
 		return r
 	}, ""},
+}
+
+// hidden transfers, and nobody has noted it.
+func hidden(w *moving, r *Reconciler) *Reconciler {
+	r = w.until(r, "the transfer", inPhase(cloud.MoveTransferring))
+	a, b := w.places["shared"], w.places["own"]
+	a.held, b.key = true, a.key
+	return r
 }
 
 func back(phase string) func(w *moving, r *Reconciler) *Reconciler {
@@ -398,6 +418,24 @@ func TestWhatASilentCellHoldsUp(t *testing.T) {
 			w.until(r, "the end", settled("own"))
 		})
 	}
+}
+
+// TestWithAnotherKeyItStaysInactive, for its counterparties would not know it.
+func TestWithAnotherKeyItStaysInactive(t *testing.T) {
+	w := newMoving(t)
+	r := w.until(w.operator(), "the onboarding", settled("shared"))
+	w.change(func(p *cloud.Participant) { p.Spec.Cell = "own" })
+	r = w.until(r, "arrival", inPhase(cloud.MoveArriving))
+	w.places["own"].key = "another"
+	for range 5 {
+		r = w.round(r)
+	}
+	p := w.participant()
+	if m := meta.FindStatusCondition(p.Status.Conditions, cloud.ConditionMoving); !inPhase(cloud.MoveArriving)(p) || !strings.Contains(m.Message, "the key another there, not did:web:shared.example:acme and key-1") {
+		t.Fatalf("%+v, %s", p.Status.Move, conditionsOf(p))
+	}
+	w.places["own"].key = "key-1"
+	w.until(r, "the end", settled("own"))
 }
 
 // TestMovesThatDoNotBegin leave the participant as it is, and say why.

@@ -266,7 +266,7 @@ func (r *run) taken(ctx context.Context) (kube.Condition, error) {
 			"$.spec.identity.context: %q in cell %s is that of participant %s", o.Spec.Identity.Context, r.cell.Name, o.Name)}, nil
 	}
 	return kube.Condition{Reason: cloud.ReasonTaken, Message: fmt.Sprintf(
-		"$.spec.identity.context: %q in cell %s would have the DID of participant %s, which was made there and has moved to cell %s; choose another", o.Spec.Identity.Context, r.cell.Name, o.Name, o.RunsIn())}, nil
+		"$.spec.identity.context: %q in cell %s would have the DID of another participant, which was made there and has moved away; choose another", o.Spec.Identity.Context, r.cell.Name)}, nil
 }
 
 // unissued finds a credential that no issuer of the profiles issues, or a claim that an issuer demands and that is not given.
