@@ -737,6 +737,7 @@ type HolderCredential struct {
 type Identity struct {
 	BusinessPartnerNumber string `json:"businessPartnerNumber"`
 	Context               string `json:"context"`
+	Hostname              string `json:"hostname,omitempty,omitzero"`
 }
 
 // Info defines model for Info.

@@ -227,6 +227,9 @@ func checkParticipant(ctx context.Context, s *Service, name string, spec, old *c
 	if err := mayVouch(ctx, spec, old); err != nil {
 		return nil, err
 	}
+	if err := mayNameHost(ctx, spec, old); err != nil {
+		return nil, err
+	}
 	f := &findings{dryRun: dryRun}
 	type reference struct {
 		location, noun, name string
@@ -334,6 +337,17 @@ func mayVouch(ctx context.Context, spec, old *cloudv1.ParticipantSpec) error {
 	for _, field := range changed {
 		p.Errors = append(p.Errors, FieldError{field, "only the governance authority may change it"})
 	}
+	return p
+}
+
+// mayNameHost refuses a host name other than the cell's in the DID by anybody but who runs the platform: it is another's.
+func mayNameHost(ctx context.Context, spec, old *cloudv1.ParticipantSpec) error {
+	access, host := authz.From(ctx), spec.Identity.Hostname
+	if host == "" || old != nil && old.Identity.Hostname == host || access.Principal.Has(authz.PlatformOperator) {
+		return nil
+	}
+	p := problem(http.StatusForbidden, CodeForbidden, access.Principal.Name+" may not choose the host name of a DID", "leave spec.identity.hostname out: it is that of the cell, or ask somebody with the role "+string(authz.PlatformOperator))
+	p.Errors = append(p.Errors, FieldError{"spec.identity.hostname", "only a platform operator may name one"})
 	return p
 }
 

@@ -227,6 +227,20 @@ func tier1Cell(organization string) string {
 	  "access":{"operators":{"groups":["tier1-infrastructure"]}}}`
 }
 
+// TestAHostNameInADID is not for whoever makes a participant to choose.
+func TestAHostNameInADID(t *testing.T) {
+	b := setup(t)
+	b.pilot()
+	spec := wrap(strings.Replace(participantSpec("brandt-guss", "own"), `"identity":{`, `"identity":{"hostname":"former.example",`, 1))
+	for _, path := range []string{"/participants/own", "/participants/supplier?force=true"} {
+		if a := b.call(authority, "PUT", path, spec); a.status != http.StatusForbidden || !a.has("spec.identity.hostname", "only a platform operator") {
+			t.Errorf("PUT %s: %d %s", path, a.status, a.body)
+		}
+	}
+	b.want(http.StatusCreated, b.call(both, "PUT", "/participants/own", spec))
+	b.want(http.StatusOK, b.call(authority, "PUT", "/participants/own?force=true", spec)) // as it is
+}
+
 func TestADedicatedCellIsForOneOrganization(t *testing.T) {
 	b := setup(t)
 	b.pilot()

@@ -150,6 +150,18 @@ func TestIdentityCannotChange(t *testing.T) {
 			t.Errorf("with status.cell %q: %v", cell, err)
 		}
 	}
+	before := p.DeepCopy()
+	p.Status.Hostname = "somewhere.example"
+	if err := admin.Status().Patch(t.Context(), p, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	for host, good := range map[string]bool{"somewhere.example": true, "another.example": false} {
+		changed := p.DeepCopy()
+		changed.Spec.Identity.Hostname = host
+		if err := admin.Patch(t.Context(), changed, client.MergeFrom(p), client.DryRunAll); good != (err == nil) || !good && !strings.Contains(err.Error(), "identity.hostname must be as status.hostname") {
+			t.Errorf("with the host name %s: %v", host, err)
+		}
+	}
 	if err := admin.Delete(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}

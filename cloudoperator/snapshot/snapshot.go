@@ -48,6 +48,11 @@ func Namespace(cell string) string { return "cell-" + cell }
 // DID of a context at a host.
 func DID(hostname, context string) string { return "did:web:" + hostname + ":" + context }
 
+// Hostname in a participant's DID; cell is that in which it runs.
+func Hostname(p *cloud.Participant, cell *cloud.CellSpec) string {
+	return cmp.Or(p.Status.Hostname, p.Spec.Identity.Hostname, cell.Hostname)
+}
+
 // IssuerDID is an issuer's.
 func IssuerDID(i cloud.Issuer) string { return DID(i.Hostname, IssuerContext) }
 
@@ -216,7 +221,7 @@ func Taken(p *cloud.Participant, others []cloud.Participant, cell *cloud.CellSpe
 			if o.Spec.Cell == p.Spec.Cell && cell.Hosts(o.Spec.Organization) && First(o, p) {
 				return o
 			}
-		case slices.Contains([]string{o.Status.Cell, m.From, m.To}, p.Spec.Cell), o.Status.Hostname == cell.Hostname:
+		case slices.Contains([]string{o.Status.Cell, m.From, m.To}, p.Spec.Cell), o.Status.Hostname == Hostname(p, cell):
 			return o
 		}
 	}
@@ -237,9 +242,7 @@ func (c *compiler) runs(p *cloud.Participant) bool {
 }
 
 // hostname is that of p's DID; p runs.
-func (c *compiler) hostname(p *cloud.Participant) string {
-	return cmp.Or(p.Status.Hostname, c.cells[p.RunsIn()].Hostname)
-}
+func (c *compiler) hostname(p *cloud.Participant) string { return Hostname(p, c.cells[p.RunsIn()]) }
 
 func (c *compiler) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: Namespace(c.Cell.Name), Labels: map[string]string{ManagedLabel: c.Cell.Name}}

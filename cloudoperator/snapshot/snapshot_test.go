@@ -299,3 +299,66 @@ func TestSeveralProfiles(t *testing.T) {
 		t.Errorf("the further profile's issuer has the holders %+v", h)
 	}
 }
+
+// TestWhoMovedKeepsItsHostName: the cell serves it there, its issuers know it by its DID, and the cell that it left has nothing of it.
+func TestWhoMovedKeepsItsHostName(t *testing.T) {
+	in := world()
+	moved := &in.Participants[4]
+	for what, says := range map[string]func(){
+		"its status":               func() { moved.Status.Cell, moved.Status.Hostname = "shared", "other.example" },
+		"its spec, made anew":      func() { moved.Spec.Cell, moved.Spec.Identity.Hostname = "shared", "other.example" },
+		"its status over the spec": func() { moved.Status.Cell, moved.Status.Hostname, moved.Spec.Cell = "shared", "other.example", "third" },
+	} {
+		moved.Spec.Cell, moved.Spec.Identity.Hostname, moved.Status = "other", "", cloud.ParticipantStatus{}
+		says()
+		here := string(render(t, in))
+		for _, want := range []string{"hostname: other.example", "furtherHosts:", "did: did:web:other.example:oem"} {
+			if !strings.Contains(here, want) {
+				t.Errorf("%s: the cell has no %q", what, want)
+			}
+		}
+		elsewhere := in
+		elsewhere.Cell = in.Cells[1]
+		if there := string(render(t, elsewhere)); strings.Contains(there, "oem") {
+			t.Errorf("%s: the cell that it left has:\n%s", what, there)
+		}
+	}
+}
+
+func TestWhoTakesAContext(t *testing.T) {
+	cell := &cloud.CellSpec{Type: cloud.Shared, Hostname: "shared.example"}
+	for what, c := range map[string]struct {
+		change func(p, o *cloud.Participant)
+		taken  bool
+	}{
+		"an older one in the same cell":  {func(_, _ *cloud.Participant) {}, true},
+		"a younger one in the same cell": {func(p, _ *cloud.Participant) { p.CreationTimestamp = metav1.NewTime(day.Add(-99 * time.Hour)) }, false},
+		"one with another context":       {func(_, o *cloud.Participant) { o.Spec.Identity.Context = "another" }, false},
+		"one in another cell": {func(_, o *cloud.Participant) {
+			o.Spec.Cell, o.Status.Cell, o.Status.Hostname = "other", "other", "other.example"
+		}, false},
+		"one that was made here and has moved away": {func(_, o *cloud.Participant) {
+			o.Spec.Cell, o.Status.Cell, o.Status.Hostname = "other", "other", "shared.example"
+		}, true},
+		"one that is on its way here": {func(_, o *cloud.Participant) {
+			o.Status.Cell, o.Status.Hostname = "other", "other.example"
+			o.Status.Move = &cloud.ParticipantMove{From: "other", To: "shared"}
+		}, true},
+		"one that wishes to come":                        {func(_, o *cloud.Participant) { o.Status.Cell, o.Status.Hostname = "other", "other.example" }, false},
+		"an older one that comes when somebody is there": {func(p, _ *cloud.Participant) { p.Status.Cell, p.Status.Hostname = "shared", "shared.example" }, false},
+		"an older one, both have it": {func(p, o *cloud.Participant) {
+			for _, each := range []*cloud.Participant{p, o} {
+				each.Status.Cell, each.Status.Hostname = "shared", "shared.example"
+			}
+		}, true},
+		"an older one elsewhere with the same DID": {func(p, o *cloud.Participant) {
+			p.Status.Cell, p.Status.Hostname, o.Status.Cell, o.Status.Hostname = "shared", "shared.example", "other", "shared.example"
+		}, true},
+	} {
+		p, o := participant("p", "shared", "c", 1), participant("o", "shared", "c", 2)
+		c.change(&p, &o)
+		if got := snapshot.Taken(&p, []cloud.Participant{p, o}, cell); (got != nil) != c.taken {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}

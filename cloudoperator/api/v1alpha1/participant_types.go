@@ -145,8 +145,14 @@ func (s *ParticipantSpec) Profiles() []string {
 	return append([]string{s.Profile}, s.FurtherProfiles...)
 }
 
-// Identity is a participant's identity; its DID is did:web:<hostname>:<context>, with the host name of the cell in which it was made.
+// Identity is a participant's identity; its DID is did:web:<hostname>:<context>.
 type Identity struct {
+	// Hostname in the DID; empty is that of the cell in which the participant is made. It is for one that had moved and is made anew from a backup, whose
+	// status is lost: its former status.hostname. Only who runs the platform may name one.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	// +optional
+	Hostname string `json:"hostname,omitempty"`
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="context cannot change: the DID contains it"
 	Context string `json:"context"`
@@ -228,6 +234,7 @@ type OnboardingCheck struct {
 
 // Participant is a legal entity in a dataspace with its own connector identity.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.identity.hostname) || !has(self.status) || !has(self.status.hostname) || self.spec.identity.hostname == self.status.hostname",message="identity.hostname must be as status.hostname, or left out: the DID contains it"
 // +kubebuilder:validation:XValidation:rule="self.spec.cell == oldSelf.spec.cell || !has(oldSelf.status) || !has(oldSelf.status.did) || has(oldSelf.status.cell)",message="cell cannot change yet: the operator has not noted in status.cell where the participant runs; try again in a moment"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

@@ -238,7 +238,7 @@ func (r *run) load(ctx context.Context) (kube.Condition, error) {
 			r.status = edc.ParticipantContextStatus{}
 		}
 		if p.Status.Cell == "" && p.DeletionTimestamp.IsZero() { // before anything moves it
-			p.Status.Cell, p.Status.Hostname = c.Name, c.Spec.Hostname
+			p.Status.Cell, p.Status.Hostname = c.Name, snapshot.Hostname(p, &c.Spec)
 		}
 	}
 	var platforms cloud.PlatformList
