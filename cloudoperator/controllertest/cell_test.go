@@ -10,10 +10,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -119,6 +118,7 @@ func TestPlatformCellParticipant(t *testing.T) {
 	t.Run("every port is closed to those who have no business there", closed)
 	t.Run("a call reaches the connector", callsConnector)
 	t.Run("credentials are replaced while the cell is called", rotates)
+	t.Run("the internal authority is replaced while all is connected", replacesAuthority)
 	t.Run("metrics tell of cells, certificates and the agent", func(t *testing.T) { measured(t, health) })
 	t.Run("a participant that takes another's context is refused", taken)
 	takesOver(t, stop)
@@ -166,12 +166,12 @@ func agentUp(t *testing.T, cell string, health ...string) (stop func()) {
 			url = at
 		}
 	}
-	file := credentialsFile(t, creds.Data["agent.creds"])
+	file, caFile := mountedFile(t, creds.Data["agent.creds"]), mountedFile(t, []byte(ca.Data["ca.crt"]))
 	following, end := context.WithCancel(context.WithoutCancel(t.Context()))
 	var kubelet sync.WaitGroup
-	kubelet.Go(func() { mounted(following, client.ObjectKeyFromObject(&creds), file) })
+	kubelet.Go(func() { mounted(following, client.ObjectKeyFromObject(&creds), key, file, caFile) })
 	t.Cleanup(func() { end(); kubelet.Wait() })
-	return runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, url, file, ca.Data["ca.crt"], health...)
+	return runAgent(t, as("system:serviceaccount:"+key.Namespace+":kaphera-cell-agent"), cell, url, file, caFile, health...)
 }
 
 // takesOver starts an agent beside the one that works, and ends that one. One at a time is connected.
@@ -231,14 +231,12 @@ func readyAt(ctx context.Context, health string) error {
 	return nil
 }
 
+// leasesLost counts agents that have lost their Lease.
+var leasesLost atomic.Int64
+
 // runAgent runs an agent until stop is called, at the latest at the end of the test; again, as a kubelet does, when it has lost its Lease on a busy machine.
-func runAgent(t *testing.T, cfg *rest.Config, cell, url, credsFile, ca string, health ...string) (stop func()) {
+func runAgent(t *testing.T, cfg *rest.Config, cell, url, credsFile, caFile string, health ...string) (stop func()) {
 	t.Helper()
-	dir := t.TempDir()
-	caFile := filepath.Join(dir, "ca.crt")
-	if err := os.WriteFile(caFile, []byte(ca), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() {
@@ -246,8 +244,11 @@ func runAgent(t *testing.T, cfg *rest.Config, cell, url, credsFile, ca string, h
 		for errors.Is(err, cloudoperator.ErrLeaseLost) && ctx.Err() == nil {
 			err = cloudoperator.RunAgent(ctx, agentAsked.By(cfg), cloudoperator.AgentOptions{
 				Cell: cell, Namespace: snapshot.Namespace(cell), NATSURL: url, CAFile: caFile, CredentialsFile: credsFile,
-				HealthAddress: append(health, "127.0.0.1:0")[0], Replica: dir, Log: slog.New(slog.DiscardHandler),
+				HealthAddress: append(health, "127.0.0.1:0")[0], Replica: credsFile, Log: slog.New(slog.DiscardHandler),
 			})
+			if errors.Is(err, cloudoperator.ErrLeaseLost) {
+				leasesLost.Add(1)
+			}
 		}
 		done <- err
 	}()

@@ -3,6 +3,7 @@
 package controllertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ import (
 type kubelet struct {
 	dir   string
 	ports map[string]int
-	cmds  []*exec.Cmd
+	cmds  map[string]*exec.Cmd // by StatefulSet
 	nats  *server.Server
 	user  *syscall.Credential // nil when this process is not root
 }
@@ -42,7 +43,7 @@ func newKubelet() (*kubelet, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kubelet{dir: dir, ports: map[string]int{}}
+	k := &kubelet{dir: dir, ports: map[string]int{}, cmds: map[string]*exec.Cmd{}}
 	for _, p := range []string{parts.PostgreSQL, parts.OpenBao, "openbao-cluster", parts.NATS} {
 		if k.ports[p], err = freeport.Pick(); err != nil {
 			return nil, err
@@ -71,14 +72,36 @@ func (k *kubelet) addresses() map[string]string {
 }
 
 func (k *kubelet) stop() {
-	for _, c := range k.cmds {
-		_ = c.Process.Signal(syscall.SIGINT)
-		_ = c.Wait()
+	for name := range k.cmds {
+		k.end(name)
 	}
 	if k.nats != nil {
 		k.nats.Shutdown()
 	}
 	_ = os.RemoveAll(k.dir)
+}
+
+// end ends the program of a StatefulSet.
+func (k *kubelet) end(name string) {
+	_ = k.cmds[name].Process.Signal(syscall.SIGINT)
+	_ = k.cmds[name].Wait()
+	delete(k.cmds, name)
+}
+
+// renew mounts the certificate of a part as it is now, as a kubelet does after a while.
+func (k *kubelet) renew(ctx context.Context, part string) error {
+	var s corev1.Secret
+	if err := admin.Get(ctx, types.NamespacedName{Namespace: system, Name: parts.TLSSecret(part)}, &s); err != nil {
+		return err
+	}
+	var errs []error
+	for _, file := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		path := filepath.Join(k.dir, part, "tls", file)
+		if found, err := os.ReadFile(path); err != nil || !bytes.Equal(found, s.Data[file]) { // #nosec G304 -- the test's own folder
+			errs = append(errs, k.write(path, s.Data[file]))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // files writes the Secret and ConfigMap volumes of a pod below the kubelet's folder and returns how to rewrite paths of the container.
@@ -166,7 +189,7 @@ func (k *kubelet) run(set *appsv1.StatefulSet, program string, args, env []strin
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", set.Name, err)
 	}
-	k.cmds = append(k.cmds, cmd)
+	k.cmds[set.Name] = cmd
 	return nil
 }
 
@@ -202,7 +225,7 @@ func (k *kubelet) start(ctx context.Context, name string) error {
 	case parts.OpenBao:
 		err = k.openbao(ctx, set, rewrite)
 	case parts.NATS:
-		if err := k.rewriteFile(k.natsConfig(), append(rewrite, "0.0.0.0:4222", "127.0.0.1:"+port, "0.0.0.0:8222", "127.0.0.1:-1", "0.0.0.0:8080", "127.0.0.1:-1")...); err != nil {
+		if err := k.rewriteFile(k.natsConfig(), append(rewrite, "0.0.0.0:4222", "127.0.0.1:"+port, "0.0.0.0:8222", "127.0.0.1:-1", "0.0.0.0:8080", "127.0.0.1:-1", `min_version: "1.2"`, "min_version: \"1.2\"\n  timeout: 120")...); err != nil {
 			return err
 		}
 		err = k.startNATS()
@@ -261,7 +284,7 @@ func (k *kubelet) openbao(ctx context.Context, set *appsv1.StatefulSet, rewrite 
 	}
 	// The cache may be where the user cannot read.
 	program := filepath.Join(k.dir, "bin", "bao")
-	if err := os.Link(binary, program); err != nil {
+	if err := os.Link(binary, program); err != nil && !errors.Is(err, os.ErrExist) {
 		raw, err := os.ReadFile(binary) // #nosec G304 -- the program found
 		if err != nil {
 			return err

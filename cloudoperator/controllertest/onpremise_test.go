@@ -95,7 +95,7 @@ func (c *company) runAgent(t *testing.T, creds []byte) (stop func()) {
 	if err := admin.Get(t.Context(), types.NamespacedName{Namespace: system, Name: parts.ConfigCA}, &ca); err != nil {
 		t.Fatal(err)
 	}
-	return runAgent(t, accountOf(c.to, c.account(parts.Agent)), c.cell, "tls://"+node.addresses()[parts.NATS], credentialsFile(t, creds), ca.Data["ca.crt"])
+	return runAgent(t, accountOf(c.to, c.account(parts.Agent)), c.cell, "tls://"+node.addresses()[parts.NATS], mountedFile(t, creds), mountedFile(t, []byte(ca.Data["ca.crt"])))
 }
 
 func (c *company) get(ctx context.Context, o client.Object, name string) error {

@@ -143,7 +143,7 @@ func (c Cell) Deployment(a Agent) []client.Object {
 		VolumeMounts: []corev1.VolumeMount{{Name: "nats", MountPath: "/etc/kaphera/nats", ReadOnly: true}},
 	}
 	volumes := []corev1.Volume{{Name: "nats", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: AgentCredentials, DefaultMode: ptr.To[int32](0o440)}}}}
-	authorities := map[string]string{}
+	authorities := map[string]string{} // read again at each connection
 	trust := func(flag, file, pem string) {
 		if pem != "" {
 			authorities[file] = pem
@@ -180,7 +180,7 @@ func (c Cell) Deployment(a Agent) []client.Object {
 		Selector: &metav1.LabelSelector{MatchLabels: labels},
 		Template: corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Labels: c.Meta(parts.Agent).Labels, Annotations: map[string]string{
-				"cloud.kaphera.io/config-digest": kube.Digest(a.Credentials, authorities),
+				"cloud.kaphera.io/config-digest": kube.Digest(a.Credentials),
 			}},
 			Spec: corev1.PodSpec{
 				ImagePullSecrets: a.PullSecrets, ServiceAccountName: parts.Agent, AutomountServiceAccountToken: ptr.To(true), EnableServiceLinks: ptr.To(false),

@@ -341,6 +341,11 @@ func PublicKey(seed []byte) (string, error) {
 	return pub, err
 }
 
+// Reload lets the server that the system user nc is connected to read its configuration again, and its certificate. Connections go on.
+func Reload(nc *nats.Conn) error {
+	return system(nc, "$SYS.REQ.SERVER."+nc.ConnectedServerId()+".RELOAD", nil)
+}
+
 // Ping asks the server for its accounts, which proves that the system user works.
 func Ping(nc *nats.Conn) error {
 	msg, err := nc.Request("$SYS.REQ.CLAIMS.LIST", nil, patience)

@@ -24,8 +24,8 @@ import (
 const (
 	caLife   = 10 * 365 * 24 * time.Hour
 	leafLife = 90 * 24 * time.Hour
-	// backdate allows for clocks that are a little behind.
-	backdate = 5 * time.Minute
+	// backdate allows for clocks that are behind, such as those in which a local time was taken for UTC.
+	backdate = 24 * time.Hour
 )
 
 // Pair is a certificate and its private key, PEM.
@@ -101,13 +101,25 @@ func CADue(p Pair, now time.Time) bool {
 	return err != nil || now.After(RenewAt(cert))
 }
 
-// Expires is when a certificate ends.
-func Expires(p Pair) (time.Time, error) {
+// Life is when a certificate was made, to the second, and when it ends.
+func Life(p Pair) (made, ends time.Time, err error) {
 	cert, _, err := p.parse()
 	if err != nil {
-		return time.Time{}, err
+		return made, ends, err
 	}
-	return cert.NotAfter, nil
+	return cert.NotBefore.Add(backdate), cert.NotAfter, nil
+}
+
+// Is says whether p is this certificate.
+func Is(p Pair, c *x509.Certificate) bool {
+	cert, _, err := p.parse()
+	return err == nil && cert.Equal(c)
+}
+
+// Signed says whether the authority has signed a certificate, whenever that ends.
+func (ca Pair) Signed(c *x509.Certificate) bool {
+	cert, _, err := ca.parse()
+	return err == nil && c.CheckSignatureFrom(cert) == nil
 }
 
 // RenewAt is the start of the last third of a certificate's life.

@@ -135,6 +135,14 @@ func (s Server) open(ctx context.Context, database string) (*pgx.Conn, error) {
 // Close ends the connection.
 func (a *Admin) Close(ctx context.Context) { _ = a.conn.Close(ctx) }
 
+// Reload lets the server read its configuration again, and its certificate. Connections go on. Only a superuser may.
+func (a *Admin) Reload(ctx context.Context) error {
+	if err := a.exec(ctx, "SELECT pg_reload_conf()"); err != nil {
+		return fmt.Errorf("reload postgresql: %w", err)
+	}
+	return nil
+}
+
 // Role is a role without any privilege of its own. Login, by which its Password opens it, is the role itself (also when empty) or its Second.
 type Role struct{ Name, Login, Password string }
 

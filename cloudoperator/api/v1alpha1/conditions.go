@@ -12,6 +12,7 @@ const (
 	ConditionNATSReady       = "NATSReady"          // Platform
 	ConditionKeycloakReady   = "KeycloakReady"      // Platform: realm, clients, roles, people there
 	ConditionCloudReady      = "CloudReady"         // Platform: Cloud API and console answer
+	ConditionAuthority       = "AuthorityRotated"   // Platform: one internal authority is trusted; false while another one takes over
 	ConditionConnected       = "Connected"          // Cell: the agent reports
 	ConditionApplied         = "Applied"            // Cell: the newest snapshot is applied
 	ConditionRotated         = "CredentialsRotated" // Cell: once a rotation was asked for: the former credentials open nothing any more

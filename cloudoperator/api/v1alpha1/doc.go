@@ -33,6 +33,9 @@ const (
 	RevokeNowAnnotation = "cloud.kaphera.io/revoke-now"
 )
 
+// RotateAuthorityAnnotation of a Platform is the time (RFC 3339) at which somebody asked for another internal authority than the one of then.
+const RotateAuthorityAnnotation = "cloud.kaphera.io/rotate-authority"
+
 // AbandonAnnotation of an on-premise Cell that is being deleted, with the value true, says that its agent will not come back to take down what it
 // runs: neither the cell nor its participants wait for it any longer.
 const AbandonAnnotation = "cloud.kaphera.io/abandon"

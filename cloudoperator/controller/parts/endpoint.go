@@ -5,12 +5,14 @@ package parts
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -131,6 +133,41 @@ func (a Access) Reach(ctx context.Context, p *cloud.Platform, part string) (Endp
 		e.URL = (&url.URL{Scheme: scheme, Host: d}).String()
 	}
 	return e, t, nil
+}
+
+// Serves returns the certificate that a part shows. A *tls.CertificateVerificationError is wrapped when it is not to be trusted.
+func (a Access) Serves(ctx context.Context, p *cloud.Platform, part string) (*x509.Certificate, error) {
+	e, t, err := a.Reach(ctx, p, part)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.Address())
+	if err != nil {
+		return nil, fmt.Errorf("reach %s: %w", part, err)
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	switch part { // what comes before TLS
+	case PostgreSQL:
+		_, err = conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}) // SSLRequest
+		if answer := make([]byte, 1); err == nil {
+			_, err = conn.Read(answer)
+		}
+	case NATS:
+		for b := make([]byte, 1); err == nil && b[0] != '\n'; { // INFO
+			_, err = conn.Read(b)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reach %s: %w", part, err)
+	}
+	secured := tls.Client(conn, t)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS of %s: %w", part, err)
+	}
+	return secured.ConnectionState().PeerCertificates[0], nil
 }
 
 // given reads a key of the Secret with which the operator logs in at an external part.

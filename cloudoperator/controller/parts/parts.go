@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -51,7 +52,7 @@ const (
 
 // Names of Secrets and ConfigMaps in the platform's namespace.
 const (
-	SecretCA             = "internal-ca"              // tls.crt, tls.key of the internal authority
+	SecretCA             = "internal-ca"              // tls.crt, tls.key of the internal authority; of the one that is to sign next, and the certificate of the one that did before
 	ConfigCA             = "internal-ca"              // ca.crt, for whoever connects to a part
 	ConfigLogOuts        = "kaphera-console-log-outs" // who has logged out, which the replicas of the console tell each other
 	SecretPostgreSQL     = "postgresql-admin"         //nolint:gosec // name of the Secret with the superuser's password
@@ -61,6 +62,10 @@ const (
 	SecretClients        = "oidc-clients"             // secrets of the confidential OIDC clients, by client id
 	SecretPeople         = "people"                   // initial passwords, by user name
 	SecretCellCreds      = cellrpc.CredentialsSecret
+	KeyNextCert          = "next.crt"
+	KeyNextKey           = "next.key"
+	KeyFormerCert        = "former.crt"
+	KeyRotation          = "rotation" // the request (cloud.RotateAuthorityAnnotation) that was answered last
 	KeyPassword          = "password"
 	KeyUsername          = "username"
 	KeyOperatorSeed      = "operator.seed"
@@ -120,9 +125,18 @@ type Access struct {
 	TokenFile string
 }
 
-// CA returns the internal authority's certificate, PEM.
+// CA returns the certificates of the internal authorities that are trusted, PEM.
 func (a Access) CA(ctx context.Context) ([]byte, error) {
-	return a.key(ctx, SecretCA, corev1.TLSCertKey)
+	if _, err := a.key(ctx, SecretCA, corev1.TLSCertKey); err != nil {
+		return nil, err
+	}
+	s, err := a.secret(ctx, SecretCA)
+	return Trusted(s), err
+}
+
+// Trusted are the certificates of the authorities in SecretCA, PEM, in the order in which they sign: the text is the same before and after another one does.
+func Trusted(secretCA map[string][]byte) []byte {
+	return slices.Concat(secretCA[KeyFormerCert], secretCA[corev1.TLSCertKey], secretCA[KeyNextCert])
 }
 
 // ErrNotSetUp is wrapped when a Secret of a part does not exist yet.

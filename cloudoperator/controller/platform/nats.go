@@ -4,6 +4,7 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -78,8 +79,8 @@ func natsWorkload(p *cloud.Platform, image, digest string) workload {
 // natsConfigSecret holds the configuration: the JWTs in it are no secrets by design, but nobody needs to read them either.
 const natsConfigSecret = "nats-config" // #nosec G101 -- a name
 
-// systemPermissions of the operator's own user in the system account: push, list and remove accounts.
-var systemPermissions = natsauth.Permissions{Publish: []string{"$SYS.REQ.CLAIMS.>", "$SYS.REQ.ACCOUNT.>"}, Subscribe: []string{"_INBOX.>"}}
+// systemPermissions of the operator's own user in the system account: push, list and remove accounts, and let the server read its certificate again.
+var systemPermissions = natsauth.Permissions{Publish: []string{"$SYS.REQ.CLAIMS.>", "$SYS.REQ.ACCOUNT.>", "$SYS.REQ.SERVER.*.RELOAD"}, Subscribe: []string{"_INBOX.>"}}
 
 // maxPayload that a message server must allow, in bytes: a snapshot is one message.
 const maxPayload = 4_000_000
@@ -97,7 +98,8 @@ func (r *run) nats(ctx context.Context) error {
 	}
 	defer nc.Close()
 	if !external {
-		return natsauth.Ping(nc)
+		reload := func(context.Context) error { return natsauth.Reload(nc) }
+		return errors.Join(natsauth.Ping(nc), r.reload(ctx, parts.NATS, reload))
 	}
 	op, err := r.access.Operator(ctx)
 	if err != nil {
@@ -133,13 +135,13 @@ func (r *run) managedNATS(ctx context.Context) error {
 	if server.SystemAccount, err = natsauth.PublicKey(keys[parts.KeySystemSeed]); err != nil {
 		return fmt.Errorf("secret %s: %w", parts.SecretNATS, err)
 	}
-	cert, err := r.certificate(ctx, parts.NATS)
+	restart, err := r.reloadable(ctx, parts.NATS)
 	if err != nil {
 		return err
 	}
 	config := r.access.Secret(natsConfigSecret)
 	config.Data = map[string][]byte{"nats.conf": []byte(natsConfig(server))}
-	w := natsWorkload(r.platform, r.images.NATS, kube.Digest(config.Data, cert.Cert))
+	w := natsWorkload(r.platform, r.images.NATS, kube.Digest(config.Data, restart))
 	if err := r.stateful(ctx, w, volume{r.platform.Spec.NATS.StorageSize, r.platform.Spec.NATS.StorageClassName}, "/var/lib/kaphera/nats", config); err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@
 package platform
 
 import (
+	"crypto/tls"
+	"errors"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/kaphera/kaphera/cloudoperator/celllink"
@@ -19,6 +22,82 @@ import (
 	"github.com/kaphera/kaphera/cloudoperator/natsauth/natstest"
 	"github.com/kaphera/kaphera/cloudoperator/pki"
 )
+
+// managedServer is a server with the configuration of a Platform, whose certificate, for localhost, is in dir.
+func managedServer(t *testing.T) (_ *server.Server, op natsauth.Operator, ca pki.Pair, dir string) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir = t.TempDir()
+	op, err := natsauth.NewOperator()
+	must(err)
+	keys, err := op.Server()
+	must(err)
+	ca, err = pki.NewCA("test", time.Now())
+	must(err)
+	cert, err := ca.Issue([]string{"localhost"}, time.Now())
+	must(err)
+	for name, content := range map[string][]byte{
+		"tls.crt": cert.Cert, "tls.key": cert.Key,
+		"nats.conf": []byte(strings.NewReplacer("/etc/nats-tls", dir, "/var/lib/kaphera/nats", dir, `"0.0.0.0:4222"`, `"localhost:-1"`,
+			`"0.0.0.0:8080"`, `"localhost:-1"`, `"0.0.0.0:8222"`, `"localhost:-1"`).Replace(natsConfig(keys))),
+	} {
+		must(os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	s, err := natstest.Run(filepath.Join(dir, "nats.conf"))
+	must(err)
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s, op, ca, dir
+}
+
+// TestTheServerTakesAnotherCertificate while it is connected to, by the right that the operator has.
+func TestTheServerTakesAnotherCertificate(t *testing.T) {
+	t.Parallel()
+	server, op, ca, dir := managedServer(t)
+	other, err := pki.NewCA("test", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	creds, err := natsauth.Credentials(op.SystemSeed, "operator", systemPermissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := func(authority pki.Pair) (*nats.Conn, error) {
+		tlsConfig, err := pki.ClientTLS(authority.Cert, "localhost")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return nats.Connect(server.ClientURL(), nats.Secure(tlsConfig), nats.UserCredentialBytes(creds), nats.Timeout(time.Minute), nats.NoReconnect())
+	}
+	before, err := connect(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	cert, err := other.Issue([]string{"localhost"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "tls.crt"), cert.Cert, 0o600), os.WriteFile(filepath.Join(dir, "tls.key"), cert.Key, 0o600), natsauth.Reload(before)); err != nil {
+		t.Fatal(err)
+	}
+	var untrusted *tls.CertificateVerificationError
+	if nc, err := connect(ca); !errors.As(err, &untrusted) {
+		t.Errorf("with the former authority: %v, %v", nc, err)
+	}
+	after, err := connect(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after.Close()
+	if err := natsauth.Ping(before); err != nil {
+		t.Errorf("a connection of before: %v", err)
+	}
+}
 
 // The server with the configuration of a Platform, behind what ends TLS as an ingress controller does: by WebSocket it takes an agent, and neither
 // the cloud's users of the same account, nor the operator's of the system account, nor whoever names no account or asks for another protocol.
@@ -30,25 +109,7 @@ func TestOnlyAgentsComeInFromOutside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dir := t.TempDir()
-	op, err := natsauth.NewOperator()
-	must(err)
-	keys, err := op.Server()
-	must(err)
-	ca, err := pki.NewCA("test", time.Now())
-	must(err)
-	cert, err := ca.Issue([]string{"localhost"}, time.Now())
-	must(err)
-	for name, content := range map[string][]byte{
-		"tls.crt": cert.Cert, "tls.key": cert.Key,
-		"nats.conf": []byte(strings.NewReplacer("/etc/nats-tls", dir, "/var/lib/kaphera/nats", dir, `"0.0.0.0:4222"`, `"localhost:-1"`,
-			`"0.0.0.0:8080"`, `"localhost:-1"`, `"0.0.0.0:8222"`, `"localhost:-1"`).Replace(natsConfig(keys))),
-	} {
-		must(os.WriteFile(filepath.Join(dir, name), content, 0o600))
-	}
-	server, err := natstest.Run(filepath.Join(dir, "nats.conf"))
-	must(err)
-	t.Cleanup(func() { server.Shutdown(); server.WaitForShutdown() })
+	server, op, ca, _ := managedServer(t)
 	back, err := url.Parse(strings.Replace(server.WebsocketURL(), "ws://", "http://", 1))
 	must(err)
 	ingress := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(back))

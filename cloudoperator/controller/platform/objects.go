@@ -17,70 +17,7 @@ import (
 
 	cloud "github.com/kaphera/kaphera/cloudoperator/api/v1alpha1"
 	"github.com/kaphera/kaphera/cloudoperator/controller/kube"
-	"github.com/kaphera/kaphera/cloudoperator/controller/parts"
-	"github.com/kaphera/kaphera/cloudoperator/pki"
 )
-
-// authority makes the internal certificate authority and publishes its certificate.
-func (r *run) authority(ctx context.Context) error {
-	s := r.access.Secret(parts.SecretCA)
-	err := r.access.Reader.Get(ctx, client.ObjectKeyFromObject(s), s)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read secret %s: %w", parts.SecretCA, err)
-	}
-	if pki.CADue(pki.Pair{Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]}, r.Now()) {
-		ca, err := pki.NewCA("Kaphera internal authority of "+r.platform.Spec.Domain, r.Now())
-		if err != nil {
-			return err
-		}
-		s = r.access.Secret(parts.SecretCA)
-		s.Type = corev1.SecretTypeTLS
-		s.Data = map[string][]byte{corev1.TLSCertKey: ca.Cert, corev1.TLSPrivateKeyKey: ca.Key}
-		if err := kube.Apply(ctx, r.client, nil, s); err != nil {
-			return err
-		}
-	}
-	r.expires(parts.SecretCA, pki.Pair{Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]})
-	return r.apply(ctx, r.configMap(parts.ConfigCA, map[string]string{"ca.crt": string(s.Data[corev1.TLSCertKey])}))
-}
-
-// certificate returns the server certificate of a part, renewed when it is due.
-func (r *run) certificate(ctx context.Context, part string) (pki.Pair, error) {
-	var ca corev1.Secret
-	if err := r.access.Reader.Get(ctx, types.NamespacedName{Namespace: r.platform.Namespace, Name: parts.SecretCA}, &ca); err != nil {
-		return pki.Pair{}, fmt.Errorf("read secret %s: %w", parts.SecretCA, err)
-	}
-	authority := pki.Pair{Cert: ca.Data[corev1.TLSCertKey], Key: ca.Data[corev1.TLSPrivateKeyKey]}
-	s := r.access.Secret(parts.TLSSecret(part))
-	err := r.access.Reader.Get(ctx, client.ObjectKeyFromObject(s), s)
-	if client.IgnoreNotFound(err) != nil {
-		return pki.Pair{}, fmt.Errorf("read secret %s: %w", s.Name, err)
-	}
-	host := parts.Host(part, r.platform.Namespace)
-	hosts := []string{host, part, part + "." + r.platform.Namespace, host + ".cluster.local", "localhost", "127.0.0.1"}
-	pair := pki.Pair{Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]}
-	if !authority.Due(pair, hosts, r.Now()) {
-		r.expires(s.Name, pair)
-		return pair, nil
-	}
-	if pair, err = authority.Issue(hosts, r.Now()); err != nil {
-		return pki.Pair{}, fmt.Errorf("certificate of %s: %w", part, err)
-	}
-	s = r.access.Secret(parts.TLSSecret(part))
-	s.Type = corev1.SecretTypeTLS
-	s.Data = map[string][]byte{corev1.TLSCertKey: pair.Cert, corev1.TLSPrivateKeyKey: pair.Key}
-	if err := kube.Apply(ctx, r.client, nil, s); err != nil {
-		return pair, err
-	}
-	r.expires(s.Name, pair)
-	return pair, nil
-}
-
-func (r *run) expires(secret string, p pki.Pair) {
-	if at, err := pki.Expires(p); err == nil {
-		r.expiry.WithLabelValues(secret).Set(float64(at.Unix()))
-	}
-}
 
 func (r *run) configMap(name string, data map[string]string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.platform.Namespace, Labels: kube.Labels(name)}, Data: data}

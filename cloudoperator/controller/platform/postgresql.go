@@ -77,7 +77,8 @@ func postgresWorkload(p *cloud.Platform, image, digest string) workload {
 }
 
 func (r *run) postgresql(ctx context.Context) error {
-	if _, external := parts.External(r.platform, parts.PostgreSQL); !external {
+	_, external := parts.External(r.platform, parts.PostgreSQL)
+	if !external {
 		if err := r.managedPostgreSQL(ctx); err != nil {
 			return err
 		}
@@ -87,6 +88,11 @@ func (r *run) postgresql(ctx context.Context) error {
 		return err
 	}
 	defer db.Close(ctx)
+	if !external {
+		if err := r.reload(ctx, parts.PostgreSQL, db.Reload); err != nil {
+			return err
+		}
+	}
 	if r.platform.Spec.Keycloak.External != nil {
 		return nil
 	}
@@ -103,12 +109,12 @@ func (r *run) managedPostgreSQL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cert, err := r.certificate(ctx, parts.PostgreSQL)
+	restart, err := r.reloadable(ctx, parts.PostgreSQL)
 	if err != nil {
 		return err
 	}
 	config := r.configMap(parts.PostgreSQL, map[string]string{"pg_hba.conf": postgresHBA, "passwd": passwd})
-	w := postgresWorkload(r.platform, r.images.PostgreSQL, kube.Digest(config.Data, cert.Cert, admin))
+	w := postgresWorkload(r.platform, r.images.PostgreSQL, kube.Digest(config.Data, restart, admin))
 	if err := r.stateful(ctx, w, volume{r.platform.Spec.PostgreSQL.StorageSize, r.platform.Spec.PostgreSQL.StorageClassName}, "/var/lib/kaphera/postgresql", config); err != nil {
 		return err
 	}

@@ -52,8 +52,9 @@ type Reconciler struct {
 	Events         events.EventRecorder
 	Now            func() time.Time
 
-	realms memo
-	expiry *prometheus.GaugeVec // of certificates, by Secret
+	realms        memo
+	announcements memo                 // of the next authority
+	expiry        *prometheus.GaugeVec // of certificates, by Secret
 }
 
 // SetupWithManager registers the controller.
