@@ -114,7 +114,7 @@ func replacesAuthority(t *testing.T) {
 		var agent corev1.ConfigMap
 		err := errors.Join(admin.Get(ctx, types.NamespacedName{Namespace: cellNamespace, Name: snapshot.ConnectorName}, &c),
 			admin.Get(ctx, types.NamespacedName{Namespace: cellNamespace, Name: parts.Agent}, &agent))
-		if err == nil && (c.Spec.Database.CABundle != both || string(c.Spec.Vault.CABundle) != both || agent.Data["ca.crt"] != both) {
+		if err == nil && (c.Spec.Database.CABundle != both || c.Spec.Vault.CABundle != both || agent.Data["ca.crt"] != both) {
 			err = errors.New("the cell does not trust both")
 		}
 		return err

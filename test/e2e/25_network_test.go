@@ -75,7 +75,7 @@ func (s socket) address(t *testing.T) string {
 }
 
 // A pod in a namespace that has nothing to do with the platform reaches what is public, and nothing else.
-func TestAStrangersPodReachesNothingInside(t *testing.T) {
+func TestAStrangersPodReachesNothingInside(t *testing.T) { //nolint:tparallel // its probes wait side by side, other tests change what they look at
 	const namespace = "stranger"
 	c := crClient(t)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}

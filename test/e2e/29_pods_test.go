@@ -73,7 +73,7 @@ func twice(t *testing.T, cs *kubernetes.Clientset) {
 		scale(ctx, 1)
 	})
 	scale(t.Context(), 2)
-	eventually(t, "two of each part", func(ctx context.Context) (bool, string) { return running(ours(t, cs), 2) })
+	eventually(t, "two of each part", func(context.Context) (bool, string) { return running(ours(t, cs), 2) })
 }
 
 // ours are the Deployments of the platform and of the shared cell, but for those of parts that are somebody else's.

@@ -196,10 +196,11 @@ func (r *run) step(ctx context.Context) (waits string, err error) {
 			return fmt.Sprintf("cell %s has not applied revision %d yet", from.Name, from.Status.Revision), nil
 		}
 		to, err := r.cellNamed(ctx, m.To)
-		switch {
-		case client.IgnoreNotFound(err) != nil:
+		gone := apierrors.IsNotFound(err)
+		if err != nil && !gone {
 			return "", err
-		case err != nil || !to.DeletionTimestamp.IsZero(): // which waits for those that have announced themselves
+		}
+		if gone || !to.DeletionTimestamp.IsZero() { // which waits for those that have announced themselves
 			st.Move = nil
 			return "given up: cell " + m.To + " is being deleted", nil
 		}
