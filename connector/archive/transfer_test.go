@@ -300,15 +300,15 @@ func (l *lossy) Read(b []byte) (int, error) {
 func TestACommitOfWhichNobodyHears(t *testing.T) {
 	from, to := empty(t, vaulttest.New()), empty(t, vaulttest.New())
 	from.fill(t, "acme")
-	lost := 0
+	var lost atomic.Int32
 	losing := to.cc.Copy()
 	losing.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		lost++
+		lost.Add(1)
 		conn, err := to.cc.DialFunc(ctx, network, address)
 		return &lossy{Conn: conn}, err
 	}
 	held, err := archive.Move(t.Context(), from.at(), archive.Place{Database: losing, Vault: to.kv}, "acme", unprepared)
-	if err != nil || lost == 0 || to.head(t, "acme").Seq != held.Seq+1 {
+	if err != nil || lost.Load() == 0 || to.head(t, "acme").Seq != held.Seq+1 {
 		t.Errorf("%+v, %v", held, err)
 	}
 	if again, err := archive.Move(t.Context(), from.at(), to.at(), "acme", unprepared); err != nil || again != held {

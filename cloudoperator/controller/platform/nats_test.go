@@ -3,8 +3,6 @@
 package platform
 
 import (
-	"crypto/tls"
-	"errors"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -52,51 +50,6 @@ func managedServer(t *testing.T) (_ *server.Server, op natsauth.Operator, ca pki
 	must(err)
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s, op, ca, dir
-}
-
-// TestTheServerTakesAnotherCertificate while it is connected to, by the right that the operator has.
-func TestTheServerTakesAnotherCertificate(t *testing.T) {
-	t.Parallel()
-	server, op, ca, dir := managedServer(t)
-	other, err := pki.NewCA("test", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	creds, err := natsauth.Credentials(op.SystemSeed, "operator", systemPermissions)
-	if err != nil {
-		t.Fatal(err)
-	}
-	connect := func(authority pki.Pair) (*nats.Conn, error) {
-		tlsConfig, err := pki.ClientTLS(authority.Cert, "localhost")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return nats.Connect(server.ClientURL(), nats.Secure(tlsConfig), nats.UserCredentialBytes(creds), nats.Timeout(time.Minute), nats.NoReconnect())
-	}
-	before, err := connect(ca)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer before.Close()
-	cert, err := other.Issue([]string{"localhost"}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "tls.crt"), cert.Cert, 0o600), os.WriteFile(filepath.Join(dir, "tls.key"), cert.Key, 0o600), natsauth.Reload(before)); err != nil {
-		t.Fatal(err)
-	}
-	var untrusted *tls.CertificateVerificationError
-	if nc, err := connect(ca); !errors.As(err, &untrusted) {
-		t.Errorf("with the former authority: %v, %v", nc, err)
-	}
-	after, err := connect(other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	after.Close()
-	if err := natsauth.Ping(before); err != nil {
-		t.Errorf("a connection of before: %v", err)
-	}
 }
 
 // The server with the configuration of a Platform, behind what ends TLS as an ingress controller does: by WebSocket it takes an agent, and neither
