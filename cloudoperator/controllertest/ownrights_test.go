@@ -4,6 +4,7 @@ package controllertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -72,11 +73,11 @@ func (c *company) agentWithoutRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "agent.creds")
-	if err := os.WriteFile(file, creds, 0o600); err != nil {
+	file, authority := filepath.Join(t.TempDir(), "agent.creds"), filepath.Join(t.TempDir(), "ca.crt")
+	if err := errors.Join(os.WriteFile(file, creds, 0o600), os.WriteFile(authority, messages.CA, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	runAgent(t, accountOf(c.to, c.account("nobody")), c.cell, messages.WebSocketURL(), file, string(messages.CA), health)
+	runAgent(t, accountOf(c.to, c.account("nobody")), c.cell, messages.WebSocketURL(), file, authority, health)
 	answers := func(status int, text string) {
 		t.Helper()
 		eventually(t, func(ctx context.Context) error {
