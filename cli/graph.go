@@ -210,6 +210,8 @@ func (e graphAgreement) label() string {
 	return fmt.Sprintf("%s ×%d", e.What, e.Count)
 }
 
+func (c graphCell) parties() []graphParty { return slices.Concat(c.Participants, c.Issuers) }
+
 func (c graphCell) label() string {
 	out := "cell " + c.Name
 	if c.Type != "" && c.Type != c.Name {

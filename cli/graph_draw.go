@@ -104,7 +104,7 @@ func svg(g *graph) string {
 	}
 	width := 16 * glyph
 	for _, c := range all {
-		for _, p := range append(c.Participants[:len(c.Participants):len(c.Participants)], c.Issuers...) {
+		for _, p := range c.parties() {
 			for _, l := range p.lines() {
 				width = max(width, utf8.RuneCountInString(l)*glyph)
 			}
@@ -154,7 +154,7 @@ func heading(c graphCell) string {
 func drawCell(out *strings.Builder, c graphCell, b box, at map[string]box) int {
 	var inside strings.Builder
 	y := b.y + line + 2*padding
-	for i, p := range append(c.Participants[:len(c.Participants):len(c.Participants)], c.Issuers...) {
+	for i, p := range c.parties() {
 		lines := p.lines()
 		inner := box{b.x + padding, y, b.w - 2*padding, len(lines)*line + padding}
 		at[p.ID] = inner

@@ -252,12 +252,15 @@ type Participant struct {
 	Status            ParticipantStatus `json:"status,omitzero"`
 }
 
+// Phase is that of its move, empty when it is not moved.
+func (p *Participant) Phase() string { return cmp.Or(p.Status.Move, &ParticipantMove{}).Phase }
+
 // RunsIn is the cell in which it runs, which in a move is another than spec.cell.
 func (p *Participant) RunsIn() string { return cmp.Or(p.Status.Cell, p.Spec.Cell) }
 
 // Between says that something of it may be in two cells, or in one that does not run it yet.
 func (p *Participant) Between() bool {
-	return p.Status.Move != nil && slices.Contains([]string{MoveTransferring, MoveReleasing, MoveLeaving, MoveArriving}, p.Status.Move.Phase)
+	return slices.Contains([]string{MoveTransferring, MoveReleasing, MoveLeaving, MoveArriving}, p.Phase())
 }
 
 // Cells names every cell that has to do with it, the one in which it runs first: where it is, where it is to be, and both ends of a move.

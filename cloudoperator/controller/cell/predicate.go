@@ -19,18 +19,11 @@ type placeChanged struct {
 func (placeChanged) Update(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*cloud.Participant)
 	after, ok2 := e.ObjectNew.(*cloud.Participant)
-	return ok && ok2 && (onboarded(before) != onboarded(after) || before.Status.Cell != after.Status.Cell || before.Status.Hostname != after.Status.Hostname || phase(before) != phase(after))
+	return ok && ok2 && (onboarded(before) != onboarded(after) || before.Status.Cell != after.Status.Cell || before.Status.Hostname != after.Status.Hostname || before.Phase() != after.Phase())
 }
 
 func onboarded(p *cloud.Participant) bool {
 	return apimeta.IsStatusConditionTrue(p.Status.Conditions, cloud.ConditionOnboarded)
-}
-
-func phase(p *cloud.Participant) string {
-	if p.Status.Move == nil {
-		return ""
-	}
-	return p.Status.Move.Phase
 }
 
 func runtimeNames(runtimes []runtimeSpec) []string {

@@ -354,9 +354,5 @@ type moved struct{ predicate.Funcs }
 func (moved) Update(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*cloud.Participant)
 	after, ok2 := e.ObjectNew.(*cloud.Participant)
-	return ok && ok2 && (before.Status.Cell != after.Status.Cell || phase(before) != phase(after))
-}
-
-func phase(p *cloud.Participant) string {
-	return cmp.Or(p.Status.Move, &cloud.ParticipantMove{}).Phase
+	return ok && ok2 && (before.Status.Cell != after.Status.Cell || before.Phase() != after.Phase())
 }
